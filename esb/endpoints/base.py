@@ -1,0 +1,256 @@
+"""What an endpoint is: sources that hand over deliveries, sinks that send, and what the runtime lends them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from esb.clock import Clock
+from esb.formats.base import Codec
+from esb.message import EMPTY, Message
+from esb.steps.base import Contract, Reply
+
+# -- sources ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A delivery as a source hands it to intake: raw payload plus what the source knows about it.
+
+    ``source_key`` is the technical identity (a file's name, size and hash; a client's ``Idempotency-Key`` with the client's
+    name; a timer slot): the same key again gives the first message back and stores nothing. ``fingerprint`` is the hash
+    of what the key stands for: same key, other fingerprint is a :class:`KeyConflict`.
+    ``on_invalid``: ``refuse`` raises :class:`~esb.errors.Invalid` and stores nothing (HTTP); ``dead`` stores a dead letter.
+    """
+
+    payload: bytes
+    codec: Codec | None = None
+    content_type: str = ""
+    headers: Mapping[str, str] = EMPTY
+    meta: Mapping[str, Any] = EMPTY
+    contract: Contract | None = None
+    source_key: str | None = None
+    fingerprint: str = ""
+    correlation_id: str = ""
+    on_invalid: Literal["refuse", "dead"] = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What intake answers once the message is committed to the store with an fsync: only now acknowledge.
+
+    ``state`` is ``queued`` (also ``held``), ``duplicate``, ``dead`` (stored as a dead letter) or ``known`` (the same
+    ``source_key`` was accepted before; ``message_id`` is the first one's).
+    """
+
+    message_id: str
+    correlation_id: str
+    state: Literal["queued", "duplicate", "dead", "known"]
+    duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a message ended, for ``reply: delivered``. ``response`` is what the ``respond`` step set."""
+
+    state: str
+    error: Mapping[str, Any] | None = None
+    response: tuple[int, Mapping[str, str], Any] | None = None
+    body: Any = None
+
+
+class Intake(Protocol):
+    """The way into one route.
+
+    ``accept`` returns after the commit. Raises Invalid (``on_invalid="refuse"``), KeyConflict, StoreBusy with
+    ``retry_after`` when the queue is full, the route is paused or draining, or the store cannot take more, and
+    Unavailable when the route's ``when_down: { reject: … }`` says so.
+    """
+
+    async def accept(self, incoming: Incoming) -> Receipt: ...
+
+    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
+        """Wait for the end of a message; None when ``timeout`` seconds are up (the message goes on)."""
+        ...
+
+    @property
+    def open(self) -> bool:
+        """False while polling sources must rest: queue full, paused, draining, disk short."""
+        ...
+
+
+class SourceState(Protocol):
+    """A small durable memory of one source (identities seen, last slot). Every write is committed when it returns."""
+
+    async def get(self, name: str) -> Any: ...
+
+    async def put(self, name: str, value: Any) -> None: ...
+
+    async def forget(self, name: str) -> None: ...
+
+
+Handler = Callable[["Request"], Awaitable["Response"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request on the ingress listener, its head and whole body read under deadlines. Header names are lower-case.
+
+    ``client`` is the peer's address. ``params`` are the ``{names}`` of the path.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    client: str = ""
+    params: Mapping[str, str] = EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default=EMPTY)
+
+
+class Ingress(Protocol):
+    """The shared HTTP listener. ``mount`` is atomic; a second handler for the same method and path replaces the first.
+
+    ``admit`` sees method, path params and headers before the body is read (authentication first, S25) and answers a
+    Response to refuse; ``max_body`` is in bytes.
+    """
+
+    def mount(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        admit: Callable[[Request], Response | None] | None = None,
+        max_body: int | None = None,
+    ) -> object:
+        """Start to serve; the token it gives is what :meth:`unmount` takes."""
+        ...
+
+    def unmount(self, token: object) -> None:
+        """Stop to serve; does nothing where another handler has replaced this one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What the runtime lends a source. ``connection`` is the live connection of its connector, None without one."""
+
+    route: str
+    intake: Intake
+    clock: Clock
+    workspace: Path
+    state: SourceState
+    ingress: Ingress
+    log: Callable[..., None]
+    connection: Any = None
+    site: Mapping[str, Any] = EMPTY
+    timezone: str = "UTC"
+
+
+class RunningSource(Protocol):
+    """A source at work. ``stop`` takes nothing new, ends what it has begun, and returns."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Source(Protocol):
+    """A frozen dataclass of options, registered with ``@source``."""
+
+    def bind(self, context: SourceContext) -> RunningSource: ...
+
+
+# -- sinks --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to send one message to one target.
+
+    ``id`` is stable over retry, restart and replay. ``timeout`` is the total budget in seconds for everything the sink does.
+    ``again`` is true where an earlier attempt may have reached the target.
+    """
+
+    id: str
+    attempt: int
+    timeout: float
+    scope: Mapping[str, Any]
+    clock: Clock
+    workspace: Path
+    message_id: str = ""
+    correlation_id: str = ""
+    key: str | None = None
+    again: bool = False
+
+
+class Sink(Protocol):
+    """A frozen dataclass of options, registered with ``@sink``.
+
+    ``send`` gives the reply, or raises Rejected, Timeout, Unavailable (with ``retry_after``) or Invalid. It keeps to
+    ``delivery.timeout`` in total. ``connection`` is what its connection's ``open`` gave.
+    """
+
+    async def send(self, message: Message, delivery: Delivery, connection: Any) -> Reply: ...
+
+
+class LiveConnection(Protocol):
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionContext:
+    """What the runtime lends a connection. ``name`` is the connector's, empty for inline endpoints."""
+
+    name: str
+    clock: Clock
+    workspace: Path
+    log: Callable[..., None]
+
+
+class Connection(Protocol):
+    """A frozen dataclass of a connector's transport settings, registered with ``@connection``; drivers load in ``open``."""
+
+    async def open(self, context: ConnectionContext) -> LiveConnection: ...
+
+
+class KeyConflict(Exception):
+    """The same ``source_key`` came with other content."""
+
+    def __init__(self, message_id: str, accepted_at: datetime | None = None) -> None:
+        super().__init__(f"this key was used for message {message_id} with other content")
+        self.message_id = message_id
+        self.accepted_at = accepted_at
+
+
+__all__ = [
+    "Connection",
+    "ConnectionContext",
+    "Delivery",
+    "Handler",
+    "Incoming",
+    "Ingress",
+    "Intake",
+    "KeyConflict",
+    "LiveConnection",
+    "Outcome",
+    "Receipt",
+    "Request",
+    "Response",
+    "RunningSource",
+    "Sink",
+    "Source",
+    "SourceContext",
+    "SourceState",
+]

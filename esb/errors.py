@@ -1,0 +1,215 @@
+"""Every error of the bus, named for what the runtime will do with it.
+
+::
+
+    EsbError
+    ├── ConfigError            invalid workspace; carries every Problem; never raised at message time
+    ├── StoreError             the store cannot take or give what was asked
+    │   ├── StoreBusy          temporary: try again (another process owns it, no space, over a limit)
+    │   └── StoreCorrupt       permanent: needs a person
+    └── MessageError           the fate of one message; ``error_class`` is the word that routes use in ``retry.for``
+        ├── Invalid            contract or parse violation                     never retried
+        ├── Unmapped           no row in a cross-reference table               never retried
+        ├── Rejected           a target, or a ``reject`` step, said no for good  never retried
+        ├── Timeout            the time of a step or a wait was up             retried
+        ├── Unavailable        refused, 429, 5xx, lock, open circuit           retried
+        └── InternalFault      fault in the route, such as a failing expression  never retried
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
+
+#: The words of ``retry.for`` and ``on_error.for``.
+ErrorClass = Literal[
+    "invalid", "unmapped", "rejected", "timeout", "unavailable", "exhausted", "expired", "internal", "any"
+]
+
+ERROR_CLASSES: tuple[str, ...] = (
+    "invalid",
+    "unmapped",
+    "rejected",
+    "timeout",
+    "unavailable",
+    "exhausted",
+    "expired",
+    "internal",
+    "any",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a file of the workspace. ``line`` and ``column`` count from 1; ``length`` is in characters."""
+
+    path: str
+    line: int = 1
+    column: int = 1
+    length: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One diagnostic: what is wrong, where, and what to write instead.
+
+    ``label`` stands under the caret; ``related`` names a second place when two files disagree.
+    """
+
+    code: str
+    message: str
+    position: Position
+    hint: str = ""
+    label: str = ""
+    severity: Literal["error", "warning"] = "error"
+    related: tuple[tuple[Position, str], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.code} {self.message}"
+
+
+class EsbError(Exception):
+    """Base of every error that the bus raises on purpose. ``hint`` says what to do next."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(EsbError):
+    """The workspace is not valid. ``problems`` holds every fault found, never only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems) or "invalid configuration")
+        self.problems = tuple(problems)
+
+
+class StoreError(EsbError):
+    """The store cannot take or give what was asked."""
+
+
+class StoreBusy(StoreError):
+    """Temporary: another process owns the store, the disk is full, or a limit is reached. Try again later."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: timedelta = timedelta(seconds=5)) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class StoreCorrupt(StoreError):
+    """The store is damaged, or newer than this program; its files were not touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One fault in a payload: JSON pointer and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"pointer": self.pointer, "detail": self.detail}
+
+
+class MessageError(EsbError):
+    """What befell one message. The runtime decides by ``error_class``; see SPEC "Error classes"."""
+
+    error_class: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        violations: Sequence[Violation] = (),
+        retry_after: timedelta | None = None,
+        reply: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.violations = tuple(violations)
+        self.retry_after = retry_after
+        #: what the target answered, as in ``meta.reply``; empty where there was no answer
+        self.reply = reply
+
+
+class Invalid(MessageError):
+    """The payload breaks its contract or cannot be parsed."""
+
+    error_class = "invalid"
+
+
+class Unmapped(MessageError):
+    """A cross-reference table has no row for a value."""
+
+    error_class = "unmapped"
+
+
+class Rejected(MessageError):
+    """The target (or a ``reject`` step) said no for good."""
+
+    error_class = "rejected"
+
+
+class Timeout(MessageError):
+    """The time of a step or of a wait was up; whether the target acted is unknown."""
+
+    error_class = "timeout"
+
+
+class Unavailable(MessageError):
+    """The target cannot take the message now: refused, 429, 5xx, locked, circuit open."""
+
+    error_class = "unavailable"
+
+
+class InternalFault(MessageError):
+    """A fault in the route itself, such as an expression that fails on this message."""
+
+    error_class = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """An error as it is stored, shown and answered: ``error{class,message,step,pointer}``."""
+
+    error_class: str
+    message: str
+    step: str = ""
+    pointer: str = ""
+    hint: str = ""
+    violations: tuple[Violation, ...] = field(default=())
+    #: the dead letter group a route's ``on_error`` named, empty where none did
+    dead_letter: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "class": self.error_class,
+            "message": self.message,
+            "step": self.step,
+            "pointer": self.pointer,
+        }
+        if self.hint:
+            record["hint"] = self.hint
+        if self.violations:
+            record["errors"] = [violation.as_dict() for violation in self.violations]
+        if self.dead_letter:
+            record["dead_letter"] = self.dead_letter
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> ErrorRecord:
+        return cls(
+            error_class=record["class"],
+            message=record["message"],
+            step=record.get("step", ""),
+            pointer=record.get("pointer", ""),
+            hint=record.get("hint", ""),
+            violations=tuple(Violation(v["pointer"], v["detail"]) for v in record.get("errors", ())),
+            dead_letter=record.get("dead_letter", ""),
+        )

@@ -1,0 +1,129 @@
+"""The message, its states and the moves between them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Self
+
+import uuid_utils
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class State(StrEnum):
+    """Where an accepted message is; it is in exactly one of these (SPEC promise 2)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    HELD = "held"
+    DONE = "done"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    DISCARDED = "discarded"
+
+
+#: The states of a message that still has work to do; every other state is final until a person acts.
+OPEN_STATES = frozenset({State.QUEUED, State.RUNNING, State.WAITING, State.HELD})
+
+#: The legal moves. Stores refuse every other one; the docs print this table.
+MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
+    {
+        State.QUEUED: frozenset(
+            {State.RUNNING, State.HELD, State.EXPIRED, State.SUPERSEDED, State.DISCARDED, State.DONE, State.DEAD}
+        ),
+        State.RUNNING: frozenset(
+            {State.DONE, State.WAITING, State.DEAD, State.QUEUED, State.EXPIRED, State.SUPERSEDED, State.DUPLICATE}
+        ),
+        State.WAITING: frozenset(
+            {State.RUNNING, State.QUEUED, State.HELD, State.EXPIRED, State.SUPERSEDED, State.DISCARDED, State.DEAD}
+        ),
+        State.HELD: frozenset({State.QUEUED, State.SUPERSEDED, State.EXPIRED, State.DISCARDED}),
+        State.DEAD: frozenset({State.QUEUED, State.DISCARDED, State.SUPERSEDED}),
+        State.DONE: frozenset(),
+        State.EXPIRED: frozenset(),
+        State.DUPLICATE: frozenset(),
+        State.SUPERSEDED: frozenset(),
+        State.DISCARDED: frozenset(),
+    }
+)
+
+
+def new_id() -> str:
+    """A new public message id: UUIDv7 text, so that ids sort by time of acceptance."""
+    return str(uuid_utils.uuid7())
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a step sees and answers with. It never changes; use :meth:`derive` and its siblings.
+
+    ``body`` is the decoded payload (dict, list, str, Decimal, int, bool, None; bytes where no format applies).
+    ``headers`` have lower-case names. ``vars`` belong to this message's run. ``meta`` is written by the bus only:
+    ``message_id correlation_id route received_at attempt source{…} reply{status,headers,body}`` and what an endpoint adds
+    (``file_name``, ``params`` …).
+    """
+
+    body: Any
+    headers: Mapping[str, Any] = EMPTY
+    vars: Mapping[str, Any] = EMPTY
+    meta: Mapping[str, Any] = EMPTY
+
+    def derive(self, **changes: Any) -> Self:
+        """The same message with some parts replaced."""
+        return replace(self, **changes)
+
+    def with_var(self, name: str, value: Any) -> Self:
+        return replace(self, vars={**self.vars, name: value})
+
+    def with_meta(self, name: str, value: Any) -> Self:
+        return replace(self, meta={**self.meta, name: value})
+
+    def scope(self, site: Mapping[str, Any] = EMPTY) -> dict[str, Any]:
+        """The names that expressions and templates see."""
+        return {"body": self.body, "headers": self.headers, "vars": self.vars, "meta": self.meta, "site": site}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as the store keeps it: payload bytes plus everything that identifies, orders and links it.
+
+    ``seq`` is its place in the order of acceptance (0 until the store gave one). ``scope`` is empty for a message of the
+    route itself, else the step path of the ``split`` or branch of the ``fanout`` that made it (``fanout/mes``).
+    ``origin`` is the base of its delivery ids: its own id, or that of the message it replays, or parent origin + place.
+    """
+
+    id: str
+    route: str
+    body: bytes
+    content: str  #: codec of ``body``: ``json``, ``raw``, or a source format such as ``xml``
+    accepted_at: datetime
+    version: str = ""
+    scope: str = ""
+    key: str | None = None
+    origin: str = ""
+    correlation_id: str = ""
+    parent_id: str | None = None
+    replay_of: str | None = None
+    duplicate_of: str | None = None
+    overtakes: bool = False
+    priority: int = 0
+    headers: Mapping[str, Any] = EMPTY
+    vars: Mapping[str, Any] = EMPTY
+    meta: Mapping[str, Any] = EMPTY
+    track: Mapping[str, str] = field(default=EMPTY)
+    seq: int = 0
+
+
+def delivery_id(origin: str, step: str) -> str:
+    """The stable id of one delivery: the same on every retry, restart and replay (SPEC promise 3)."""
+    digest = hashlib.sha256(f"{origin}#{step}".encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=8))

@@ -4,6 +4,7 @@
 
     EsbError
     ├── ConfigError            invalid workspace; carries every Problem; never raised at message time
+    ├── NotRunning             only a running bus can do this
     ├── StoreError             the store cannot take or give what was asked
     │   ├── StoreBusy          temporary: try again (another process owns it, no space, over a limit)
     │   └── StoreCorrupt       permanent: needs a person
@@ -88,6 +89,10 @@ class ConfigError(EsbError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems) or "invalid configuration")
         self.problems = tuple(problems)
+
+
+class NotRunning(EsbError):
+    """Only a running bus can do what was asked."""
 
 
 class StoreError(EsbError):

@@ -101,11 +101,14 @@ class RouteSpec:
     retry: RetryPolicy = field(default=RetryPolicy())
     when_down: WhenDown = field(default=WhenDown())
     ttl: timedelta | None = None
-    concurrency: int = 16
+    concurrency: int = (
+        16  #: lanes worked on at once; the loader's default follows the priority (low 4, normal 16, high 64)
+    )
     within: timedelta | None = None
     priority: Literal["low", "normal", "high"] = "normal"
     alert: str = ""
     blocks: Mapping[str, Block] = field(default=EMPTY)
+    branch_when_down: Mapping[str, WhenDown] = field(default=EMPTY)  #: by scope, for fanout branches that say it
     files: Mapping[str, str] = field(default=EMPTY)
     topics: tuple[str, ...] = ()  #: topics it publishes to
     targets: tuple[str, ...] = ()  #: names of the targets it sends to
@@ -132,7 +135,11 @@ class ConnectorSettings:
     timeout: timedelta = option(default=timedelta(seconds=30), doc="Total time of one delivery.", example="10s")
     concurrency: int = option(default=16, doc="Deliveries at the same time.", example=4, minimum=1, maximum=1000)
     rate: Rate | None = option(default=None, doc="Most deliveries per span.", example="50/s")
-    circuit: Circuit = option(default=Circuit(), doc="When to stop asking a target that fails.")
+    circuit: Circuit | None = option(
+        default=None,
+        doc="When to stop asking a target that fails; without it every message tries for itself.",
+        example="{ failures: 5, open_for: 30s }",
+    )
     stub: Mapping[str, Any] = option(default=EMPTY, doc="Answers for tests, by operation.")
 
 

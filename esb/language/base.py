@@ -18,13 +18,29 @@ SCOPE_NAMES = ("body", "headers", "vars", "meta", "site")
 
 
 class ExpressionError(EsbError):
-    """An expression or template that cannot be compiled. ``offset`` counts characters from the start of its text."""
+    """An expression or template that cannot be compiled.
 
-    def __init__(self, code: str, message: str, *, offset: int = 0, length: int = 1, hint: str = "") -> None:
+    ``offset`` counts characters from the start of its text; ``line`` and ``column``, from 1, say the same for a text of
+    several lines (a file).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        offset: int = 0,
+        length: int = 1,
+        hint: str = "",
+        line: int = 1,
+        column: int = 0,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
         self.offset = offset
         self.length = length
+        self.line = line
+        self.column = column or offset + 1
 
 
 class Evaluates(Protocol):

@@ -79,9 +79,16 @@ class Reader:
             return "known here: " + ", ".join(sorted(known))
         return ""
 
+    def unknown_key(self, key: ScalarNode, specs: Sequence[OptionSpec]) -> Any:
+        """Report a key that is no option here. ``specs`` are the options that are."""
+        where = f" in `{self.where}`" if self.where else ""
+        right = next((spec.name for spec in specs if key.text in spec.aliases), None)
+        hint = f"here it is `{right}`" if right else self.nearest(key.text, [spec.name for spec in specs], "keys")
+        return self.problem("ESB101", f"unknown key `{key.text}`{where}", key, hint=hint, label="not known here")
+
     # -- trials (unions) ----------------------------------------------------------------------------------------------
     def trial(self) -> Reader:
-        return Reader(self.resources, where=self.where, aliases=self.aliases)
+        return type(self)(self.resources, where=self.where, aliases=self.aliases)
 
     def only_wrong_type(self, node: Node) -> bool:
         return (
@@ -161,16 +168,10 @@ def _shorthand_mapping(node: MapNode, specs: tuple[OptionSpec, ...]) -> OptionSp
 
 def _read_entries(specs: tuple[OptionSpec, ...], node: MapNode, values: dict[str, Any], reader: Reader) -> None:
     by_name = {spec.name: spec for spec in specs}
-    aliases = {alias: spec.name for spec in specs for alias in spec.aliases}
     for key, value in node.entries:
         spec = by_name.get(key.text)
         if spec is None:
-            where = f" in `{reader.where}`" if reader.where else ""
-            if key.text in aliases:
-                hint = f"here it is `{aliases[key.text]}`"
-            else:
-                hint = reader.nearest(key.text, by_name, "keys")
-            reader.problem("ESB101", f"unknown key `{key.text}`{where}", key, hint=hint, label="not known here")
+            reader.unknown_key(key, specs)
             values[f"?{key.text}"] = MISSING
             continue
         values[spec.field] = _read_option(spec, value, reader)

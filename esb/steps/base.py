@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from esb.clock import Clock
 from esb.durations import Backoff
-from esb.errors import MessageError, Position
+from esb.errors import InternalFault, MessageError, Position
 from esb.language import Expression
 from esb.message import EMPTY, Message
 from esb.spec import Kind, Node, Reader, option
@@ -267,12 +267,25 @@ TransformRef = Annotated[Any, _ResourceKind("transform", "a transform file (`x.j
 class Context(Protocol):
     """One run of one message through one version of a route."""
 
-    clock: Clock
-    site: Mapping[str, Any]
-    route: str
-    message_id: str
-    step: str  #: id of the step that runs now
-    attempt: int
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def site(self) -> Mapping[str, Any]: ...
+
+    @property
+    def route(self) -> str: ...
+
+    @property
+    def message_id(self) -> str: ...
+
+    @property
+    def step(self) -> str:
+        """Id of the step that runs now."""
+        ...
+
+    @property
+    def attempt(self) -> int: ...
 
     def scope(self, message: Message) -> dict[str, Any]:
         """The names that expressions and templates see."""
@@ -325,25 +338,37 @@ def set_path(message: Message, path: Sequence[str], value: Any) -> Message:
 
     ``("body",)`` replaces the whole body. Raises InternalFault where a part of the path is not an object.
     """
-    from esb.errors import InternalFault  # noqa: PLC0415 - small helper at the end of a contract module
+    root = path[0]
+    changed = value if len(path) == 1 else put_in(getattr(message, root), path, 1, value)
+    if root == "vars":
+        return message.derive(vars=changed)
+    return message.derive(body=changed) if root == "body" else message.derive(headers=changed)
 
-    root, rest = path[0], list(path[1:])
-    current = getattr(message, root)
-    if not rest:
-        return message.derive(**{root: value})
 
-    def put(container: Any, names: list[str]) -> Any:
-        if container is None:
-            container = {}
-        if not isinstance(container, Mapping):
-            raise InternalFault(
-                f"cannot set `{'.'.join(path)}`: `{names[0]}` would be a part of a {type(container).__name__}"
-            )
-        name = names[0]
-        inner = value if len(names) == 1 else put(container.get(name), names[1:])
-        return {**container, name: inner}
+def put_in(container: Any, path: Sequence[str], index: int, value: Any) -> Any:
+    """``container`` (the part of a message at ``path[:index]``) with ``value`` at the rest of ``path``; a copy, always.
 
-    return message.derive(**{root: put(current, rest)})
+    Null counts as an empty object. Raises InternalFault where a part of the path is not an object.
+    """
+    if container is None:
+        container = EMPTY
+    elif not isinstance(container, Mapping):
+        raise InternalFault(
+            f"cannot set `{'.'.join(path)}`: `{'.'.join(path[:index])}` is {_in_words(container)}, not an object",
+            hint=f"set `{'.'.join(path[:index])}` as a whole, or guard the step with `if`",
+        )
+    name = path[index]
+    if index + 1 < len(path):
+        value = put_in(container.get(name), path, index + 1, value)
+    return {**container, name: value}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, str):
+        return "a text"
+    return "raw bytes" if isinstance(value, bytes) else "a single value"
 
 
 __all__ = [
@@ -367,5 +392,6 @@ __all__ = [
     "TransformRef",
     "Wait",
     "WhenDown",
+    "put_in",
     "set_path",
 ]

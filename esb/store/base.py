@@ -260,6 +260,15 @@ class Store(Protocol):
         ...
 
     # queries
+    @property
+    def open_for_intake(self) -> bool:
+        """False while free disk space is below the watermark: settle, but take nothing new."""
+        ...
+
+    def blocked_lanes(self) -> list[tuple[str, str, str]]:
+        """(route, scope, key) of every lane that has a dead message; whether it blocks is the route's ``order``."""
+        ...
+
     def pending(self, route: str | None = None, *, after_seq: int = 0, limit: int = 1_000_000) -> list[Pending]: ...
 
     def payload(self, seq: int) -> tuple[Envelope, Mapping[str, Any]]:

@@ -1,0 +1,1 @@
+"""The admin listener: health, metrics and the API behind command line and pages."""

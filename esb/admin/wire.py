@@ -1,0 +1,115 @@
+"""How operating requests look on the wire: the words that the API reads and the command line writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from esb.durations import Rate, parse_duration, parse_rate
+from esb.errors import EsbError
+from esb.message import OPEN_STATES, State
+from esb.store.base import Filter
+
+
+class BadRequest(EsbError):
+    """A request that cannot be understood; says what to write instead."""
+
+
+def filter_of(words: Mapping[str, Any], now: datetime, *, limit: int = 100) -> Filter:
+    """A filter from ``ids route state key track correlation since until limit group text``. Raises BadRequest."""
+    return Filter(
+        ids=tuple(_many(words.get("ids"))),
+        route=str(words.get("route") or ""),
+        states=states_of(_many(words.get("state"))),
+        key=words.get("key") or None,
+        track=tuple(_pair(text) for text in _many(words.get("track"))),
+        correlation_id=str(words.get("correlation") or ""),
+        text=str(words.get("text") or ""),
+        group=str(words.get("group") or ""),
+        since=moment(words.get("since"), now),
+        until=moment(words.get("until"), now),
+        before_seq=int(words["before"]) if words.get("before") else None,
+        limit=_limit(words.get("limit"), limit),
+    )
+
+
+def _many(value: Any) -> list[str]:
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part]
+    if isinstance(value, Sequence):
+        return [str(part) for part in value]
+    raise BadRequest(f"{value!r} is not a list")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadRequest(f"`{text}` is not a tracked value", hint="write it like `lot=4711`")
+    return name, value
+
+
+def _limit(value: Any, default: int) -> int:
+    try:
+        limit = int(value) if value not in (None, "") else default
+    except (TypeError, ValueError):
+        raise BadRequest(f"`{value}` is not a number", hint="limit is 1 to 10000") from None
+    return max(1, min(limit, 10_000))
+
+
+def states_of(words: Sequence[str]) -> tuple[State, ...]:
+    """States by name; ``open`` stands for all that still have work to do."""
+    found: list[State] = []
+    for word in words:
+        if word == "open":
+            found.extend(sorted(OPEN_STATES))
+            continue
+        try:
+            found.append(State(word))
+        except ValueError:
+            known = ", ".join(state.value for state in State)
+            raise BadRequest(f"`{word}` is no state", hint=f"one of: open, {known}") from None
+    return tuple(found)
+
+
+def moment(text: Any, now: datetime) -> datetime | None:
+    """An instant: RFC 3339, or a duration ago (``24h``)."""
+    if text in (None, ""):
+        return None
+    try:
+        return now - parse_duration(str(text))
+    except ValueError:
+        pass
+    try:
+        parsed = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise BadRequest(f"`{text}` is no time", hint="write `24h` (ago) or `2026-05-31T06:00:00Z`") from None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+def rate_of(text: Any) -> Rate | None:
+    if text in (None, ""):
+        return None
+    try:
+        return parse_rate(str(text))
+    except ValueError:
+        raise BadRequest(f"`{text}` is no rate", hint="write `20/s`") from None
+
+
+def seconds_of(text: Any, default: float) -> float:
+    if text in (None, ""):
+        return default
+    try:
+        return parse_duration(str(text)).total_seconds()
+    except ValueError:
+        raise BadRequest(f"`{text}` is no duration", hint="write `30s`") from None
+
+
+def listing(kind: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The one form of every machine answer."""
+    return {"kind": kind, "items": list(items)}
+
+
+LONGEST_WAIT = timedelta(minutes=10)

@@ -1,0 +1,305 @@
+"""Operating commands that look: status, routes, messages, trace; and send."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esb.cli import exits
+from esb.cli.gateway import Gateway, json_option, workspace_option
+from esb.cli.output import age, clock, emit_json, safe, table
+
+
+def filter_options(command: Any) -> Any:
+    """The options that say which messages are meant."""
+    for decorate in reversed(
+        [
+            click.option("--route", help="Only this route."),
+            click.option("--state", help="Only these states, with commas; `open` means all that have work to do."),
+            click.option("--key", help="Only this key."),
+            click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value."),
+            click.option("--correlation", help="Only this correlation id."),
+            click.option("--since", help="Accepted since: `24h` ago or an RFC 3339 time."),
+            click.option("--until", help="Accepted before."),
+            click.option(
+                "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many."
+            ),
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.command()
+@workspace_option
+@json_option
+def status(root: Path, as_json: bool) -> None:
+    """Every route with its state, counts per message state, and its oldest open message. Works with the bus stopped."""
+    words = Gateway(root).get("/status")
+    if as_json:
+        emit_json(words)
+        return
+    rows = [
+        {
+            **item,
+            "open": item["queued"] + item["running"] + item["waiting"],
+            "age": age(item["oldest"]),
+            "rate": f"{item['throughput_per_minute']}/min",
+        }
+        for item in words["items"]
+    ]
+    columns = [
+        ("ROUTE", "route"),
+        ("STATE", "state"),
+        ("ACCEPTED", "accepted"),
+        ("DONE", "done"),
+        ("OPEN", "open"),
+        ("HELD", "held"),
+        ("DEAD", "dead"),
+        ("OLDEST", "age"),
+        ("RATE", "rate"),
+        ("VERSION", "version"),
+    ]
+    table(rows, columns, empty="no routes")
+
+
+@click.group()
+def routes() -> None:
+    """List, pause and resume routes."""
+
+
+@routes.command("ls")
+@workspace_option
+@json_option
+def routes_ls(root: Path, as_json: bool) -> None:
+    """Every route with its source, owner and criticality."""
+    words = Gateway(root).get("/routes")
+    if as_json:
+        emit_json(words)
+        return
+    columns = [
+        ("ROUTE", "route"),
+        ("STATE", "state"),
+        ("FROM", "source"),
+        ("OWNER", "owner"),
+        ("CRITICALITY", "criticality"),
+        ("FILE", "file"),
+    ]
+    table(words["items"], columns, empty="no routes")
+
+
+def _route_action(verb: str, doc: str) -> click.Command:
+    @routes.command(verb, help=doc)
+    @click.argument("name")
+    @click.option("--reason", default="", help="Why; kept in the audit.")
+    @workspace_option
+    @json_option
+    def act(name: str, reason: str, root: Path, as_json: bool) -> None:
+        words = Gateway(root).post(f"/routes/{name}/{verb}", {"reason": reason})
+        if as_json:
+            emit_json(words)
+        else:
+            click.echo(f"{name}: {words['items'][0]['result']}")
+
+    command: click.Command = act
+    return command
+
+
+_route_action("pause", "Stop taking and working off messages of a route; kept over restarts.")
+_route_action("resume", "Go on with a paused route.")
+
+
+@click.group()
+def messages() -> None:
+    """Find, show and export messages."""
+
+
+MESSAGE_COLUMNS = [
+    ("ACCEPTED", "at"),
+    ("ID", "id"),
+    ("ROUTE", "where"),
+    ("STATE", "state"),
+    ("KEY", "key"),
+    ("TRIES", "attempts"),
+    ("WHY", "why"),
+]
+
+
+def message_rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            **item,
+            "at": clock(item["accepted_at"]),
+            "where": item["route"] + (f"/{item['scope']}" if item.get("scope") else ""),
+            "why": f"{item['error']['class']} at {item['error']['step']}: {item['error']['message']}"
+            if item.get("error")
+            else item.get("reason", ""),
+        }
+        for item in items
+    ]
+
+
+@messages.command("ls")
+@filter_options
+@workspace_option
+@json_option
+def messages_ls(root: Path, as_json: bool, **words: Any) -> None:
+    """Messages, newest first."""
+    found = Gateway(root).get("/messages", words)
+    if as_json:
+        emit_json(found)
+    else:
+        table(message_rows(found["items"]), MESSAGE_COLUMNS, empty="no such messages")
+
+
+@messages.command("show")
+@click.argument("id_", metavar="ID")
+@workspace_option
+@json_option
+def messages_show(id_: str, root: Path, as_json: bool) -> None:
+    """One message: payload, headers, what every step did, relatives."""
+    found = Gateway(root).get(f"/messages/{id_}")
+    if as_json:
+        emit_json(found)
+        return
+    show_message(found["items"][0])
+
+
+def show_message(item: dict[str, Any]) -> None:
+    """One message for people."""
+    for name in (
+        "id",
+        "route",
+        "scope",
+        "state",
+        "reason",
+        "key",
+        "correlation_id",
+        "parent_id",
+        "replay_of",
+        "duplicate_of",
+        "accepted_at",
+        "finished_at",
+        "due",
+        "attempts",
+        "version",
+    ):
+        if item.get(name) not in (None, ""):
+            click.echo(f"{name:<15} {safe(item[name])}")
+    for name, value in item["track"].items():
+        click.echo(f"{'track':<15} {safe(name)}={safe(value)}")
+    if item.get("error"):
+        error = item["error"]
+        click.echo(f"{'error':<15} {error['class']} at {error['step']}: {safe(error['message'])}")
+        for violation in error.get("errors", []):
+            click.echo(f"{'':<15}   {safe(violation['pointer'])}: {safe(violation['detail'])}")
+        if error.get("hint"):
+            click.echo(f"{'':<15} = help: {safe(error['hint'])}")
+    print_trace(item.get("trace", []))
+    for child in item.get("children", []):
+        scope = f"/{child['scope']}" if child["scope"] else ""
+        click.echo(f"{'child':<15} {child['id']}  {child['route']}{scope}  {child['state']}")
+    body = item.get("body")
+    click.echo("body")
+    click.echo(safe(body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)))
+
+
+def print_trace(entries: list[dict[str, Any]]) -> None:
+    for entry in entries:
+        if "step" not in entry:
+            click.echo(f"  {safe(json.dumps(entry, ensure_ascii=False, default=str))[:200]}")
+            continue
+        extra = " ".join(
+            f"{name}={safe(value)}"
+            for name, value in entry.items()
+            if name not in ("step", "at", "ms", "answered", "delivery_id")
+        )
+        click.echo(f"  {entry.get('at', 0):>9.1f} ms  {entry['step']:<32} {entry.get('ms', 0):>8.2f} ms  {extra[:160]}")
+
+
+@messages.command("export")
+@filter_options
+@workspace_option
+def messages_export(root: Path, **words: Any) -> None:
+    """Messages with payload as JSON lines on stdout."""
+    gateway = Gateway(root)
+    for item in gateway.get("/messages", words)["items"]:
+        click.echo(json.dumps(gateway.get(f"/messages/{item['id']}")["items"][0], ensure_ascii=False))
+
+
+@click.command()
+@click.argument("word", metavar="KEY|ID")
+@workspace_option
+@json_option
+def trace(word: str, root: Path, as_json: bool) -> None:
+    """Everything that happened to a message id, key, tracked value or correlation id, in order, over all routes."""
+    import urllib.parse
+
+    found = Gateway(root).get(f"/trace/{urllib.parse.quote(word, safe='')}")
+    if as_json:
+        emit_json(found)
+        return
+    if not found["items"]:
+        click.echo(f"nothing is known of {word}")
+        sys.exit(exits.NO)
+    for item in found["items"]:
+        scope = f"/{item['scope']}" if item["scope"] else ""
+        error = f"  {item['error']['class']}: {safe(item['error']['message'])[:120]}" if item.get("error") else ""
+        click.echo(f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}  {item['id']}{error}")
+        print_trace(item["trace"])
+
+
+@click.command()
+@click.argument("route")
+@click.option("--data", "-d", required=True, help="The payload, or @FILE (@- for standard input).")
+@click.option("--header", "-H", "header", multiple=True, metavar="K=V", help="A header of the message.")
+@click.option("--wait", is_flag=True, help="Wait for the end of the message; exit code 1 unless it is done.")
+@click.option("--timeout", default="60s", show_default=True, help="How long to wait.")
+@workspace_option
+@json_option
+def send(route: str, data: str, header: tuple[str, ...], wait: bool, timeout: str, root: Path, as_json: bool) -> None:
+    """Give a message to ROUTE as its source would: under the same format, contract, key and dedupe."""
+    from esb.durations import parse_duration
+
+    headers = {}
+    for pair in header:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"`{pair}`: write NAME=VALUE", param_hint="--header")
+        headers[name] = value
+    try:
+        seconds = parse_duration(timeout).total_seconds()
+    except ValueError:
+        raise click.BadParameter(f"`{timeout}` is no duration; write 30s", param_hint="--timeout") from None
+    words: dict[str, Any] = {"body_base64": base64.b64encode(_payload(data)).decode(), "headers": headers}
+    if wait:
+        words["wait"] = timeout
+    found = Gateway(root).post(f"/routes/{route}/send", words, timeout=seconds + 15)
+    item = found["items"][0]
+    if as_json:
+        emit_json(found)
+    else:
+        click.echo(
+            f"{item['state']}  {item['message_id']}"
+            + (f"  duplicate of {item['duplicate_of']}" if item.get("duplicate_of") else "")
+        )
+        if item.get("error"):
+            click.echo(f"  {item['error']['class']} at {item['error']['step']}: {safe(item['error']['message'])}")
+    if wait and item["state"] not in ("done", "duplicate", "known"):
+        sys.exit(exits.NO)
+
+
+def _payload(data: str) -> bytes:
+    if not data.startswith("@"):
+        return data.encode()
+    if data == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise exits.Exit(f"cannot read {data[1:]}: {error.strerror}", exits.MISSING) from None

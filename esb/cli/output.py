@@ -1,0 +1,65 @@
+"""What people read: tables that fit the terminal, and JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def emit_json(words: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(words, ensure_ascii=False, indent=2))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]], *, empty: str) -> None:
+    """Columns are (title, key); the last one takes the rest of the line."""
+    if not rows:
+        click.echo(empty)
+        return
+    width = shutil.get_terminal_size((120, 24)).columns
+    cells = [[_cell(row.get(key)) for _, key in columns] for row in rows]
+    widths = [max(len(title), *(len(line[i]) for line in cells)) for i, (title, _) in enumerate(columns)]
+    widths[-1] = min(widths[-1], max(20, width - sum(widths[:-1]) - 2 * len(widths)))
+    click.echo(click.style(_line([title for title, _ in columns], widths), bold=True))
+    for line in cells:
+        click.echo(_line(line, widths))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell[:size].ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "–"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(ch if ch.isprintable() else "·" for ch in text)
+
+
+def age(text: str | None) -> str:
+    """An instant as its age: ``3 h``."""
+    if not text:
+        return "–"
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def clock(text: str | None) -> str:
+    """An instant as local time of day with date where it is not today."""
+    if not text:
+        return "–"
+    at = datetime.fromisoformat(text).astimezone()
+    today = datetime.now(UTC).astimezone().date()
+    return at.strftime("%H:%M:%S.%f")[:-3] if at.date() == today else at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def safe(text: Any) -> str:
+    """Message data for a terminal: no control characters, so that no payload can steer it."""
+    return "".join(ch if ch.isprintable() or ch == "\n" else f"\\x{ord(ch):02x}" for ch in str(text))

@@ -1,0 +1,129 @@
+"""The reader of a workspace: knows where else a misplaced key belongs, and what other tools call it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from esb.config.aliases import KEYS, plain, reader_aliases
+from esb.config.unavailable import not_yet
+from esb.spec import MISSING, OptionSpec, Reader, ScalarNode
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A mapping around the one being read: what it is called, its keys, and where they stand.
+
+    ``inside`` names keys that belong one level deeper, with the words for where (``from: http``).
+    """
+
+    label: str
+    names: frozenset[str]
+    column: int
+    beside: str
+    inside: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
+
+
+class Levels:
+    """The mappings around the place that is being read, innermost last."""
+
+    def __init__(self) -> None:
+        self._stack: list[Level] = []
+
+    @contextmanager
+    def within(self, level: Level) -> Iterator[None]:
+        self._stack.append(level)
+        try:
+            yield
+        finally:
+            self._stack.pop()
+
+    def __iter__(self) -> Iterator[Level]:
+        return reversed(self._stack)
+
+    @property
+    def nearest(self) -> Level | None:
+        return self._stack[-1] if self._stack else None
+
+
+class WorkspaceReader(Reader):
+    """A :class:`~esb.spec.Reader` whose words for an unknown key say where it belongs."""
+
+    def __init__(
+        self, resources: Any = None, *, where: str = "", aliases: dict[str, dict[str, str]] | None = None
+    ) -> None:
+        super().__init__(resources, where=where, aliases=aliases if aliases is not None else reader_aliases())
+
+    def unknown_key(self, key: ScalarNode, specs: Sequence[OptionSpec]) -> Any:
+        own = [spec.name for spec in specs]
+        foreign = any(key.text in spec.aliases for spec in specs)
+        if foreign or not (self._misplaced(key, own) or self._other_word(key, own)):
+            super().unknown_key(key, specs)
+        return MISSING
+
+    def _misplaced(self, key: ScalarNode, own: Sequence[str]) -> bool:
+        """ESB112 where the key exists one level up or down; ESB113 where it does not exist yet."""
+        levels: Levels = self.resources.levels
+        here = levels.nearest
+        if here is not None and here.names == frozenset(own):
+            if instead := not_yet(here.family, key.text):
+                self.unavailable(key, key.text, instead)
+                return True
+            if key.text in here.inside:
+                self.too_high(key, here.label, here.inside[key.text])
+                return True
+        for level in levels:
+            if key.text in level.names:
+                self.too_deep(key, self.where or "this", level)
+                return True
+        return False
+
+    def too_high(self, key: ScalarNode, label: str, inside: str) -> None:
+        """Report a key that belongs into a mapping beside it."""
+        self.problem(
+            "ESB112",
+            f"`{key.text}` is one level too high",
+            key,
+            label=f"{label} has no key `{key.text}`, but `{inside}` has",
+            hint=f"indent it, so that it stands inside `{inside}`",
+        )
+
+    def too_deep(self, key: ScalarNode, where: str, level: Level) -> None:
+        """Report a key that belongs to a mapping around this one."""
+        self.problem(
+            "ESB112",
+            f"`{key.text}` is one level too deep",
+            key,
+            label=f"`{where}` has no key `{key.text}`, but {level.label} has",
+            hint=f"move it out to column {level.column}, beside `{level.beside}`",
+        )
+
+    def _other_word(self, key: ScalarNode, own: Sequence[str]) -> bool:
+        """Another tool's word for a key of this place, or of a level around it; also a near spelling of the latter."""
+        candidates = KEYS.get(plain(key.text), ())
+        right = next((name for name in candidates if name in own), None)
+        if right:
+            self._unknown(key, f"here it is `{right}`")
+            return True
+        if difflib.get_close_matches(key.text, own, n=1, cutoff=0.6):
+            return False
+        for level in self.resources.levels:
+            right = next((name for name in candidates if name in level.names), None)
+            close = difflib.get_close_matches(key.text, sorted(level.names), n=1, cutoff=0.75)
+            if right or close:
+                words = f"here it is `{right}`" if right else f"did you mean `{close[0]}`"
+                self._unknown(key, f"{words}, a key of {level.label} (beside `{level.beside}`)")
+                return True
+        return False
+
+    def _unknown(self, key: ScalarNode, hint: str) -> None:
+        where = f" in `{self.where}`" if self.where else ""
+        self.problem("ESB101", f"unknown key `{key.text}`{where}", key, hint=hint, label="not known here")
+
+    def unavailable(self, at: Any, word: str, instead: str) -> Any:
+        """Report a word of the route language that this version does not have yet."""
+        return self.problem("ESB113", f"`{word}` is not available in this version", at, hint=instead, label="not yet")

@@ -1,0 +1,275 @@
+"""uvicorn's HTTP protocol behind a guard: deadlines, limits, strict framing, one request at a time per connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from email.utils import formatdate
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from esb.endpoints._http.framing import (
+    CHUNKED,
+    HEAD_END,
+    Chunks,
+    Refused,
+    read_head,
+    refuse_lone_line_feed,
+)
+from esb.endpoints.problem import raw_problem
+from esb.endpoints.webserver import ListenerLimits
+
+#: Most bytes of later requests kept while the answer to an earlier one is awaited.
+_MAX_AHEAD = 1 << 20
+_RETRY_AFTER = timedelta(seconds=5)
+
+
+class Doorkeeper:
+    """Counts connections, in all and by address, and keeps the ``Date`` header of one listener."""
+
+    def __init__(self, limits: ListenerLimits, state: ServerState) -> None:
+        self.limits = limits
+        self.state = state
+        self.idle = asyncio.Event()
+        self._by_address: Counter[str] = Counter()
+        self._count = 0
+        self._date_until = 0.0
+        self.refused = 0
+
+    def enter(self, address: str) -> bool:
+        self._count += 1
+        self._by_address[address] += 1
+        within = self._count <= self.limits.connections
+        within = within and self._by_address[address] <= self.limits.connections_per_address
+        self.refused += not within
+        return within
+
+    def leave(self, address: str) -> None:
+        self._count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        if not self._count:
+            self.idle.set()
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def keep_date(self, now: float) -> None:
+        """Renew the ``Date`` header at most once a second."""
+        if now >= self._date_until:
+            self._date_until = now + 1.0
+            self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    The guard finds the end of every head and body itself, strictly, and hands the parser only what it has checked. The
+    next request on a connection is read when the answer to the one before it is out.
+    """
+
+    def __init__(self, doorkeeper: Doorkeeper, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, doorkeeper.state, {}, loop)
+        self.access_log = False
+        self._door = doorkeeper
+        self._limits = doorkeeper.limits
+        self.timeout_keep_alive = doorkeeper.limits.keep_alive  # type: ignore[assignment]  # call_later takes floats
+        self._address = ""
+        self._over = False
+        self._partial: bytearray | None = None
+        self._ahead = b""
+        self._left = 0
+        self._chunks: Chunks | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else "local"
+        if self._door.enter(self._address):
+            self._arm(self._limits.header_time, self._head_too_slow)
+        else:
+            self._turn_away(Refused(503, "too-many-connections", "too many connections"), retry_after=_RETRY_AFTER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self.resume_writing()
+        self._over = True
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        self._door.leave(self._address)
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._unset_keepalive_if_required()
+        if self._ahead:
+            self._ahead, data = b"", self._ahead + data
+        try:
+            self._consume(data)
+        except Refused as refusal:
+            self._turn_away(refusal)
+        except httptools.HttpParserError:
+            self._turn_away(Refused(400, "bad-request", "the request is malformed"))
+
+    def shutdown(self) -> None:
+        """The listener stops: close when idle, else after the answer that is being made."""
+        self._ahead = b""
+        super().shutdown()
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+    def _consume(self, data: bytes) -> None:
+        while data and not self._over:
+            if self._reads_body:
+                data = self._take_body(data)
+            elif self.cycle is not None and not self.cycle.response_complete:
+                if len(data) > _MAX_AHEAD:
+                    self.transport.abort()
+                self._ahead = data
+                self.flow.pause_reading()
+                return
+            else:
+                data = self._take_head(data)
+
+    @property
+    def _reads_body(self) -> bool:
+        return self._left > 0 or self._chunks is not None
+
+    def _take_head(self, data: bytes) -> bytes:
+        buffer: bytes | bytearray = data
+        start = 0
+        if self._partial is not None:
+            start = max(0, len(self._partial) - 3)
+            self._partial += data
+            buffer = self._partial
+        end = buffer.find(HEAD_END, start)
+        if len(buffer if end < 0 else buffer[:end]) > self._limits.header_bytes:
+            raise Refused(431, "head-too-large", f"the request head is larger than {self._limits.header_bytes} bytes")
+        if end < 0:
+            refuse_lone_line_feed(buffer, start)
+            if self._partial is None:
+                self._partial = bytearray(data)
+                if self._deadline is None:
+                    self._arm(self._limits.header_time, self._head_too_slow)
+            return b""
+        end += len(HEAD_END)
+        head, rest = bytes(buffer[:end]), bytes(buffer[end:])
+        self._partial = None
+        self._begin(head)
+        return rest
+
+    def _begin(self, head: bytes) -> None:
+        limits = self._limits
+        framing = read_head(head, max_headers=limits.headers, max_target=limits.target_bytes)
+        self._door.keep_date(self.loop.time())
+        self._disarm()
+        if framing.length == CHUNKED:
+            self._chunks = Chunks()
+        else:
+            self._left = framing.length
+        if self._reads_body:
+            self._arm(limits.body_time, self._body_too_slow)
+        self._feed(framing.head)
+        if framing.expects_continue:
+            # where the answer comes before the body, nobody can say whether the body will follow: close after it
+            self.cycle.keep_alive = False
+
+    def _take_body(self, data: bytes) -> bytes:
+        taken = self._chunks.take(data) if self._chunks is not None else min(self._left, len(data))
+        piece = data if taken == len(data) else data[:taken]
+        if self._chunks is None:
+            self._left -= taken
+        elif self._chunks.done:
+            self._chunks = None
+        if not self._reads_body:
+            self._disarm()
+            if self.cycle.response_complete:
+                self._unset_keepalive_if_required()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+        self._feed(piece)
+        return data[taken:] if taken < len(data) else b""
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # an offer of another protocol (h2c, websocket) may be ignored; this parser is spent, the next request needs one
+            self.parser = httptools.HttpRequestParser(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._arm(self._limits.linger_time, self.transport.abort)
+        elif self._reads_body:
+            # answered before the body was read (401, 413): let the client finish for a while, so that it sees the answer
+            self._arm(self._limits.linger_time, self._close)
+        elif self._ahead:
+            self._unset_keepalive_if_required()
+            self.loop.call_soon(self.data_received, b"")
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+    def _arm(self, seconds: float, then: Callable[[], None]) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, then)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _head_too_slow(self) -> None:
+        if not self._partial:
+            self._close()
+            return
+        self._turn_away(Refused(408, "head-too-slow", "the request head took too long"))
+
+    def _body_too_slow(self) -> None:
+        self._turn_away(Refused(408, "body-too-slow", "the request body took too long"))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_deadline is None:
+            self._write_deadline = self.loop.call_later(self._limits.write_time, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+    def _turn_away(self, refusal: Refused, *, retry_after: timedelta | None = None) -> None:
+        """Answer and end the connection; what still arrives is thrown away, so that the client can read the answer."""
+        self._over = True
+        self._partial = None
+        self._left, self._chunks, self._ahead = 0, None, b""
+        cycle: Any = self.cycle
+        begun = cycle is not None and not cycle.response_complete
+        if begun:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.transport.is_closing() or (begun and cycle.response_started):
+            self.transport.abort()
+            return
+        self.flow.resume_reading()
+        self.transport.write(raw_problem(refusal.status, refusal.code, refusal.detail, retry_after=retry_after))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._arm(self._limits.linger_time, self.transport.abort)
+
+    def _close(self) -> None:
+        self._over = True
+        self.transport.close()
+        self._arm(self._limits.linger_time, self.transport.abort)

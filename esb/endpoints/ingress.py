@@ -1,0 +1,309 @@
+"""The shared HTTP listener of all routes: one table from method and path to handler, swapped whole on every change."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from esb.endpoints.base import Handler, Request, Response
+from esb.endpoints.problem import problem
+from esb.errors import EsbError
+from esb.message import EMPTY
+
+Admit = Callable[[Request], Response | None]
+Log = Callable[..., None]
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]")
+_RETRY_AFTER = timedelta(seconds=5)
+
+
+class BadPath(Exception):
+    """A path that no route can have: an empty part, a dot part, an escape that is broken or hides a slash."""
+
+    def __init__(self, detail: str, status: int = 404) -> None:
+        super().__init__(detail)
+        self.detail, self.status = detail, status
+
+
+def split_path(raw: str) -> tuple[str, ...]:
+    """The decoded parts of a raw path, each decoded exactly once. Raises :class:`BadPath`.
+
+    Authentication and dispatch both work on this one reading, so that no spelling of a path reaches one without the other.
+    """
+    if raw == "/":
+        return ()
+    parts = raw.split("/")[1:]
+    if "%" in raw:
+        if _BAD_ESCAPE.search(raw):
+            raise BadPath("the path holds a broken escape", 400)
+        try:
+            parts = [unquote_to_bytes(part).decode() for part in parts]
+        except UnicodeDecodeError:
+            raise BadPath("the path is not UTF-8", 400) from None
+    for part in parts:
+        if part in ("", ".", "..") or _UNSAFE.search(part):
+            raise BadPath("no route has such a path")
+    return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    """A route's path. ``names`` are its ``{params}`` by place; literal parts must match exactly, also in case."""
+
+    text: str
+    parts: tuple[str, ...]
+    names: Mapping[int, str] = EMPTY
+
+    @classmethod
+    def parse(cls, text: str) -> PathPattern:
+        """Raises ValueError with the words for a person."""
+        if not text.startswith("/"):
+            raise ValueError(f"a path begins with `/`, not `{text[:1]}`")
+        if "?" in text or "#" in text or "%" in text:
+            raise ValueError("a path is written plain, without `?`, `#` and `%`")
+        parts = tuple(text.split("/")[1:]) if text != "/" else ()
+        names: dict[int, str] = {}
+        for place, part in enumerate(parts):
+            if part in ("", ".", "..") or _UNSAFE.search(part):
+                raise ValueError(f"`{text}` has a part that is empty, a dot or a backslash")
+            if "{" in part or "}" in part:
+                match = _PARAMETER.fullmatch(part)
+                if match is None:
+                    raise ValueError(f"`{part}`: a parameter takes a whole part of the path, like `/lots/{{lot}}`")
+                if match[1] in names.values():
+                    raise ValueError(f"the parameter `{match[1]}` stands twice")
+                names[place] = match[1]
+        return cls(text, parts, MappingProxyType(names))
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """Two patterns of one shape would serve the same paths."""
+        return tuple("{}" if place in self.names else part for place, part in enumerate(self.parts))
+
+    def match(self, parts: tuple[str, ...]) -> Mapping[str, str] | None:
+        """The parameters, or None. ``parts`` has as many parts as the pattern."""
+        for place, part in enumerate(self.parts):
+            if place not in self.names and part != parts[place]:
+                return None
+        return {name: parts[place] for place, name in self.names.items()}
+
+    @property
+    def order(self) -> tuple[bool, ...]:
+        """The most specific pattern first: a literal part goes before a parameter, from the left."""
+        return tuple(place in self.names for place in range(len(self.parts)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mounted:
+    """What :meth:`HttpIngress.mount` gives, and :meth:`HttpIngress.unmount` takes."""
+
+    method: str
+    pattern: PathPattern
+    handler: Handler
+    admit: Admit | None
+    max_body: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Every mounted handler; never changed, only replaced."""
+
+    mounts: Mapping[tuple[str, tuple[str, ...]], Mounted] = field(default_factory=dict)
+    exact: Mapping[tuple[str, ...], Mapping[str, Mounted]] = field(default_factory=dict)
+    patterns: Mapping[int, tuple[tuple[PathPattern, Mapping[str, Mounted]], ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, mounts: Mapping[tuple[str, tuple[str, ...]], Mounted]) -> _Table:
+        shapes: dict[tuple[str, ...], dict[str, Mounted]] = {}
+        for (method, shape), mounted in mounts.items():
+            shapes.setdefault(shape, {})[method] = mounted
+        exact: dict[tuple[str, ...], Mapping[str, Mounted]] = {}
+        patterns: dict[int, list[tuple[PathPattern, Mapping[str, Mounted]]]] = {}
+        for shape, methods in shapes.items():
+            pattern = next(iter(methods.values())).pattern
+            if pattern.names:
+                patterns.setdefault(len(shape), []).append((pattern, methods))
+            else:
+                exact[shape] = methods
+        ordered = {length: tuple(sorted(found, key=lambda one: one[0].order)) for length, found in patterns.items()}
+        return cls(mounts, exact, ordered)
+
+    def find(self, parts: tuple[str, ...]) -> Mapping[str, Mounted] | None:
+        """The handlers by method of the most specific path that fits."""
+        methods = self.exact.get(parts)
+        if methods is not None:
+            return methods
+        for pattern, found in self.patterns.get(len(parts), ()):
+            if pattern.match(parts) is not None:
+                return found
+        return None
+
+
+class HttpIngress:
+    """A raw ASGI application over a table of handlers (:class:`esb.endpoints.base.Ingress`).
+
+    The order is: path, method, ``admit``, size, body, handler. ``max_body`` bounds one body and ``max_held`` all bodies in
+    memory at once, in bytes. :meth:`drain` makes every later request a 503.
+    """
+
+    def __init__(self, *, max_body: int = 10_000_000, max_held: int = 256_000_000, log: Log | None = None) -> None:
+        self._table = _Table()
+        self._max_body = max_body
+        self._max_held = max_held
+        self._held = 0
+        self._draining = False
+        self._log = log or (lambda *_args, **_fields: None)
+
+    # -- routes -------------------------------------------------------------------------------------------------------
+    def mount(
+        self, method: str, path: str, handler: Handler, *, admit: Admit | None = None, max_body: int | None = None
+    ) -> object:
+        pattern = PathPattern.parse(path)
+        mounted = Mounted(method.upper(), pattern, handler, admit, max_body)
+        self._table = _Table.of({**self._table.mounts, (mounted.method, pattern.shape): mounted})
+        return mounted
+
+    def unmount(self, token: object) -> None:
+        mounts = {key: mounted for key, mounted in self._table.mounts.items() if mounted is not token}
+        if len(mounts) != len(self._table.mounts):
+            self._table = _Table.of(mounts)
+
+    def drain(self) -> None:
+        """Refuse every later request with 503, so that no client takes a stop for a missing path."""
+        self._draining = True
+
+    @property
+    def mounted(self) -> tuple[tuple[str, str], ...]:
+        """Method and path of everything that is served, sorted by path."""
+        return tuple(
+            sorted(((m.method, m.pattern.text) for m in self._table.mounts.values()), key=lambda one: (one[1], one[0]))
+        )
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+    async def __call__(
+        self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        if scope["type"] != "http":
+            raise EsbError(f"this listener speaks HTTP only, not {scope['type']}")
+        response = await self._answer(scope, receive)
+        if response is None:
+            return
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+        if response.status not in (204, 304):
+            headers.append((b"content-length", b"%d" % len(response.body)))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _answer(self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Any]]) -> Response | None:
+        if self._draining:
+            return problem(503, "draining", "the bus is stopping; try again soon", retry_after=_RETRY_AFTER)
+        found = self._route(scope)
+        if isinstance(found, Response):
+            return found
+        mounted, request = found
+        try:
+            refusal = mounted.admit(request) if mounted.admit is not None else None
+            refusal = refusal or self._refuse_size(mounted, request.headers)
+            if refusal is not None:
+                return refusal
+            body = await self._read(receive, self._max_body if mounted.max_body is None else mounted.max_body)
+            if not isinstance(body, bytes):
+                return body
+            try:
+                return await mounted.handler(replace(request, body=body))
+            finally:
+                self._held -= len(body)
+        except Exception as error:  # noqa: BLE001 - the last place that can answer; the client gets a number, the log the rest
+            incident = str(uuid.uuid4())
+            self._log("error", "http.handler_failed", incident=incident, path=mounted.pattern.text, error=repr(error))
+            return problem(500, "internal", "the bus could not handle this request", incident=incident)
+
+    def _route(self, scope: Mapping[str, Any]) -> tuple[Mounted, Request] | Response:
+        raw = scope["raw_path"].decode("ascii")
+        try:
+            parts = split_path(raw)
+        except BadPath as error:
+            return problem(error.status, "bad-path" if error.status == 400 else "unknown-path", error.detail)
+        methods = self._table.find(parts)
+        if methods is None:
+            return problem(404, "unknown-path", "no route is served under this path")
+        mounted = methods.get(scope["method"])
+        if mounted is None:
+            allow = ", ".join(sorted(methods))
+            return problem(405, "method-not-allowed", f"this path takes {allow}", headers={"allow": allow})
+        client = scope.get("client")
+        request = Request(
+            method=scope["method"],
+            path="/" + "/".join(parts),
+            query=scope["query_string"].decode("ascii"),
+            headers=read_headers(scope["headers"]),
+            body=b"",
+            client=client[0] if client else "",
+            params=mounted.pattern.match(parts) or EMPTY if mounted.pattern.names else EMPTY,
+        )
+        return mounted, request
+
+    def _refuse_size(self, mounted: Mounted, headers: Mapping[str, str]) -> Response | None:
+        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            return problem(
+                415,
+                "encoding-not-taken",
+                "send the body as it is, without Content-Encoding",
+                headers={"accept-encoding": "identity"},
+            )
+        limit = self._max_body if mounted.max_body is None else mounted.max_body
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return problem(400, "bad-request", "Content-Length is not a plain number")
+        return _too_large(limit) if int(length) > limit else None
+
+    async def _read(self, receive: Callable[[], Awaitable[Any]], limit: int) -> bytes | Response | None:
+        """The body, whose bytes then count as held; a refusal; or None where the client went away."""
+        pieces: list[bytes] = []
+        size = 0
+        kept = False
+        try:
+            while True:
+                event = await receive()
+                if event["type"] != "http.request":
+                    return None
+                piece = event.get("body", b"")
+                size += len(piece)
+                self._held += len(piece)
+                pieces.append(piece)
+                if size > limit:
+                    return _too_large(limit)
+                if self._held > self._max_held:
+                    return problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)
+                if not event.get("more_body", False):
+                    kept = True
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        finally:
+            if not kept:
+                self._held -= size
+
+
+def _too_large(limit: int) -> Response:
+    return problem(413, "body-too-large", f"a body here has at most {limit} bytes")
+
+
+def read_headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header names in lower case; a repeated header becomes one, joined by commas. UTF-8 where it is, else Latin-1."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode()
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        value = value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

@@ -1,0 +1,1 @@
+"""The running bus: intake, lanes, worker, settle, targets, supervisor."""

@@ -1,0 +1,211 @@
+"""How messages come into being: from a source's delivery, from a hand-off, from a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from esb.config.model import RouteSpec
+from esb.endpoints.base import Incoming
+from esb.errors import ErrorRecord, Invalid, MessageError
+from esb.message import EMPTY, Envelope, Message, State, new_id
+from esb.registry import Registry
+from esb.runtime.payload import as_text, codec_of, encode_body, message_of
+from esb.steps.base import HandOff
+from esb.store.base import DedupeKey, NewMessage
+
+#: How long a source's own identity (Idempotency-Key, file identity, timer slot) is remembered.
+SOURCE_WINDOW = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A message about to be stored, with its decoded form for direct dispatch (None where it is stored dead)."""
+
+    new: NewMessage
+    message: Message | None
+
+
+class Births:
+    """Gives new messages their identity, key, dedupe and tracked values by the rules of their route."""
+
+    def __init__(self, registry: Registry, site: Mapping[str, Any]) -> None:
+        self._registry = registry
+        self._site = site
+
+    # -- from a source ------------------------------------------------------------------------------------------------
+    def of_incoming(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> Birth:
+        """The message for a delivery. Raises Invalid where the source refuses; else a bad payload is born dead."""
+        id_ = new_id()
+        meta = dict(incoming.meta)
+        if incoming.content_type:
+            meta["content_type"] = incoming.content_type
+        envelope = Envelope(
+            id=id_,
+            origin=id_,
+            route=spec.name,
+            body=incoming.payload,
+            content="source",
+            accepted_at=now,
+            version=spec.digest,
+            correlation_id=incoming.correlation_id or id_,
+            headers=incoming.headers,
+            meta=meta,
+            priority=PRIORITY[spec.priority],
+        )
+        source_key = None
+        if incoming.source_key is not None:
+            source_key = DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
+        try:
+            codec = incoming.codec or codec_of(spec, incoming.content_type, self._registry)
+            body = codec.decode(incoming.payload)
+            if incoming.contract is not None:
+                incoming.contract.check(body)
+        except Invalid as error:
+            if incoming.on_invalid == "refuse":
+                raise
+            return Birth(replace(_dead(envelope, error, "source"), source_key=source_key), None)
+        birth = self._admit(spec, envelope, message_of(envelope, body, 1))
+        return Birth(replace(birth.new, source_key=source_key), birth.message)
+
+    # -- from a hand-off ----------------------------------------------------------------------------------------------
+    def of_handoff(
+        self,
+        handoff: HandOff,
+        parent: Envelope,
+        spec: RouteSpec,
+        now: datetime,
+        receivers: Callable[[str], Iterable[RouteSpec]],
+    ) -> list[Birth]:
+        """The children of one hand-off: one per subscribing route for a topic, else exactly one."""
+        if handoff.kind in ("branch", "split"):
+            return [self._inside(handoff, parent, spec, now)]
+        births = []
+        for receiver in receivers(handoff.target):
+            place = handoff.place if handoff.kind == "route" else f"{handoff.place}>{receiver.name}"
+            births.append(self._across(handoff, place, parent, receiver, now))
+        return births
+
+    def _inside(self, handoff: HandOff, parent: Envelope, spec: RouteSpec, now: datetime) -> Birth:
+        body, content = encode_body(handoff.message.body)
+        key = handoff.key if handoff.key is not None or not handoff.keep_key else parent.key
+        branch = handoff.kind == "branch"
+        envelope = replace(
+            parent,
+            id=new_id(),
+            origin=f"{parent.origin}/{handoff.place}",
+            body=body,
+            content=content,
+            accepted_at=now,
+            scope=handoff.target,
+            key=key,
+            parent_id=parent.id,
+            replay_of=None,
+            duplicate_of=None,
+            overtakes=parent.overtakes and branch,
+            headers=handoff.message.headers,
+            vars=handoff.message.vars,
+            meta=_carried(handoff.message.meta),
+            seq=0,
+        )
+        dedupe = None
+        if handoff.dedupe is not None:
+            window = handoff.dedupe_window or timedelta(days=7)
+            dedupe = DedupeKey(f"dedupe:{handoff.target}", handoff.dedupe, now + window)
+        message = message_of(envelope, handoff.message.body, 1)
+        try:
+            track = parent.track if branch else {**parent.track, **self._track(spec, message)}
+        except MessageError:
+            track = parent.track  # the item lacks what the route tracks; that is no fault of the item
+        new = NewMessage(replace(envelope, track=track), dedupe=dedupe, supersede=envelope.overtakes)
+        return Birth(new, message)
+
+    def _across(self, handoff: HandOff, place: str, parent: Envelope, receiver: RouteSpec, now: datetime) -> Birth:
+        body, content = encode_body(handoff.message.body)
+        envelope = Envelope(
+            id=new_id(),
+            origin=f"{parent.origin}/{place}",
+            route=receiver.name,
+            body=body,
+            content=content,
+            accepted_at=now,
+            version=receiver.digest,
+            correlation_id=parent.correlation_id,
+            parent_id=parent.id,
+            headers=handoff.message.headers,
+            meta={
+                **_carried(handoff.message.meta),
+                "source": {"type": handoff.kind, "name": handoff.target, "route": parent.route},
+            },
+            track=parent.track,
+            priority=PRIORITY[receiver.priority],
+        )
+        contract = getattr(receiver.source.options, "contract", None)
+        message = message_of(envelope, handoff.message.body, 1)
+        if contract is not None:
+            try:
+                contract.check(message.body)
+            except Invalid as error:
+                return Birth(_dead(envelope, error, "source"), None)
+        return self._admit(receiver, envelope, message)
+
+    # -- from a replay ------------------------------------------------------------------------------------------------
+    @staticmethod
+    def of_replay(original: Envelope, version: str, now: datetime) -> Birth:
+        """A new message with the original's payload and delivery ids (SPEC: replay). Its dedupe key is not asked again."""
+        envelope = replace(
+            original,
+            id=new_id(),
+            accepted_at=now,
+            version=version,
+            replay_of=original.id,
+            duplicate_of=None,
+            seq=0,
+        )
+        return Birth(NewMessage(envelope, supersede=False), None)
+
+    # -- the route's own rules ----------------------------------------------------------------------------------------
+    def _admit(self, spec: RouteSpec, envelope: Envelope, message: Message) -> Birth:
+        scope = message.scope(self._site)
+        try:
+            key = as_text(spec.key(scope), "key") if spec.key is not None else None
+            dedupe = None
+            if spec.dedupe is not None:
+                value = as_text(spec.dedupe.key(scope), "dedupe")
+                if value is not None:
+                    dedupe = DedupeKey("dedupe", value, envelope.accepted_at + spec.dedupe.window)
+            track = {**envelope.track, **self._track(spec, message)}
+            overtakes = spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
+        except MessageError as error:
+            return Birth(_dead(envelope, error, "source"), None)
+        envelope = replace(envelope, key=key, track=track, overtakes=overtakes)
+        return Birth(NewMessage(envelope, dedupe=dedupe, supersede=overtakes), message.with_meta("key", key))
+
+    def _track(self, spec: RouteSpec, message: Message) -> dict[str, str]:
+        scope = message.scope(self._site)
+        values = {name: as_text(expression(scope), f"track.{name}") for name, expression in spec.track.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+PRIORITY: Mapping[str, int] = {"low": 0, "normal": 1, "high": 2}
+
+_BUS_META = ("message_id", "correlation_id", "route", "key", "received_at", "attempt", "version", "reply")
+
+
+def _carried(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``meta`` goes on to a child: everything but what the bus writes anew for it."""
+    return {name: value for name, value in meta.items() if name not in _BUS_META} if meta else dict(EMPTY)
+
+
+def _dead(envelope: Envelope, error: MessageError, step: str) -> NewMessage:
+    record = ErrorRecord(
+        error_class=error.error_class,
+        message=error.message[:2000],
+        step=step,
+        pointer=error.violations[0].pointer if error.violations else "",
+        hint=error.hint,
+        violations=error.violations[:50],
+    )
+    return NewMessage(envelope, state=State.DEAD, error=record)

@@ -1,0 +1,131 @@
+"""The way into a route: decode, check, key, commit; only then the source may acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Protocol
+
+from esb.config.model import Limits, RouteSpec
+from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt
+from esb.errors import StoreBusy, Unavailable
+from esb.message import State
+from esb.runtime.births import Birth
+from esb.runtime.runner import Hub, RouteRunner
+from esb.runtime.targets import Targets
+from esb.steps.base import Target
+
+
+class Gate(Protocol):
+    """Says whether the bus as a whole takes messages now."""
+
+    @property
+    def closed(self) -> str:
+        """Why nothing is taken (draining, disk short), empty while the gate is open."""
+        ...
+
+
+class RouteIntake:
+    """Implements :class:`esb.endpoints.base.Intake` for one route; survives its reloads."""
+
+    def __init__(self, runner: RouteRunner, limits: Limits, gate: Gate, hub: Hub, targets: Targets) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._gate = gate
+        self._hub = hub
+        self._targets = targets
+
+    @property
+    def open(self) -> bool:
+        return not self._refusal()
+
+    def _refusal(self) -> str:
+        runner = self._runner
+        if self._gate.closed:
+            return self._gate.closed
+        if runner.paused:
+            return f"route {runner.spec.name} is paused"
+        if len(runner.lanes) >= self._limits.queue:
+            return f"the queue of {runner.spec.name} is full ({self._limits.queue} messages)"
+        if runner.lanes.bytes >= self._limits.queue_bytes:
+            return f"the queue of {runner.spec.name} is full ({self._limits.queue_bytes} bytes)"
+        return ""
+
+    async def accept(self, incoming: Incoming) -> Receipt:
+        if refusal := self._refusal():
+            raise StoreBusy(refusal, hint="try again later", retry_after=timedelta(seconds=5))
+        runner = self._runner
+        self._reject_when_down(runner.spec)
+        birth = runner.births.of_incoming(runner.spec, incoming, runner.bench.clock.now())
+        birth = self._held(birth)
+        accepted = await runner.bench.store.accept(birth.new)
+        envelope = birth.new.envelope
+        if accepted.conflict:
+            raise KeyConflict(accepted.first_id or accepted.id)
+        if accepted.known:
+            return Receipt(accepted.id, envelope.correlation_id, "known", accepted.first_id)
+        if accepted.state is State.DUPLICATE:
+            return Receipt(accepted.id, envelope.correlation_id, "duplicate", accepted.first_id)
+        if accepted.state is State.DEAD:
+            self._buried(birth)
+            return Receipt(accepted.id, envelope.correlation_id, "dead")
+        self._hub.arrived(birth, accepted)
+        return Receipt(accepted.id, envelope.correlation_id, "queued")
+
+    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
+        runner = self._runner
+        stored = runner.bench.store.get(message_id, trace=False)
+        if stored is not None and stored.finished_at is not None:
+            error = stored.error.as_dict() if stored.error else None
+            return Outcome(stored.state.value, error=error)
+        future = runner.outcome(message_id)
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            runner.forget(message_id, future)
+
+    def _held(self, birth: Birth) -> Birth:
+        envelope = birth.new.envelope
+        blocked = envelope.key is not None and self._runner.lanes.is_blocked((envelope.scope, envelope.key))
+        if blocked and birth.new.state is State.QUEUED and not envelope.overtakes:
+            return Birth(replace(birth.new, state=State.HELD), birth.message)
+        return birth
+
+    def _buried(self, birth: Birth) -> None:
+        spec, error = self._runner.spec, birth.new.error
+        if error is None:
+            return
+        self._runner.bench.log(
+            "warning",
+            "message.dead",
+            route=spec.name,
+            message=birth.new.envelope.id,
+            step="source",
+            error=f"{error.error_class}: {error.message}",
+        )
+        if spec.alert:
+            self._hub.alert(spec.alert, spec.name, f"dead letter: {error.message}", message=birth.new.envelope.id)
+
+    def _reject_when_down(self, spec: RouteSpec) -> None:
+        """``when_down: { reject: 503 }``: while the target's circuit is open the caller is told so at once."""
+        for target, status in rejecting_targets(spec):
+            if self._targets.is_down(target):
+                error = Unavailable(f"{target.name} is down", hint="try again later", retry_after=timedelta(seconds=30))
+                error.reply = {"status": status}
+                raise error
+
+
+def rejecting_targets(spec: RouteSpec) -> list[tuple[Target, int]]:
+    """The targets of a route whose outage refuses new messages, with the status to answer."""
+    found: list[tuple[Target, int]] = []
+    for block in (spec.steps, *spec.blocks.values()):
+        for node in block.nodes:
+            policy = node.when_down or spec.when_down
+            target = getattr(node.step, "target", None)
+            if isinstance(target, Target) and policy.mode == "reject":
+                found.append((target, policy.status))
+    return found

@@ -1,0 +1,77 @@
+"""Bytes to a message and back: how an accepted payload is read, and how a child's body is kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from esb.config.model import RouteSpec
+from esb.errors import InternalFault, Invalid
+from esb.formats.base import Codec
+from esb.formats.json import Json
+from esb.formats.raw import by_content_type
+from esb.message import Envelope, Message
+from esb.registry import Registry
+
+JSON = Json()
+
+
+def codec_of(spec: RouteSpec, content_type: str, registry: Registry) -> Codec:
+    """The codec of what a source takes in: declared, else by content type, else JSON."""
+    declared: Codec | None = getattr(spec.source.options, "format", None)
+    if declared is not None:
+        return declared
+    return (by_content_type(registry, content_type) if content_type else None) or JSON
+
+
+def encode_body(body: Any) -> tuple[bytes, str]:
+    """A body as the store keeps it, and the word for :attr:`Envelope.content`."""
+    if isinstance(body, bytes):
+        return body, "raw"
+    return JSON.encode(body), "json"
+
+
+def decode_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Any:
+    """The body of a stored message. Raises Invalid where the payload does not parse (a stored dead letter)."""
+    match envelope.content:
+        case "json":
+            return JSON.decode(envelope.body)
+        case "raw":
+            return envelope.body
+        case "source":
+            return codec_of(spec, str(envelope.meta.get("content_type", "")), registry).decode(envelope.body)
+    raise InternalFault(f"stored content {envelope.content!r} is not known to this version")
+
+
+def message_of(envelope: Envelope, body: Any, attempt: int) -> Message:
+    """The message that the first step sees."""
+    return Message(
+        body=body,
+        headers=envelope.headers,
+        vars=envelope.vars,
+        meta={
+            **envelope.meta,
+            "message_id": envelope.id,
+            "correlation_id": envelope.correlation_id,
+            "route": envelope.route,
+            "key": envelope.key,
+            "received_at": envelope.accepted_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "attempt": attempt,
+            "version": envelope.version,
+        },
+    )
+
+
+def as_text(value: Any, what: str) -> str | None:
+    """A key, dedupe or tracked value as text; null gives None. Raises Invalid for objects and lists."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dict, list)):
+        raise Invalid(f"`{what}` gives {'an object' if isinstance(value, dict) else 'a list'}; it must give one value")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)

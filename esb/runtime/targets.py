@@ -1,0 +1,218 @@
+"""Where messages go out: one port per connector, with its connection, concurrency, rate and circuit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from esb.clock import Clock
+from esb.config.model import Circuit, Connector, ConnectorSettings
+from esb.durations import Rate
+from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection
+from esb.errors import MessageError, Timeout, Unavailable
+from esb.message import Message
+from esb.registry import Registry
+from esb.steps.base import Reply, Target
+
+
+class CircuitOpen(Unavailable):
+    """The target was not asked: it failed too often lately. Uses up no attempt."""
+
+
+class Breaker:
+    """Counts failures in a row; open, it lets one probe through when its time is up (circuit breaker, M. Nygard)."""
+
+    def __init__(self, circuit: Circuit | None, clock: Clock) -> None:
+        self._circuit = circuit
+        self._clock = clock
+        self._failures = 0
+        self._open_until = 0.0
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._circuit is not None and self._failures >= self._circuit.failures
+
+    def admit(self, name: str) -> None:
+        """Raise CircuitOpen while the target must not be asked."""
+        if not self.is_open:
+            return
+        left = self._open_until - self._clock.monotonic()
+        if left > 0 or self._probing:
+            wait = timedelta(seconds=max(left, 0.05))
+            raise CircuitOpen(f"{name}: circuit open after {self._failures} failures in a row", retry_after=wait)
+        self._probing = True
+
+    def succeeded(self) -> None:
+        self._failures = 0
+        self._probing = False
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._probing = False
+        if self._circuit is not None and self.is_open:
+            self._open_until = self._clock.monotonic() + self._circuit.open_for.total_seconds()
+
+    def abandon(self) -> None:
+        """A probe that ended without an answer about the target's health."""
+        self._probing = False
+
+
+class Pace:
+    """Lets at most ``rate`` deliveries start, evenly spaced; the wait is bounded by the caller's deadline."""
+
+    def __init__(self, rate: Rate | None, clock: Clock) -> None:
+        self._step = 1.0 / rate.per_second if rate is not None else 0.0
+        self._clock = clock
+        self._next = 0.0
+
+    async def turn(self, budget: float) -> None:
+        if not self._step:
+            return
+        now = self._clock.monotonic()
+        at = max(self._next, now)
+        if at - now > budget:
+            raise Unavailable("rate limit of the connector reached", retry_after=timedelta(seconds=at - now))
+        self._next = at + self._step
+        if at > now:
+            await self._clock.sleep(at - now)
+
+
+@dataclass(slots=True)
+class Port:
+    """What the deliveries to one connector (or to the inline endpoints of one protocol) share."""
+
+    name: str
+    settings: ConnectorSettings
+    options: Any
+    digest: str
+    gate: asyncio.Semaphore
+    pace: Pace
+    breaker: Breaker
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    live: LiveConnection | None = None
+    users: int = 0
+    retired: bool = False
+
+    async def close(self) -> None:
+        if self.live is not None:
+            live, self.live = self.live, None
+            await live.close()
+
+
+class Targets:
+    """Sends deliveries. Connections open on first use; a reload replaces only the ports whose connector changed."""
+
+    def __init__(self, clock: Clock, workspace: Path, registry: Registry, log: Callable[..., None]) -> None:
+        self._clock = clock
+        self._workspace = workspace
+        self._registry = registry
+        self._log = log
+        self._connectors: Mapping[str, Connector] = {}
+        self._ports: dict[str, Port] = {}
+
+    async def configure(self, connectors: Mapping[str, Connector]) -> None:
+        """Take over the connectors of a new workspace; ports in use close when their last delivery is done."""
+        self._connectors = connectors
+        for name, port in list(self._ports.items()):
+            connector = connectors.get(name)
+            if name.startswith("inline:") or (connector is not None and connector.digest == port.digest):
+                continue
+            del self._ports[name]
+            port.retired = True
+            if not port.users:
+                await port.close()
+
+    async def connection(self, name: str) -> Any:
+        """The live connection of a connector, for a source that shares it."""
+        return await self._open(self._port(name, ""))
+
+    def is_down(self, target: Target) -> bool:
+        """Whether the circuit of the target's connector is open."""
+        port = self._ports.get(target.connector) if target.connector else None
+        return port is not None and port.breaker.is_open
+
+    async def send(self, target: Target, message: Message, delivery: Delivery) -> Reply:
+        """One attempt, under the connector's limits. Raises MessageError; CircuitOpen where the target was not asked."""
+        port = self._port(target.connector, target.protocol)
+        port.breaker.admit(target.name)
+        port.users += 1
+        answered = False
+        try:
+            async with asyncio.timeout(delivery.timeout):
+                await port.gate.acquire()
+            try:
+                await port.pace.turn(delivery.timeout)
+                connection = await self._open(port)
+                reply: Reply = await target.sink.send(message, delivery, connection)
+            finally:
+                port.gate.release()
+            port.breaker.succeeded()
+            answered = True
+            return reply
+        except TimeoutError as error:
+            raise Unavailable(f"{target.name}: no free connection within {delivery.timeout:g} s") from error
+        except (Unavailable, Timeout):
+            port.breaker.failed()
+            answered = True
+            raise
+        except MessageError:
+            port.breaker.succeeded()  # it answered: the target is there
+            answered = True
+            raise
+        finally:
+            if not answered:
+                port.breaker.abandon()
+            port.users -= 1
+            if port.retired and not port.users:
+                await port.close()
+
+    async def close(self) -> None:
+        for port in self._ports.values():
+            await port.close()
+        self._ports.clear()
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+    def _port(self, connector_name: str, protocol: str) -> Port:
+        name = connector_name or f"inline:{protocol}"
+        port = self._ports.get(name)
+        if port is None:
+            port = self._make(name, self._connectors.get(connector_name), protocol)
+            self._ports[name] = port
+        return port
+
+    def _make(self, name: str, connector: Connector | None, protocol: str) -> Port:
+        if connector is not None:
+            settings, options, digest = connector.settings, connector.connection, connector.digest
+        else:
+            component = self._registry.get("connection", protocol)
+            settings = ConnectorSettings(concurrency=64)
+            options, digest = (component.cls() if component is not None else None), ""
+        return Port(
+            name=name,
+            settings=settings,
+            options=options,
+            digest=digest,
+            gate=asyncio.Semaphore(settings.concurrency),
+            pace=Pace(settings.rate, self._clock),
+            breaker=Breaker(settings.circuit, self._clock),
+        )
+
+    async def _open(self, port: Port) -> LiveConnection | None:
+        if port.live is not None or port.options is None:
+            return port.live
+        async with port.opening:
+            if port.live is None:
+                context = ConnectionContext(port.name, self._clock, self._workspace, self._log)
+                port.live = await port.options.open(context)
+            return port.live
+
+
+def timeout_for(target: Target, step_timeout: float, connectors: Mapping[str, Connector]) -> float:
+    """Seconds one delivery may take: the step's, bounded by the connector's own."""
+    connector = connectors.get(target.connector)
+    return min(step_timeout, connector.settings.timeout.total_seconds()) if connector is not None else step_timeout

@@ -72,7 +72,7 @@ class Bus:
         settings = workspace.settings
         admin_at = admin or (settings.admin.host, settings.admin.port)
         check_admin(settings, admin_at[0])
-        lock = StoreLock(root)
+        lock = StoreLock(root / ".esb")
         lock.acquire()
         try:
             store = await open_store(settings.store, root, clock=clock)
@@ -117,7 +117,7 @@ class Bus:
         if watch:
             self.watcher = Watcher(self.root, self.clock, self._changed, self.log)
             await self.watcher.start()
-        self.lock.describe(admin=self.admin_url, http=self.http_url, token=self.token)
+        self.lock.write(admin=self.admin_url, http=self.http_url, token=self.token)
         self.ready = True
 
     async def stop(self) -> None:

@@ -94,7 +94,7 @@ async def _verify(root: Path) -> list[str]:
     from esb.store import open_store
     from esb.store.lock import StoreLock
 
-    lock = StoreLock(root)
+    lock = StoreLock(root / ".esb")
     lock.acquire()
     try:
         store = await open_store(store_url(root), root, clock=SystemClock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -54,6 +55,11 @@ def guarded() -> Iterator[None]:
         _end(error, NO)
     except BrokenPipeError:
         sys.exit(0)
+    except (click.exceptions.Exit, click.ClickException, SystemExit, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence turns a bug into its exit code
+        traceback.print_exc()
+        _end(error, BUG)
 
 
 def _end(error: Exception, code: int) -> NoReturn:

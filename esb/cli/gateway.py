@@ -47,13 +47,13 @@ class Gateway:
     def _call(self, method: str, target: str, words: Any, timeout: float = TIMEOUT) -> dict[str, Any]:
         from esb.store.lock import read_owner
 
-        if not (self.root / "esb.yaml").exists() and not (self.root / ".esb").exists():
+        if not any((self.root / name).exists() for name in ("esb.yaml", "routes", ".esb")):
             raise exits.Exit(
                 f"{self.root} is no workspace",
                 exits.MISSING,
-                hint="go to the folder of esb.yaml, or name it with -C DIR",
+                hint="go to the folder of esb.yaml or routes/, or name it with -C DIR",
             )
-        owner = read_owner(self.root)
+        owner = read_owner(self.root / ".esb")
         if owner is not None and owner.get("admin"):
             status, body = _remote(str(owner["admin"]), str(owner.get("token", "")), method, target, words, timeout)
         elif owner is not None:

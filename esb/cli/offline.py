@@ -67,7 +67,7 @@ class StoppedBus:
 async def offline_app(root: Path) -> AsyncIterator[Any]:
     """The API over the store of a stopped bus. Raises StoreBusy where a bus owns it."""
     clock = SystemClock()
-    lock = StoreLock(root)
+    lock = StoreLock(root / ".esb")
     lock.acquire()
     try:
         store = await open_store(store_url(root), root, clock=clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -88,11 +87,11 @@ def run(
 
 def _loop(main: object) -> int:
     """Run on uvloop where it exists."""
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        return int(uvloop.run(main))
-    return int(asyncio.run(main))  # type: ignore[arg-type]  # a coroutine
+    try:
+        from uvloop import run as run_loop
+    except ImportError:  # Windows
+        run_loop = asyncio.run
+    return int(run_loop(main))  # type: ignore[arg-type]  # a coroutine
 
 
 async def _run(

@@ -69,7 +69,7 @@ class WorkspaceReader(Reader):
         """ESB112 where the key exists one level up or down; ESB113 where it does not exist yet."""
         levels: Levels = self.resources.levels
         here = levels.nearest
-        if here is not None and here.names == frozenset(own):
+        if here is not None and own and here.names.issuperset(own):
             if instead := not_yet(here.family, key.text):
                 self.unavailable(key, key.text, instead)
                 return True

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from esb.config.aliases import SINKS, SOURCES, Word, words_of
 from esb.config.assets import BROKEN, Assets
 from esb.config.model import Connector, SourceSpec
 from esb.config.reader import Levels, WorkspaceReader
-from esb.config.steps import Frame, StepsReader, places_of
+from esb.config.steps import Frame, StepsReader
 from esb.config.unavailable import not_yet
-from esb.durations import parse_duration
 from esb.errors import Position
 from esb.language import Expression, Language, TextTemplate
-from esb.message import EMPTY
 from esb.registry import Component, Family, Registry
 from esb.spec import MISSING, MapNode, Node, Reader, ScalarNode, read_options
 from esb.spec.kinds import DurationKind
@@ -27,45 +25,44 @@ from esb.steps.base import Block, RetryPolicy, Target, WhenDown
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
-class RecordingLanguage:
-    """Compiles through another language and remembers which names every text reads."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Names that something in a document reads. ``at`` and ``what`` where it is a file or an operation elsewhere."""
 
-    def __init__(self, language: Language) -> None:
-        self._language = language
-        self._expressions: dict[str, Expression] = {}
-        self._templates: dict[str, TextTemplate] = {}
-
-    def expression(self, text: str) -> Expression:
-        if text not in self._expressions:
-            self._expressions[text] = self._language.expression(text)
-        return self._expressions[text]
-
-    def template(self, text: str) -> TextTemplate:
-        if text not in self._templates:
-            self._templates[text] = self._language.template(text)
-        return self._templates[text]
-
-    def file_template(self, text: str, name: str) -> TextTemplate:
-        return self._language.file_template(text, name)
-
-    def names(self, text: str) -> frozenset[str]:
-        """The dotted names that a text of the workspace reads; empty where it was no expression or template."""
-        found: frozenset[str] = frozenset()
-        if text in self._expressions:
-            found |= self._expressions[text].names
-        if text in self._templates:
-            found |= self._templates[text].names
-        return found
+    names: frozenset[str]
+    at: Position | None = None
+    what: str = ""
 
 
 @dataclass(slots=True)
 class Scope:
     """What one document collects while it is read."""
 
-    blocks: dict[str, Block]
-    step_names: dict[str, Position]
-    used: set[str]
-    connectors: set[str]
+    blocks: dict[str, Block] = field(default_factory=dict)
+    step_names: dict[str, Position] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    connectors: set[str] = field(default_factory=set)
+    readings: list[Reading] = field(default_factory=list)
+
+
+class RecordingLanguage:
+    """Compiles through another language and tells which names every text reads."""
+
+    def __init__(self, language: Language, record: Callable[[frozenset[str]], None]) -> None:
+        self._language, self._record = language, record
+
+    def expression(self, text: str) -> Expression:
+        found = self._language.expression(text)
+        self._record(found.names)
+        return found
+
+    def template(self, text: str) -> TextTemplate:
+        found = self._language.template(text)
+        self._record(found.names)
+        return found
+
+    def file_template(self, text: str, name: str) -> TextTemplate:
+        return self._language.file_template(text, name)
 
 
 class Resources:
@@ -73,7 +70,8 @@ class Resources:
 
     def __init__(self, registry: Registry, language: Language, assets: Assets) -> None:
         self.registry = registry
-        self.language = RecordingLanguage(language)
+        self.scope = Scope()
+        self.language = RecordingLanguage(language, lambda names: self.scope.readings.append(Reading(names)))
         self.assets = assets
         self.levels = Levels()
         self.connectors: dict[str, Connector] = {}
@@ -82,7 +80,10 @@ class Resources:
         #: where each operation and connector is declared
         self.places: dict[str, Position] = {}
         self.base_retry = RetryPolicy()
-        self.scope = Scope({}, {}, set(), set())
+        #: what identifies each connector's meaning, for the digests of routes
+        self.connector_texts: dict[str, str] = {}
+        #: the names that each operation reads
+        self.operation_names: dict[str, frozenset[str]] = {}
         self._frame = Frame()
         self._steps = StepsReader(self)
 
@@ -90,7 +91,7 @@ class Resources:
     @contextmanager
     def document(self) -> Iterator[Scope]:
         """Collect blocks, names and references of one document."""
-        before, self.scope = self.scope, Scope({}, {}, set(), set())
+        before, self.scope = self.scope, Scope()
         try:
             yield self.scope
         finally:
@@ -166,7 +167,23 @@ class Resources:
         if found is MISSING:
             return MISSING
         name, connector, sink = found
+        if not self._can_stand_alone(sink, bool(connector), node, name, reader):
+            return MISSING
         return Target(name=name, protocol=name, connector=connector, sink=sink, position=node.entries[0][0].position)
+
+    @staticmethod
+    def _can_stand_alone(sink: Any, shared: bool, node: MapNode, name: str, reader: Reader) -> bool:
+        """An inline endpoint has a whole address, or shares a connector's connection."""
+        own = getattr(sink, "own_connection", None)
+        if own is None or (own() is None) == shared:
+            return True
+        key = node.key(name) or node
+        if shared:
+            reader.problem("ESB107", f"`{name}` has a connector and an address of its own", key, hint="give its `path`")
+        else:
+            hint = "give a whole `url`, or `connector: name` beside the path; better an operation of a connector"
+            reader.problem("ESB102", f"`{name}` does not say which system", key, hint=hint)
+        return False
 
     def source(self, node: Node, reader: Reader) -> Any:
         """The one source of ``from``."""
@@ -209,6 +226,8 @@ class Resources:
                 related=((self._near_place(hint, name, connector), "the connector is declared here"),),
             )
         self.scope.connectors.add(name)
+        names = self.operation_names.get(text, frozenset())
+        self.scope.readings.append(Reading(names, node.position, f"`{text}`"))
         return Target(name=text, protocol=connector.type, connector=name, sink=sink, position=node.position)
 
     def _near_place(self, hint: str, name: str, connector: Connector) -> Position:
@@ -366,6 +385,8 @@ class Resources:
         if found.value is BROKEN:
             return MISSING
         self.scope.used.update(found.paths)
+        if family == "transform":
+            self.scope.readings.append(Reading(found.value.names, node.position, f"`{found.paths[0]}`"))
         return found.value
 
 
@@ -380,5 +401,3 @@ def _with_prefix(hint: str, prefix: str) -> str:
     """A hint about an operation with the whole name to write."""
     return re.sub(r"`([^`]+)`", lambda found: f"`{prefix}{found[1]}`", hint) if hint.startswith("did you") else ""
 
-
-__all__ = ["EMPTY", "RecordingLanguage", "Resources", "Scope", "parse_duration", "places_of"]

@@ -20,32 +20,14 @@ from esb.config.reader import Level, WorkspaceReader
 from esb.config.unavailable import not_yet
 from esb.language import Expression
 from esb.registry import Component
-from esb.spec import MISSING, Kind, ListNode, MapNode, Node, Reader, ScalarNode, option, options_of, read_options
+from esb.spec import MISSING, ListNode, MapNode, Node, Reader, ScalarNode, option, options_of, read_options
 from esb.steps.base import Block, RetryPolicy, StepNode, Target, WhenDown
+from esb.steps.paths import PathKind
 
 if TYPE_CHECKING:
     from esb.config.resources import Resources
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
-_PATH = re.compile(r"(vars|headers|body)((?:\.[A-Za-z0-9_-]+)*)")
-
-
-class IntoKind(Kind):
-    label = "a place for the result (`vars.name`, `headers.name` or `body.field`)"
-
-    def read(self, node: Node, reader: Reader) -> Any:
-        text = node.value if isinstance(node, ScalarNode) else None
-        if not isinstance(text, str):
-            return reader.wrong_type(node, self)
-        found = _PATH.fullmatch(text)
-        if found is None or (found[1] != "body" and not found[2]):
-            return reader.problem(
-                "ESB103", f"`{text}` is no place for a result", node, hint="write it like `vars.reply` or `body.material`"
-            )
-        return tuple(text.split("."))
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^(vars|headers|body)(\.[A-Za-z0-9_-]+)*$"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +45,7 @@ class Modifiers:
     when_down: WhenDown | None = option(
         default=None, doc="What an outage of the target means for the message.", example="{ drop_after: 1h }"
     )
-    into: Annotated[tuple[str, ...], IntoKind()] = option(
+    into: Annotated[tuple[str, ...], PathKind()] = option(
         default=(), doc="Where the target's answer, or the step's result, is kept.", example="vars.reply"
     )
     continue_on_error: bool = option(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from esb.clock import Clock
+from esb.errors import ErrorRecord
 from esb.formats.base import Codec
 from esb.message import EMPTY, Message
 from esb.steps.base import Contract, Reply
@@ -43,13 +44,14 @@ class Receipt:
     """What intake answers once the message is committed to the store with an fsync: only now acknowledge.
 
     ``state`` is ``queued`` (also ``held``), ``duplicate``, ``dead`` (stored as a dead letter) or ``known`` (the same
-    ``source_key`` was accepted before; ``message_id`` is the first one's).
+    ``source_key`` was accepted before; ``message_id`` is the first one's). ``error`` says why it is ``dead``.
     """
 
     message_id: str
     correlation_id: str
     state: Literal["queued", "duplicate", "dead", "known"]
     duplicate_of: str | None = None
+    error: ErrorRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import PureWindowsPath
 from typing import Annotated, Any, Literal
 
 from esb.endpoints.base import Delivery, RunningSource, SourceContext
-from esb.endpoints.paths import fixed_folder
+from esb.endpoints.file_sink import write_file
+from esb.endpoints.file_source import FilePoller
+from esb.endpoints.paths import OWN_FOLDERS, fixed_folder
 from esb.formats.base import Codec, CodecKind
 from esb.language import Expression, TextTemplate
 from esb.message import Message
 from esb.registry import sink, source
-from esb.spec import Node, Reader, option
+from esb.spec import MapNode, Node, Reader, option
 from esb.spec.kinds import Size
 from esb.steps.base import ContractRef, Reply
-
-#: Folders of the workspace that hold the bus itself; no message writes there, no route reads there.
-OWN_FOLDERS = (".esb", ".secrets", "connectors", "routes", "schemas", "transforms")
 
 
 def _literal(text: str) -> TextTemplate:
@@ -51,14 +51,18 @@ class Ready:
     def check(self, node: Node, reader: Reader) -> None:
         if [self.stable_for is not None, self.marker is not None, self.rename].count(True) != 1:
             reader.problem(
-                "ESB107", "`ready` needs exactly one of `stable_for`, `marker`, `rename: true`", node,
+                "ESB107",
+                "`ready` needs exactly one of `stable_for`, `marker`, `rename: true`",
+                node,
                 hint="write `ready: { stable_for: 20s }`",
-            )  # fmt: skip
+            )
         if self.marker is not None and (self.marker in ("", "{name}") or "/" in self.marker):
             reader.problem(
-                "ESB103", f"`marker` must be a suffix or a name beside the file, not `{self.marker}`", node,
+                "ESB103",
+                f"`marker` must be a suffix or a name beside the file, not `{self.marker}`",
+                spot(node, "marker"),
                 hint='write `marker: ".done"` or `marker: "{stem}.ok"`',
-            )  # fmt: skip
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,11 @@ class Done:
     def check(self, node: Node, reader: Reader) -> None:
         if [self.move is not None, self.delete].count(True) != 1:
             reader.problem(
-                "ESB107", "`done` needs exactly one of `move`, `delete: true`", node,
+                "ESB107",
+                "`done` needs exactly one of `move`, `delete: true`",
+                node,
                 hint="write `done: { move: archive/ }`",
-            )  # fmt: skip
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +106,11 @@ class Failed:
     def check(self, node: Node, reader: Reader) -> None:
         if isinstance(self.report, str) and ("/" in self.report or not self.report.endswith((".csv", ".json"))):
             reader.problem(
-                "ESB105", f"`report` must end in .csv or .json, not `{self.report}`", node,
+                "ESB105",
+                f"`report` must end in .csv or .json, not `{self.report}`",
+                spot(node, "report"),
                 hint="write `report: true` or `report: errors.csv`",
-            )  # fmt: skip
+            )
 
 
 @source("file")
@@ -162,33 +170,35 @@ class FileSource:
         example='{ csv: { delimiter: ";" } }',
     )
     contract: ContractRef = option(
-        default=None, doc="Contract that the content must keep; else its message is a dead letter.", example="asn-row.v1"
+        default=None,
+        doc="Contract that the content must keep; else its message is a dead letter.",
+        example="asn-row.v1",
     )
-    max_size: Size = option(
-        default=100_000_000, doc="A larger file is not read but moved to `failed`.", example="20MB"
-    )
+    max_size: Size = option(default=100_000_000, doc="A larger file is not read but moved to `failed`.", example="20MB")
     batch: int = option(
         default=100, doc="Files taken before the folder is looked at again.", example=100, minimum=1, maximum=100_000
     )
 
     def bind(self, context: SourceContext) -> RunningSource:
-        from esb.endpoints.file_source import FilePoller  # noqa: PLC0415 - it reads this module's options
-
         return FilePoller(self, context)
 
     def check(self, node: Node, reader: Reader) -> None:
         text = self.path.text
         if self.every <= timedelta(0):
-            reader.problem("ESB106", "`every` must be more than 0s", node, hint="write `every: 5s`")
+            reader.problem("ESB106", "`every` must be more than 0s", spot(node, "every"), hint="write `every: 5s`")
         if not self.seen_by:
-            reader.problem("ESB102", "`seen_by` names nothing", node, hint="write `seen_by: [name, size, sha256]`")
+            reader.problem(
+                "ESB102", "`seen_by` names nothing", spot(node, "seen_by"), hint="write `seen_by: [name, size, sha256]`"
+            )
         if not text.strip() or text.endswith("/"):
-            reader.problem("ESB103", "`path` names a folder, not files", node, hint=f"write `{text or 'inbox/'}*`")
+            reader.problem(
+                "ESB103", "`path` names a folder, not files", spot(node, "path"), hint=f"write `{text or 'inbox/'}*`"
+            )
             return
-        _check_place(text, node, reader)
+        _check_place(text, spot(node, "path"), reader)
         for name, template in (("done", self.done.move), ("failed", self.failed.move)):
             if template is not None:
-                _check_move(name, template, text, node, reader)
+                _check_move(name, template, text, spot(node, name), reader)
 
 
 @sink("file")
@@ -232,44 +242,50 @@ class FileSink:
     )
 
     async def send(self, message: Message, delivery: Delivery, connection: Any) -> Reply:
-        from esb.endpoints.file_sink import write_file  # noqa: PLC0415 - it reads this module's options
-
         return await write_file(self, message, delivery)
 
     def check(self, node: Node, reader: Reader) -> None:
         text = self.path.text
         if not text.strip() or text.endswith("/"):
             reader.problem(
-                "ESB103", "`path` names a folder, not a file", node, hint=f"write `{text}{{{{ meta.message_id }}}}.json`"
+                "ESB103",
+                "`path` names a folder, not a file",
+                spot(node, "path"),
+                hint=f"write `{text}{{{{ meta.message_id }}}}.json`",
             )
             return
-        _check_place(text, node, reader)
+        _check_place(text, spot(node, "path"), reader)
         if "//" in fixed_folder(text):
-            reader.problem("ESB103", "`path` has two slashes in a row", node, hint="write one")
-        if not self.path.constant and not fixed_folder(text) and not text.lstrip().startswith("{{"):
-            return
-        if not self.path.constant and not fixed_folder(text) and "site." not in text.split("}}", 1)[0]:
+            reader.problem("ESB103", "`path` has two slashes in a row", spot(node, "path"), hint="write one")
+        if text.lstrip().startswith("{{") and "site." not in text.split("}}", 1)[0]:
             reader.problem(
-                "ESB504", "`path` begins with a value of the message", node,
+                "ESB504",
+                "`path` begins with a value of the message",
+                spot(node, "path"),
                 hint=f"give it a folder of its own: `outbox/{text}`",
-            )  # fmt: skip
+            )
 
 
 # -- checks -------------------------------------------------------------------------------------------------------------
 
 
+def spot(node: Node, name: str) -> Node:
+    """The value of one option, to point at it; the whole node where the option stands alone."""
+    return (node.get(name) or node) if isinstance(node, MapNode) else node
+
+
 def _check_place(text: str, node: Node, reader: Reader) -> None:
     if "\\" in text.split("{{", 1)[0]:
         reader.problem("ESB103", "`path` has a backslash", node, hint=f"write `{text.replace(chr(92), '/')}`")
-    folder = fixed_folder(text) or (text if "/" in text else "")
-    if os.path.isabs(folder):
+    folder = fixed_folder(text)
+    if _is_absolute(folder):
         return
     names = folder.split("/")
     if ".." in names:
         reader.problem(
             "ESB504", f"`{text}` leaves the workspace", node, hint="write an absolute path for a folder elsewhere"
         )
-    elif names[0] in OWN_FOLDERS or os.path.normpath(text) == "esb.yaml":
+    elif names[0] in OWN_FOLDERS or posixpath.normpath(text) == "esb.yaml":
         reader.problem(
             "ESB504", f"`{text}` lies among the files of the bus itself", node, hint="use a folder such as `outbox/`"
         )
@@ -280,18 +296,24 @@ def _check_move(name: str, template: TextTemplate, path: str, node: Node, reader
     own = fixed_folder(template.text.rstrip("/") + "/")
     folders = fixed_folder(path)
     deep = any(ch in path[: path.rfind("/") + 1] for ch in "*?")
-    watched = os.path.normpath(folders or ".")
-    target = os.path.normpath(os.path.join(watched, own))  # noqa: PTH118 - text, not a path of this machine
+    watched = posixpath.normpath(folders or ".")
+    target = posixpath.normpath(posixpath.join(watched, own))
     if template.constant and target == watched and not deep:
         reader.problem(
             "ESB106", f"`{name}.move` is the folder that is watched", node, hint=f"write `{name}: {{ move: {name}/ }}`"
         )
-    elif deep and own in ("", "./"):
+    elif deep and set(own.split("/")) <= {"", ".", ".."} and not own.startswith("/"):
         reader.problem(
-            "ESB106", f"`{name}.move` may lie in a folder that `{path}` looks into", node,
+            "ESB106",
+            f"`{name}.move` may lie in a folder that `{path}` looks into",
+            node,
             hint=f"begin it with a name of its own: `{name}/{template.text}`",
-        )  # fmt: skip
-    if not os.path.isabs(target) and target.split("/")[0] == ".." and not path.startswith("{{"):
+        )
+    if not _is_absolute(target) and target.split("/")[0] == ".." and not path.startswith("{{"):
         reader.problem(
             "ESB504", f"`{name}.move` leaves the workspace", node, hint="write an absolute path for a folder elsewhere"
         )
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or PureWindowsPath(path).is_absolute()

@@ -54,8 +54,8 @@ class Folder:
     @classmethod
     def at(cls, path: Path, *, create: bool = False) -> Folder:
         """Open a folder of the operator: links on the way are followed. Raises OSError."""
-        if create and not path.is_dir():
-            path.mkdir(parents=True, exist_ok=True)
+        if create:
+            _make(path)
         if not BY_DESCRIPTOR:
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path))
@@ -172,6 +172,16 @@ class Folder:
         return name if self._fd is not None else str(self.path / name)
 
 
+def _make(path: Path) -> None:
+    """Make a folder and those above it, so that they survive a power cut."""
+    if path.is_dir():
+        return
+    _make(path.parent)
+    path.mkdir(exist_ok=True)
+    with Folder.at(path.parent) as parent:
+        parent.sync()
+
+
 def take_lock(fd: int) -> bool:
     """Own an open file against other pollers; freed when it is closed, also by a crash. False: somebody else owns it."""
     if sys.platform == "win32":
@@ -223,6 +233,19 @@ def publish(source: Folder, name: str, target: Folder, new: str) -> bool:
             raise
         return _rename_free(source, name, target, new)
     target.sync()
+    source.unlink(name)
+    return True
+
+
+def give_back(source: Folder, name: str, target: Folder, new: str) -> bool:
+    """Move to a name that must be free in a folder where others write; False where that cannot be done safely."""
+    try:
+        if sys.platform == "win32":
+            source.rename(name, target, new)  # never overwrites there
+            return True
+        source.link(name, target, new)
+    except OSError:
+        return False
     source.unlink(name)
     return True
 
@@ -327,6 +350,7 @@ __all__ = [
     "READ",
     "Folder",
     "apart",
+    "give_back",
     "is_file",
     "is_folder",
     "move_free",

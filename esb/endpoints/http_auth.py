@@ -214,6 +214,11 @@ class Gate:
         self._clock = clock
         self._seen: dict[str, datetime] = {}
 
+    @property
+    def needs_body(self) -> bool:
+        """Whether only the whole request tells who calls."""
+        return bool(self._auth.hmac)
+
     def admit(self, request: Request) -> Response | None:
         """The refusal, before the body is read; None where the body may come."""
         if self._auth.hmac:

@@ -60,7 +60,7 @@ class PathPattern:
 
     text: str
     parts: tuple[str, ...]
-    names: Mapping[int, str] = EMPTY
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> PathPattern:

@@ -20,6 +20,9 @@ from esb.language import SCOPE_NAMES, TextTemplate
 #: Longest file name in bytes on every usual file system.
 LONGEST = 255
 
+#: Folders of the workspace that hold the bus itself: no message writes there, no route takes files there.
+OWN_FOLDERS = (".esb", ".secrets", "connectors", "routes", "schemas", "transforms")
+
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 _SEPARATORS = re.compile(r"[/\\\x00]")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=+@,()\-]*(\.[A-Za-z0-9_=+@,()\-]+)*")
@@ -33,7 +36,7 @@ _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 def is_hostile(name: str) -> bool:
     """Whether a name found in a folder should not be handed on as it is: undecodable bytes, controls, marks, backslash."""
-    return not name.isascii() and any(unicodedata.category(ch) in _BAD_CATEGORIES for ch in name) or bool(
+    return (not name.isascii() and any(unicodedata.category(ch) in _BAD_CATEGORIES for ch in name)) or bool(
         re.search(r"[\\\x00-\x1f\x7f]", name)
     )
 
@@ -115,8 +118,10 @@ def render_path(template: TextTemplate, scope: Mapping[str, Any], *, folder: boo
     the path empty, and InternalFault where the template fails.
     """
     text = _SITE.sub(lambda match: _site_value(match, scope), template.text)
-    base = fixed_folder(text)
     rendered = _render(template, text, scope)
+    if folder:
+        text, rendered = (t if t.endswith("/") else t + "/" for t in (text, rendered))
+    base = fixed_folder(text)
     if not rendered.startswith(base):
         raise Rejected(f"path `{template.text[:200]}` gives {rendered[:200]!r}, outside of {base!r}")
     rest = rendered[len(base) :]
@@ -171,6 +176,7 @@ def _tame(value: Any) -> Any:
 
 __all__ = [
     "LONGEST",
+    "OWN_FOLDERS",
     "SafePath",
     "clean_name",
     "fixed_folder",

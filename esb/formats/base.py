@@ -27,6 +27,7 @@ class CodecKind(Kind):
     """``format: json`` or ``format: { csv: { delimiter: ";" } }``."""
 
     label = "a format"
+    takes_mapping = True
 
     def read(self, node: Node, reader: Reader) -> Any:
         formats = reader.resources.registry.family("format")

@@ -27,9 +27,11 @@ def shown(value: Any) -> str:
         case str():
             text = repr(value[: SHOWN + 1])
         case dict():
-            text = f"an object with {_count(len(value), 'member')}"
+            text = f"an object with {_count(len(value), 'member')}" if value else "an empty object"
         case list() | tuple():
-            text = f"a list of {_count(len(value), 'item')}"
+            text = f"a list of {_count(len(value), 'item')}" if value else "an empty list"
+        case bytes():
+            text = "raw bytes"
         case Decimal() | int():
             text = str(value) if _printable(value) else "a number that is too large to show"
         case _:

@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from esb.errors import Invalid
@@ -31,7 +32,14 @@ Path = tuple[str | int, ...]
 
 def is_name(text: str) -> bool:
     """True for the name of an element or attribute, with or without a prefix."""
-    return _NAME.fullmatch(text) is not None
+    return _prefix_of(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _prefix_of(name: str) -> str | None:
+    """The prefix of a name, empty where it has none; None where XML does not allow the name."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else match[1] or ""
 
 
 class XmlWriter:
@@ -43,7 +51,6 @@ class XmlWriter:
         self._unicode = self._encoding.startswith("utf")
         self._empty_nulls = nulls == "empty"
         self._declaration = declaration
-        self._names: dict[str, str] = {}  # name to its prefix, for those that were checked
         self._used: dict[str, str] = {}  # prefixes of the route that the root must declare
         self._out: list[str] = []
 
@@ -62,7 +69,7 @@ class XmlWriter:
         if depth > MAX_DEPTH:
             raise invalid(_BAD, f"nested deeper than {MAX_DEPTH} levels", at=at)
         out = self._out
-        if isinstance(value, Mapping):
+        if isinstance(value, (dict, Mapping)):
             children, text, scope = self._open(name, value, at, scope)
             if not children and not text:
                 out.append("/>")
@@ -83,7 +90,7 @@ class XmlWriter:
         out.append(f"</{name}>")
 
     def _children(self, name: str, value: Any, at: Path, scope: frozenset[str], depth: int) -> None:
-        if type(value) is str and self._names.get(name) == "":  # the frequent case: a leaf whose name was seen before
+        if type(value) is str and self._unicode and _prefix_of(name) == "":  # by far the most frequent case
             self._out.append(f"<{name}>{_text(value)}</{name}>" if value else f"<{name}/>")
             return
         if not isinstance(value, (list, tuple)):
@@ -127,12 +134,9 @@ class XmlWriter:
         return children, text, scope
 
     def _check_name(self, name: str, at: Path, scope: frozenset[str]) -> None:
-        prefix = self._names.get(name)
-        if prefix is None:
-            match = _NAME.fullmatch(name)
-            if match is None or not (self._unicode or _fits(name, self._encoding)):
-                raise invalid(_BAD, f"`{name[:80]}` is not a name that XML allows", at=at)
-            prefix = self._names[name] = match[1] or ""
+        prefix = _prefix_of(name)
+        if prefix is None or not (self._unicode or _fits(name, self._encoding)):
+            raise invalid(_BAD, f"`{name[:80]}` is not a name that XML allows", at=at)
         if not prefix or prefix in scope or prefix == "xml":
             return
         uri = self._prefixes.get(prefix)

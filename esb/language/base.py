@@ -44,7 +44,7 @@ class ExpressionError(EsbError):
 
 
 class Evaluates(Protocol):
-    def __call__(self, scope: Mapping[str, Any]) -> Any: ...
+    def __call__(self, scope: Mapping[str, Any], /) -> Any: ...
 
 
 class ExpressionKind(Kind):
@@ -86,10 +86,13 @@ def compile_at(node: ScalarNode, reader: Reader, compile_: Any) -> Any:
         return compile_(node.value)
     except ExpressionError as error:
         at = node.position
-        single = "\n" not in node.text
-        column = at.column + (1 if node.quoted else 0) + error.offset if single else at.column
-        length = max(1, error.length) if single else at.length
-        reader.problem(error.code, error.message, Position(at.path, at.line, column, length), hint=error.hint)
+        line, column, length = at.line, at.column, at.length
+        if node.text.startswith("|\n"):  # a literal block: its lines are those of the file
+            blank = len(node.value) - len(node.value.lstrip("\n"))  # type: ignore[arg-type]  # only texts are compiled
+            line, column, length = line + error.line - 1 - blank, column + error.column - 1, error.length
+        elif "\n" not in node.text:
+            column, length = column + (1 if node.quoted else 0) + error.offset, error.length
+        reader.problem(error.code, error.message, Position(at.path, line, column, max(1, length)), hint=error.hint)
         return MISSING
 
 
@@ -97,14 +100,15 @@ def compile_at(node: ScalarNode, reader: Reader, compile_: Any) -> Any:
 class Expression:
     """A compiled JMESPath expression.
 
-    ``names`` are the dotted paths it reads, as far as they are plain fields (``vars.werks``). Calling it raises
-    :class:`~esb.errors.InternalFault` with the expression's text where it fails on a message.
+    ``names`` are the dotted paths it reads, as far as they are plain fields (``vars.werks``); ``name`` is its file, where it
+    has one. Calling it raises :class:`~esb.errors.InternalFault` with the expression's text where it fails on a message.
     """
 
     kind = ExpressionKind()
     text: str
     evaluate: Evaluates
     names: frozenset[str] = frozenset()
+    name: str = ""
 
     def __call__(self, scope: Mapping[str, Any]) -> Any:
         try:
@@ -112,7 +116,7 @@ class Expression:
         except EsbError:
             raise
         except Exception as error:
-            raise InternalFault(f"expression `{self.text}` failed: {error}") from error
+            raise InternalFault(f"expression `{self.name or self.text[:200]}` failed: {error}") from error
 
     def truth(self, scope: Mapping[str, Any]) -> bool:
         """JMESPath truth: false, null, empty text, list and object are false; 0 is true."""
@@ -129,6 +133,7 @@ class TextTemplate:
     evaluate: Evaluates
     constant: bool = False
     names: frozenset[str] = frozenset()
+    name: str = ""
 
     def render(self, scope: Mapping[str, Any]) -> str:
         try:
@@ -136,7 +141,7 @@ class TextTemplate:
         except EsbError:
             raise
         except Exception as error:
-            raise InternalFault(f"template `{self.text[:200]}` failed: {error}") from error
+            raise InternalFault(f"template `{self.name or self.text[:200]}` failed: {error}") from error
 
 
 class Language(Protocol):

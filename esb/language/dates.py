@@ -15,9 +15,7 @@ from esb.language.declare import UNKNOWN, function
 from esb.language.values import describe, is_number, need_text, text_of
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_INSTANT = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?\s?(?:[Zz]|[+-]\d{2}(?::?\d{2})?)?"
-)
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?\s?(?:[Zz]|[+-]\d{2}(?::?\d{2})?)?")
 _SAP = re.compile(r"/?Date\((-?\d{1,15})(?:[+-]\d{1,4})?\)/?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,7 +39,7 @@ def zone_of(name: str) -> ZoneInfo:
     """The time zone of that name. Raises ValueError."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise ValueError(f"unknown time zone {name!r}; write it like 'Europe/Vienna' or 'UTC'") from None
 
 
@@ -55,22 +53,22 @@ def directives(pattern: str) -> str:
         return pattern.replace("%T", "%H:%M:%S").replace("%F", "%Y-%m-%d").replace("%R", "%H:%M")
     parts = []
     for match in _TOKEN.finditer(pattern):
-        token = match[0]
+        part = match[0]
         if match[1] is not None:
             parts.append(match[1].replace("''", "'") if match[1] else "'")
-        elif match[2] and token in ("T",):
-            parts.append(token)
+        elif match[2] and part == "T":
+            parts.append(part)
         elif match[2]:
-            if token not in _LETTERS:
+            if part not in _LETTERS:
                 raise ValueError(
-                    f"unknown part `{token}` in the date format '{pattern}'; write it like dd.MM.yyyy HH:mm:ss or"
+                    f"unknown part `{part}` in the date format '{pattern}'; write it like dd.MM.yyyy HH:mm:ss or"
                     " %d.%m.%Y %H:%M:%S"
                 )
             # three S are milliseconds, which strftime does not know: date_format cuts them to this length
-            parts.append("%3f" if token == "SSS" else _LETTERS[token])
+            parts.append("%3f" if part == "SSS" else _LETTERS[part])
         else:
-            parts.append(token)
-    if not any(part.startswith("%") for part in parts):
+            parts.append(part)
+    if not any(found.startswith("%") for found in parts):
         raise ValueError(f"the date format '{pattern}' names no part of a date")
     return "".join(parts)
 
@@ -79,7 +77,7 @@ def _readable(pattern: str) -> str:
     """The format for strptime. Raises ValueError where it names no full date."""
     form = directives(pattern).replace("%3f", "%f")
     named = set(re.findall(r"%(.)", form))
-    if not (named & set("YyG") and (named & set("mbB") and "d" in named or named & set("j") or "V" in named)):
+    if not (named & set("YyG") and ((named & set("mbB") and "d" in named) or named & set("j") or "V" in named)):
         raise ValueError(f"the date format '{pattern}' names no full date (year, month, day)")
     return form
 
@@ -311,7 +309,9 @@ def _from_epoch(value: Any, name: str, per_second: int) -> datetime:
             return _EPOCH + timedelta(microseconds=int(number * 1_000_000 / per_second))
     except (ArithmeticError, ValueError, OverflowError):
         pass
-    raise ValueError(f"{name}: {describe(value)} is not a number of {'milli' if per_second > 1 else ''}seconds since 1970")
+    raise ValueError(
+        f"{name}: {describe(value)} is not a number of {'milli' if per_second > 1 else ''}seconds since 1970"
+    )
 
 
 def _write(moment: datetime | date, form: str) -> str:

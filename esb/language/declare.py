@@ -128,9 +128,7 @@ def function(
 
 def _parameter(text: str) -> Parameter:
     name = text.rstrip("?…")
-    return Parameter(
-        name.lstrip("&"), optional=name != text, many=text.endswith("…"), expression=name.startswith("&")
-    )
+    return Parameter(name.lstrip("&"), optional=name != text, many=text.endswith("…"), expression=name.startswith("&"))
 
 
 def functions_of(home: Any) -> Iterable[Function]:

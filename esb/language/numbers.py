@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from esb.language.declare import UNKNOWN, function
-from esb.language.values import describe, in_bounds, is_number, need_number, need_whole
+from esb.language.values import describe, in_bounds, is_number, need_number, need_text, need_whole
 
 #: Sums, differences and products keep every digit; one that needs more than this is an error, never rounded.
 EXACT = decimal.Context(
@@ -224,7 +224,8 @@ def _signs(locale: str) -> tuple[str, str] | None:
 
 
 def _unknown_locale(locale: Any) -> str:
-    return f"number: unknown locale {describe(locale)}; write it like 'de-DE', 'en-US', 'fr-FR', or 'c' for 1234.56"
+    shown = f"'{locale}'" if isinstance(locale, str) else describe(locale)
+    return f"number: unknown locale {shown}; write it like 'de-DE', 'en-US', 'fr-FR', or 'c' for 1234.56"
 
 
 def _check_number(text: Any, locale: Any = "c") -> str:
@@ -248,7 +249,7 @@ def number(text: Any, locale: Any = "c") -> Number | None:
     if text is None or is_number(text):
         return text  # type: ignore[no-any-return]
     if not isinstance(text, str):
-        raise ValueError(f"number: `text` must be text, it is {describe(text)}")
+        need_text(text, "number", "text")
     digits = _without_groups(text.strip(_SPACES + "\t\r\n"), *signs)
     found = plain_number(digits) if digits is not None else None
     if found is None:

@@ -8,8 +8,9 @@ filter can say ``body.items[?qty > $.vars.limit]``.
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 from jmespath import ast, exceptions
 from jmespath.lexer import Lexer
@@ -23,7 +24,14 @@ from esb.language.values import in_bounds
 MAX_LENGTH = 65_536
 MAX_NESTING = 100
 
+_NESTING = re.compile(r"""[(\[{}\])]|(?:!\s*)+|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`(?:\\.|[^`\\])*`""", re.DOTALL)
+
 Tree = dict[str, Any]
+
+# the type stubs of jmespath leave out what its classes do inside
+_Lexer: Any = Lexer
+_Parser: Any = Parser
+_ast: Any = ast
 
 
 def parse(text: str) -> Tree:
@@ -35,7 +43,7 @@ def parse(text: str) -> Tree:
         if not text.strip():
             raise Trouble("the expression is empty", 0, hint="write what it reads, like `body.lot.id`")
         _check_nesting(text)
-        tree = parser.parse(text).parsed
+        tree: Tree = parser.parse(text).parsed  # type: ignore[assignment]  # the stubs have a class of their own
         _check_depth(tree)
     except Trouble as trouble:
         raise syntax_error(text, trouble.offset, [], trouble) from None
@@ -73,7 +81,7 @@ def exact_json(text: str) -> Any:
     return json.loads(text, parse_float=decimal, parse_constant=refuse, object_pairs_hook=pairs)
 
 
-class ExactLexer(Lexer):
+class ExactLexer(_Lexer):  # type: ignore[misc]  # a class of unknown type, see above
     """jmespath's lexer; literals in backticks must be JSON and keep their decimals."""
 
     SIMPLE_TOKENS = {**Lexer.SIMPLE_TOKENS, "$": "root"}  # noqa: RUF012 - the name and type are jmespath's
@@ -93,7 +101,7 @@ class ExactLexer(Lexer):
         return {"type": "literal", "value": value, "start": start, "end": self._position}
 
 
-class ExactParser(Parser):
+class ExactParser(_Parser):  # type: ignore[misc]  # the same
     """jmespath's parser without its shared cache; commas are not optional."""
 
     BINDING_POWER = {**Parser.BINDING_POWER, "root": 0}  # noqa: RUF012 - the name and type are jmespath's
@@ -104,7 +112,7 @@ class ExactParser(Parser):
         return [token for token in self._tokens if token is not None]
 
     def parse(self, expression: str) -> ParsedResult:
-        return cast(ParsedResult, self._do_parse(expression))
+        return self._do_parse(expression)  # type: ignore[no-any-return]
 
     def _parse(self, expression: str) -> ParsedResult:
         self._tokens = list(ExactLexer().tokenize(expression))
@@ -115,12 +123,12 @@ class ExactParser(Parser):
         return ParsedResult(expression, tree)
 
     def _token_nud_unquoted_identifier(self, token: Tree) -> Tree:
-        return {**ast.field(token["value"]), "at": token["start"]}
+        return {**_ast.field(token["value"]), "at": token["start"]}
 
     def _token_nud_quoted_identifier(self, token: Tree) -> Tree:
         if self._current_token() == "lparen":
             raise Trouble("a function's name is written without quotes", token["start"], len(token["value"]) + 2)
-        return {**ast.field(token["value"]), "at": token["start"], "quoted": True}
+        return {**_ast.field(token["value"]), "at": token["start"], "quoted": True}
 
     def _token_nud_root(self, token: Tree) -> Tree:
         return {"type": "root", "children": []}
@@ -128,13 +136,13 @@ class ExactParser(Parser):
     def _token_led_lparen(self, left: Tree) -> Tree:
         if left["type"] != "field":
             self._raise_parse_error_for_token(self._lookahead_token(-1), "not a function")
-        arguments = []
+        arguments: list[Tree] = []
         while self._current_token() != "rparen":
             if arguments:
                 self._match("comma")
             arguments.append(self._expression())
         self._match("rparen")
-        return {**ast.function_expression(left["value"], arguments), "at": left["at"]}
+        return {**_ast.function_expression(left["value"], arguments), "at": left["at"]}
 
     def _parse_multi_select_hash(self) -> Tree:
         pairs = []
@@ -142,41 +150,28 @@ class ExactParser(Parser):
             key = self._lookahead_token(0)
             self._match_multiple_tokens(token_types=["quoted_identifier", "unquoted_identifier"])
             self._match("colon")
-            pairs.append(ast.key_val_pair(key_name=key["value"], node=self._expression(0)))
+            pairs.append(_ast.key_val_pair(key_name=key["value"], node=self._expression(0)))
             if self._current_token() == "rbrace":
                 break
             self._match("comma")
         self._match("rbrace")
-        return ast.multi_select_dict(nodes=pairs)
+        tree: Tree = _ast.multi_select_dict(nodes=pairs)
+        return tree
 
 
 def _check_nesting(text: str) -> None:
     """Refuse deep brackets before the parser, which is recursive, sees them. Quoted parts do not count."""
-    depth, quote, skip = 0, "", False
-    for offset, character in enumerate(text):
-        if skip:
-            skip = False
-        elif quote:
-            skip = character == "\\"
-            quote = "" if character == quote else quote
-        elif character in "'\"`":
-            quote = character
-        elif character in "([{!":
+    depth = 0
+    for match in _NESTING.finditer(text):
+        mark = match[0]
+        if mark in "([{":
             depth += 1
-            if depth > MAX_NESTING:
-                raise Trouble("the expression is nested too deeply", offset, hint=f"the most is {MAX_NESTING} levels")
-        elif character in ")]}":
+        elif mark in ")]}":
             depth -= 1
-        elif character in ",|&" or character.isalnum():
-            # a run of `!` ends at its operand, so that only `!!!!…` counts as nesting
-            depth = max(depth - _bangs(text, offset), 0)
-
-
-def _bangs(text: str, offset: int) -> int:
-    count = 0
-    while offset > count and text[offset - count - 1] == "!":
-        count += 1
-    return count
+        if depth > MAX_NESTING or mark.count("!") > MAX_NESTING:
+            raise Trouble(
+                "the expression is nested too deeply", match.start(), hint=f"the most is {MAX_NESTING} levels"
+            )
 
 
 def _check_depth(tree: Tree) -> None:

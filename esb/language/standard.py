@@ -50,9 +50,7 @@ def abs_(x: Any) -> Any:
     return number.copy_abs() if isinstance(number, Decimal) else abs(number)
 
 
-@function(
-    "avg(numbers)", doc="The mean; null for none.", example="avg(`[1, 2.5]`)", gives="`1.75`", standard=True
-)
+@function("avg(numbers)", doc="The mean; null for none.", example="avg(`[1, 2.5]`)", gives="`1.75`", standard=True)
 def avg(numbers: Any) -> Any:
     values = _numbers(numbers, "avg")
     return quotient(exact_sum(values), len(values), "avg") if values else None
@@ -89,12 +87,16 @@ def to_number(value: Any) -> Any:
 # -- order --------------------------------------------------------------------------------------------------------------
 
 
-@function("max(list)", doc="The largest number or text; null for none.", example="max(`[2, 3]`)", gives="`3`", standard=True)
+@function(
+    "max(list)", doc="The largest number or text; null for none.", example="max(`[2, 3]`)", gives="`3`", standard=True
+)
 def max_(list_: Any) -> Any:
     return max(_alike(need_list(list_, "max", "list"), "max"), default=None)
 
 
-@function("min(list)", doc="The smallest number or text; null for none.", example="min(`[2, 3]`)", gives="`2`", standard=True)
+@function(
+    "min(list)", doc="The smallest number or text; null for none.", example="min(`[2, 3]`)", gives="`2`", standard=True
+)
 def min_(list_: Any) -> Any:
     return min(_alike(need_list(list_, "min", "list"), "min"), default=None)
 
@@ -164,8 +166,8 @@ def group_by(list_: Any, key: Key) -> dict[str, list[Any]]:
 @function(
     "map(&expression, list)",
     doc="The expression applied to each element; nulls stay.",
-    example="map(&upper(@), `[\"a\"]`)",
-    gives="`[\"A\"]`",
+    example='map(&upper(@), `["a"]`)',
+    gives='`["A"]`',
     standard=True,
 )
 def map_(expression: Key, list_: Any) -> list[Any]:
@@ -220,7 +222,7 @@ def ends_with(text: Any, suffix: Any) -> bool:
 @function(
     "join(separator, texts)",
     doc="Texts put together with a separator between them. For numbers among them write to_text(…), or use concat.",
-    example="join('-', `[\"4711\", \"10\"]`)",
+    example='join(\'-\', `["4711", "10"]`)',
     gives="'4711-10'",
     standard=True,
 )
@@ -259,7 +261,7 @@ def to_string(value: Any) -> str:
         return value
     if is_number(value):
         return plain(value)
-    return to_json(dict(value) if isinstance(value, Mapping) else value)
+    return to_json(value)
 
 
 # -- objects and types ----------------------------------------------------------------------------------------------------
@@ -300,7 +302,13 @@ def not_null(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-@function("to_array(value)", doc="A list as it is, any other value in a list.", example="to_array(`1`)", gives="`[1]`", standard=True)
+@function(
+    "to_array(value)",
+    doc="A list as it is, any other value in a list.",
+    example="to_array(`1`)",
+    gives="`[1]`",
+    standard=True,
+)
 def to_array(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 

@@ -37,6 +37,9 @@ def syntax_error(
     if offset >= len(text):
         return _unfinished(text)
     length, hint = _token_at(text, offset), _hint(text, offset, tokens)
+    negated = re.search(r"\bnot\s*$", text[:offset])
+    if negated is not None:
+        offset, length = negated.start(), 3
     found = text[offset : offset + length]
     if found[0] in "'\"`" and not _closed(text, offset):
         return _error(text, f"the text that begins with {found[0]} has no end", offset, len(text) - offset, hint)
@@ -57,7 +60,9 @@ def _start_of(text: str, offset: int) -> int:
 
 
 def _token_at(text: str, offset: int) -> int:
-    match = re.compile(r"\w+|&&|\|\||[=!<>]=?|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`|.", re.DOTALL).match(text, offset)
+    match = re.compile(r"\w+|&&|\|\||[=!<>]=?|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`|.", re.DOTALL).match(
+        text, offset
+    )
     return len(match[0]) if match else 1
 
 
@@ -86,48 +91,50 @@ def _unfinished(text: str) -> ExpressionError:
 
 def _hint(text: str, offset: int, tokens: Sequence[dict[str, Any]]) -> str:
     here, before = text[offset:], text[:offset].rstrip()
-    token = here[: _token_at(text, offset)]
+    found = here[: _token_at(text, offset)]
     previous = re.search(r"\w+$", before)
     word = previous[0] if previous else ""
-    if token in _WORDS:
-        return f"write `{_WORDS[token]}`"
+    if found in _WORDS:
+        return f"write `{_WORDS[found]}`"
     if word in _WORDS:
         return f"write `{_WORDS[word]}` instead of `{word}`"
-    if token == "=":
+    if found == "=":
         return "two values are compared with `==`"
     if here.startswith("<>") or before.endswith("<"):
         return "write `!=`"
-    if token == "&":
+    if found == "&":
         return "both conditions: `&&`"
-    if token == "?":
+    if found == "?":
         return "there is no `? :`; write if_else(condition, then, otherwise)"
-    if token in _QUOTES:
+    if found in _QUOTES:
         return "write straight quotes: 'text'"
-    if token[0] == "'" and before.endswith("["):
-        name = token.strip("'")
-        plain = re.fullmatch(r"[A-Za-z_]\w*", name)
-        return f"a field is written {f'.{name}' if plain else f'.\"{name}\"'}"
+    if found[0] == "'" and before.endswith("["):
+        name = found.strip("'")
+        quoted = name if re.fullmatch(r"[A-Za-z_]\w*", name) else f'"{name}"'
+        return f"a field is written .{quoted}"
+    if before.endswith("["):
+        return "after `[` stands a number, `*`, `?condition` or `]`; arguments and elements are separated by commas"
     number = re.match(r"-?\d+(?:\.\d+)?(?!\w)", here)
     if number and before.endswith("."):
         return f"an element of a list is written [{number[0]}]"
     if number and not (here.startswith("-") and re.search(r"[\w)\]'`]$", before)):
         return f"a number stands in backticks: `{number[0]}`"
-    return _hint_operator(text, offset, token, before)
+    return _hint_operator(text, offset, found, before)
 
 
-def _hint_operator(text: str, offset: int, token: str, before: str) -> str:
+def _hint_operator(text: str, offset: int, found: str, before: str) -> str:
     name = re.search(r"[A-Za-z_][\w-]*$", text[:offset])
     glued = re.match(r"-?\w+(?:-\w+)*", text[offset:])
-    if name and glued and (token[0] in "-" or token[0].isdigit()) and not text[:offset].endswith(" "):
+    if name and glued and (found[0] == "-" or found[0].isdigit()) and not text[:offset].endswith(" "):
         return f'a name with other signs stands in double quotes: "{name[0]}{glued[0]}"'
-    if before.endswith(".") and glued and token[0].isdigit():
+    if before.endswith(".") and glued and found[0].isdigit():
         return f'a name that begins with a digit stands in double quotes: "{glued[0]}"'
-    if token[0] in _ARITHMETIC:
-        return f"there are no signs for arithmetic; write {_ARITHMETIC[token[0]]}(left, right)"
-    if token == "." and before.endswith("."):
+    if found[0] in _ARITHMETIC:
+        return f"there are no signs for arithmetic; write {_ARITHMETIC[found[0]]}(left, right)"
+    if found == "." and before.endswith("."):
         return "one point is enough; a list's fields are `list[].field`"
-    if token == "{" and before.endswith("$"):
+    if found == "{" and before.endswith("$"):
         return "${…} reads the environment and only stands in plain text"
-    if token == "!":
+    if found == "!":
         return "not equal is `!=`"
     return ""

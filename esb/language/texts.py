@@ -14,8 +14,15 @@ import uuid_utils
 from esb.language.declare import function
 from esb.language.values import bounded, describe, need_list, need_text, need_whole, text_of
 
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-_SORTED = msgspec.json.Encoder(decimal_format="number", order="deterministic")
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ValueError(f"{describe(value)} cannot be written as JSON")
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=_read_only)
+_SORTED = msgspec.json.Encoder(decimal_format="number", order="deterministic", enc_hook=_read_only)
 #: the namespace of ids made by ``uuid(…)``; never changes, since targets keep such ids
 _NAMESPACE = uuids.UUID("8d2f4a52-6a0e-5c0b-9a51-3f6d2c1be7a4")
 
@@ -123,7 +130,7 @@ def strip_zeros(text: Any) -> str | None:
     "split_text(text, separator)",
     doc="The parts of a text as a list.",
     example="split_text('10;20;30', ';')",
-    gives="`[\"10\", \"20\", \"30\"]`",
+    gives='`["10", "20", "30"]`',
 )
 def split_text(text: Any, separator: Any) -> list[str] | None:
     if text is None:
@@ -155,7 +162,7 @@ def to_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (list, Mapping)):
-        return to_json(dict(value) if isinstance(value, Mapping) else value)
+        return to_json(value)
     return text_of(value, "to_text", "value")
 
 
@@ -262,7 +269,7 @@ def hash_(value: Any) -> str:
         raise ValueError("hash: `value` is null")
     if isinstance(value, str):
         return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    return hashlib.sha256(_SORTED.encode(dict(value) if isinstance(value, Mapping) else value)).hexdigest()
+    return hashlib.sha256(_SORTED.encode(value)).hexdigest()
 
 
 @function(

@@ -59,7 +59,7 @@ class Births:
         if incoming.source_key is not None:
             source_key = DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
         try:
-            codec = incoming.codec or codec_of(spec, incoming.content_type, self._registry)
+            codec = incoming.codec or codec_of(spec, meta, self._registry)
             body = codec.decode(incoming.payload)
             if incoming.contract is not None:
                 incoming.contract.check(body)

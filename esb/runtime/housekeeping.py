@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from esb.clock import Clock
@@ -22,9 +22,9 @@ CHUNK = 200
 class Prunes(Protocol):
     """The part of the store that housekeeping uses."""
 
-    def purge_expired(self, now: Any, limit: int) -> asyncio.Future[int]: ...
+    async def purge_expired(self, now: datetime, limit: int = ...) -> int: ...
 
-    def purge(self, before: Any, states: tuple[State, ...], limit: int) -> asyncio.Future[int]: ...
+    def purge(self, before: datetime, states: Sequence[State], limit: int = ...) -> asyncio.Future[int]: ...
 
 
 class Housekeeping:

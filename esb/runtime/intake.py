@@ -15,6 +15,7 @@ from esb.runtime.births import Birth
 from esb.runtime.runner import Hub, RouteRunner
 from esb.runtime.targets import Targets
 from esb.steps.base import Target
+from esb.store.base import Accepted
 
 
 class Gate(Protocol):
@@ -59,7 +60,10 @@ class RouteIntake:
         self._reject_when_down(runner.spec)
         birth = runner.births.of_incoming(runner.spec, incoming, runner.bench.clock.now())
         birth = self._held(birth)
-        accepted = await runner.bench.store.accept(birth.new)
+        storing = runner.bench.store.accept(birth.new)
+        storing.add_done_callback(lambda done: self._stored(birth, done))
+        # a caller that gives up does not take the message back: it is stored, so it must run
+        accepted = await asyncio.shield(storing)
         envelope = birth.new.envelope
         if accepted.conflict:
             raise KeyConflict(accepted.first_id or accepted.id)
@@ -68,9 +72,7 @@ class RouteIntake:
         if accepted.state is State.DUPLICATE:
             return Receipt(accepted.id, envelope.correlation_id, "duplicate", accepted.first_id)
         if accepted.state is State.DEAD:
-            self._buried(birth)
             return Receipt(accepted.id, envelope.correlation_id, "dead")
-        self._hub.arrived(birth, accepted)
         return Receipt(accepted.id, envelope.correlation_id, "queued")
 
     async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
@@ -87,6 +89,18 @@ class RouteIntake:
             return None
         finally:
             runner.forget(message_id, future)
+
+    def _stored(self, birth: Birth, done: asyncio.Future[Accepted]) -> None:
+        """The commit is through: the message goes to its lane, whether or not somebody waits for the receipt."""
+        if done.cancelled() or done.exception() is not None:
+            return
+        accepted = done.result()
+        if accepted.known:
+            return
+        if accepted.state is State.DEAD:
+            self._buried(birth)
+        elif accepted.state is not State.DUPLICATE:
+            self._hub.arrived(birth, accepted)
 
     def _held(self, birth: Birth) -> Birth:
         envelope = birth.new.envelope

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from esb.config.model import RouteSpec
 from esb.errors import InternalFault, Invalid
 from esb.formats.base import Codec
 from esb.formats.json import Json
-from esb.formats.raw import by_content_type
+from esb.formats.content_types import by_content_type
 from esb.message import Envelope, Message
 from esb.registry import Registry
 
 JSON = Json()
 
 
-def codec_of(spec: RouteSpec, content_type: str, registry: Registry) -> Codec:
-    """The codec of what a source takes in: declared, else by content type, else JSON."""
+def codec_of(spec: RouteSpec, meta: Mapping[str, Any], registry: Registry) -> Codec:
+    """The codec of what a source takes in: declared, else by content type or file name, else JSON."""
     declared: Codec | None = getattr(spec.source.options, "format", None)
     if declared is not None:
         return declared
-    return (by_content_type(registry, content_type) if content_type else None) or JSON
+    content_type, name = str(meta.get("content_type", "")), str(meta.get("file_name", ""))
+    if not content_type and not name:
+        return JSON
+    return by_content_type(registry, content_type, PurePath(name).suffix) or JSON
 
 
 def encode_body(body: Any) -> tuple[bytes, str]:
@@ -39,7 +44,7 @@ def decode_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Any:
         case "raw":
             return envelope.body
         case "source":
-            return codec_of(spec, str(envelope.meta.get("content_type", "")), registry).decode(envelope.body)
+            return codec_of(spec, envelope.meta, registry).decode(envelope.body)
     raise InternalFault(f"stored content {envelope.content!r} is not known to this version")
 
 

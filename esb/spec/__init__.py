@@ -6,7 +6,7 @@ One declaration per option (:func:`option`) drives the reader, lint, the editor 
 from __future__ import annotations
 
 from esb.spec.kinds import Kind, kind_of
-from esb.spec.nodes import ListNode, MapNode, Node, ScalarNode, to_plain
+from esb.spec.nodes import ListNode, MapNode, Node, ScalarNode, part_of, to_plain
 from esb.spec.options import REQUIRED, OptionSpec, option, options_of
 from esb.spec.reader import MISSING, Reader, read_options
 
@@ -23,6 +23,7 @@ __all__ = [
     "kind_of",
     "option",
     "options_of",
+    "part_of",
     "read_options",
     "to_plain",
 ]

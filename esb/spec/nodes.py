@@ -96,6 +96,11 @@ class MapNode(Node):
         return MapNode(self.position, tuple((k, v) for k, v in self.entries if k.text not in names))
 
 
+def part_of(node: Node, name: str) -> Node:
+    """Where to point a problem with the option ``name``: its value where it is written, else the whole node."""
+    return (node.get(name) if isinstance(node, MapNode) else None) or node
+
+
 def to_plain(node: Node) -> Any:
     """The value as plain Python: dict, list, str, int, Decimal, bool, None (and Secret where one stands)."""
     match node:

@@ -133,13 +133,13 @@ def read_options(cls: type[T], node: Node, reader: Reader) -> T | Any:
             return _build(cls, {}, node, reader)
         if short is None:
             return reader.wrong_type(node, OptionsKind(cls))
-        values[short.field] = _read_option(short, node, reader)
+        values[short.field] = _read_option(short, node, reader, reader.where)
     else:
         rest = next((spec for spec in specs if spec.rest), None)
         if rest is not None and not _is_plain_options(node, specs, rest):
-            values[rest.field] = _read_option(rest, node, reader)
+            values[rest.field] = _read_option(rest, node, reader, reader.where)
         elif (short := _shorthand_mapping(node, specs)) is not None:
-            values[short.field] = _read_option(short, node, reader)
+            values[short.field] = _read_option(short, node, reader, reader.where)
         else:
             _read_entries(specs, node, values, reader)
     if any(value is MISSING for value in values.values()):
@@ -153,8 +153,12 @@ def read_options(cls: type[T], node: Node, reader: Reader) -> T | Any:
 
 
 def _is_plain_options(node: MapNode, specs: tuple[OptionSpec, ...], rest: OptionSpec) -> bool:
-    """A mapping component is written out in options when it uses the ``rest`` option's own name."""
-    return rest.name in node.keys() and all(key in {spec.name for spec in specs} for key in node.keys())  # noqa: SIM118 - keys() is ours
+    """A mapping component is written out in options when it uses the ``rest`` option's own name.
+
+    With ``rest`` as its only option it never is: ``map: { fields: body.x }`` maps to a field of that name.
+    """
+    names, written = {spec.name for spec in specs}, node.keys()
+    return len(specs) > 1 and rest.name in written and names.issuperset(written)
 
 
 def _shorthand_mapping(node: MapNode, specs: tuple[OptionSpec, ...]) -> OptionSpec | None:
@@ -177,8 +181,9 @@ def _read_entries(specs: tuple[OptionSpec, ...], node: MapNode, values: dict[str
         values[spec.field] = _read_option(spec, value, reader)
 
 
-def _read_option(spec: OptionSpec, node: Node, reader: Reader) -> Any:
-    with reader.inside(spec.name):
+def _read_option(spec: OptionSpec, node: Node, reader: Reader, where: str = "") -> Any:
+    # the name of a shorthand or `rest` option does not stand in the file: `where` is the word that does
+    with reader.inside(where or spec.name):
         kind = kind_of(spec.annotation)
         if isinstance(node, ScalarNode) and node.value is None and not node.quoted and not isinstance(kind, UnionKind):
             if spec.default is None:

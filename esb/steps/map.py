@@ -71,7 +71,8 @@ class FieldsKind(Kind):
         return MISSING if broken else _object(tuple(fields.values()))
 
     def schema(self) -> dict[str, Any]:
-        return {"$ref": "#/$defs/mapping"}
+        value = {"type": ["string", "object", "array"]}
+        return {"type": "object", "additionalProperties": value, "minProperties": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Map:
         doc="Target field: expression, or a nested mapping or list of them.",
         example="{ order_no: body.AUFNR, plant: vars.werks, note?: body.text }",
         rest=True,
+        shorthand=True,
     )
 
     def apply(self, message: Message, context: Context) -> Message:

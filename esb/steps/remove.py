@@ -23,7 +23,9 @@ class Remove:
     """
 
     paths: tuple[Annotated[Any, PathKind(nested=True)], ...] = option(
-        doc="The places to take out.", example="[body.price, 'body.items[].cost', headers.authorization]", shorthand=True
+        doc="The places to take out.",
+        example="[body.price, 'body.items[].cost', headers.authorization]",
+        shorthand=True,
     )
 
     def check(self, node: Node, reader: Reader) -> None:

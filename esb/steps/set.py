@@ -59,8 +59,9 @@ class Set:
 
     values: Assignments = option(
         doc="`vars.x`, `headers.x`, `body` or `body.x.y`: expression.",
-        example='{ vars.decision: "\'R\'", body.plant: site.plant }',
+        example="{ vars.decision: \"'R'\", body.plant: site.plant }",
         rest=True,
+        shorthand=True,
     )
 
     @property

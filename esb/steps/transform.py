@@ -11,8 +11,9 @@ from esb.formats.json import Json
 from esb.language import Expression, TextTemplate
 from esb.message import Message
 from esb.registry import step
-from esb.spec import Node, Reader, option
+from esb.spec import Node, Reader, option, part_of
 from esb.steps.base import Context, TransformRef
+from esb.steps.codecs import decode_from_text
 
 _JSON = Json()
 
@@ -37,7 +38,9 @@ class Transform:
         default=None, doc="A template whose text gives the body.", example='{ "lot": {{ body.lot | tojson }} }'
     )
     format: Annotated[Any, CodecKind()] = option(
-        default=None, doc="How the text of `jinja` is read: `json` (if nothing is said), `xml`, `text` …", example="json"
+        default=None,
+        doc="How the text of `jinja` is read: `json` (if nothing is said), `xml`, `text` …",
+        example="json",
     )
 
     def check(self, node: Node, reader: Reader) -> None:
@@ -51,7 +54,9 @@ class Transform:
                 hint="write `transform: transforms/x.jmes`, `{ jmespath: … }` or `{ jinja: …, format: json }`",
             )
         elif self.format is not None and self.jinja is None:
-            reader.problem("ESB107", "`format` goes with `jinja` only", node, hint="take `format` out")
+            reader.problem(
+                "ESB107", "`format` goes with `jinja` only", part_of(node, "format"), hint="take `format` out"
+            )
 
     def apply(self, message: Message, context: Context) -> Message:
         scope = context.scope(message)
@@ -59,13 +64,13 @@ class Transform:
             return message.derive(body=self.jmespath(scope))
         if self.jinja is not None:
             return message.derive(body=self._read(self.jinja.render(scope)))
+        assert self.file is not None  # `check` has seen to it
         return message.derive(body=self.file.apply(scope))
 
     def _read(self, text: str) -> Any:
-        codec = self.format or _JSON
         try:
-            return codec.decode(text.encode(getattr(codec, "encoding", None) or "utf-8"))
-        except (Invalid, UnicodeError) as error:
+            return decode_from_text(self.format or _JSON, text)
+        except Invalid as error:
             raise InternalFault(
                 f"the template gave a text that cannot be read: {error}",
                 hint="put values into JSON with `| tojson`, into XML with `| e`; or say `format: text`",

@@ -30,7 +30,10 @@ class Validate:
         doc="Name (`nonconformance.v1`) or file of the contract.", example="nonconformance.v1", shorthand=True
     )
     as_: Expression | None = option(
-        default=None, doc="The part to check; the body without it.", example="body.lot", aliases=("part", "path", "value")
+        default=None,
+        doc="The part to check; the body without it.",
+        example="body.lot",
+        aliases=("part", "path", "value"),
     )
 
     def apply(self, message: Message, context: Context) -> Message:

@@ -122,6 +122,7 @@ class Pending:
     priority: int
     overtakes: bool
     version: str
+    earlier: int = 0  #: attempts before a person retried it; ``attempts`` counts from there
 
 
 @dataclass(frozen=True, slots=True)

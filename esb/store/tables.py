@@ -106,6 +106,7 @@ pending = _table(
     Column("attempts", Int, nullable=False),
     Column("earlier", Int, nullable=False),  # attempts before a person retried it
     Column("crashes", Int, nullable=False),
+    Column("traces", Int, nullable=False),  # rows in `attempt`
     Column("created", Int, nullable=False),
     Column("priority", Int, nullable=False),
     Column("overtakes", Int, nullable=False),

@@ -26,9 +26,9 @@ _VARYING = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-
 # -- ids and instants ---------------------------------------------------------------------------------------------------
 def mid_of(id_: str) -> bytes:
     """A message id as it is stored. Raises ValueError for text that is no lower-case UUID."""
-    if len(id_) == 36:
+    if len(id_) == 36 and id_[8] == id_[13] == id_[18] == id_[23] == "-" and id_ == id_.lower():
         mid = bytes.fromhex(id_.replace("-", ""))
-        if len(mid) == 16 and id_of(mid) == id_:
+        if len(mid) == 16:
             return mid
     raise ValueError(f"{id_!r} is no message id (a lower-case UUID)")
 

@@ -8,30 +8,47 @@ from datetime import timedelta
 from typing import Any
 
 from esb.errors import StoreBusy
-from esb.store.tables import LAST_OPEN
 
 #: What :meth:`Writer.mark` gives: the next seq and the number of words.
 Mark = tuple[int, int]
 
 
 class Words:
-    """The names that repeat in rows (routes, scopes, versions), both ways. Id 0 is the empty text."""
+    """The names that repeat in rows (routes, scopes, versions), both ways. Id 0 is the empty text.
 
-    __slots__ = ("ids", "texts")
+    ``reload`` is for a store that is only read: another process may have written new ones.
+    """
+
+    __slots__ = ("ids", "reload", "texts")
 
     def __init__(self) -> None:
         self.ids: dict[str, int] = {}
         self.texts: list[str] = []
+        self.reload: Callable[[], list[tuple[Any, ...]]] | None = None
 
-    def load(self, connection: sqlite3.Connection) -> None:
-        rows = connection.execute("SELECT text FROM word ORDER BY id").fetchall()
+    def fill(self, rows: list[tuple[Any, ...]]) -> None:
+        """Take over the rows of ``word`` in order of id."""
         self.texts = [row[0] for row in rows]
         self.ids = {text: number for number, text in enumerate(self.texts)}
+
+    def text(self, number: int) -> str:
+        if number >= len(self.texts) and self.reload is not None:
+            self.fill(self.reload())
+        return self.texts[number]
+
+    def number(self, text: str) -> int | None:
+        if text not in self.ids and self.reload is not None:
+            self.fill(self.reload())
+        return self.ids.get(text)
 
     def forget_after(self, count: int) -> None:
         for text in self.texts[count:]:
             del self.ids[text]
         del self.texts[count:]
+
+
+#: The rows of ``word`` as :meth:`Words.fill` wants them.
+ALL_WORDS = "SELECT text FROM word ORDER BY id"
 
 
 class Writer:
@@ -56,7 +73,7 @@ class Writer:
         self.connection = self._connect()
         self.cursor = self.connection.cursor()
         self.execute = self.cursor.execute
-        self.words.load(self.connection)
+        self.words.fill(self.execute(ALL_WORDS).fetchall())
         (highest,) = self.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
         self.next_seq = max(highest, int(self.meta("last_seq") or 0)) + 1
 
@@ -144,10 +161,6 @@ class Writer:
         if row is None:
             row = self.execute("SELECT state FROM outcome WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else row[0]
-
-
-def is_open(state: int | None) -> bool:
-    return state is not None and state <= LAST_OPEN
 
 
 #: A command: runs on the writer inside a transaction, gives the result of its future.

@@ -28,12 +28,13 @@ _HEAD = re.compile(
     rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*"
     rb"\r\n"
 )
-_FIELDS = re.compile(rb"\r\n(host|content-length|transfer-encoding|expect):([^\r]*+)", re.IGNORECASE)
+_FIELDS = re.compile(rb"\r\n(host|content-length|transfer-encoding|expect|upgrade):([^\r]*+)", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?")
 _ORIGIN_FORM = re.compile(rb"/[^#\\]*+")
 _ABSOLUTE_FORM = re.compile(rb"(?i:https?)://(?P<host>[^/?#@\\]++)(?P<path>/[^#\\]*+)?")
 _LENGTH = re.compile(rb"[0-9]{1,15}+")
 _LONE_LF = re.compile(rb"(?<!\r)\n")
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*+", re.IGNORECASE)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 
 #: Longest line of a chunk: eight hexadecimal digits and CRLF.
@@ -71,6 +72,9 @@ def read_head(head: bytes, *, max_headers: int, max_target: int) -> Framing:
         raise Refused(417, "expectation-unknown", "only `Expect: 100-continue` is understood")
     if _ORIGIN_FORM.fullmatch(match["target"]) is None:
         head = _to_origin_form(head, match)
+    if b"upgrade" in fields:
+        # an offer (h2c, websocket) may be ignored; the parser would take it up and drop the body
+        head = _UPGRADE.sub(b"", head)
     return Framing(head, length, bool(expects) and not old)
 
 

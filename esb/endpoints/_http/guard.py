@@ -119,7 +119,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._consume(data)
         except Refused as refusal:
             self._turn_away(refusal)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._turn_away(Refused(400, "bad-request", "the request is malformed"))
 
     def shutdown(self) -> None:
@@ -179,7 +179,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._left = framing.length
         if self._reads_body:
             self._arm(limits.body_time, self._body_too_slow)
-        self._feed(framing.head)
+        self.parser.feed_data(framing.head)
         if framing.expects_continue:
             # where the answer comes before the body, nobody can say whether the body will follow: close after it
             self.cycle.keep_alive = False
@@ -198,15 +198,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.timeout_keep_alive_task = self.loop.call_later(
                     self.timeout_keep_alive, self.timeout_keep_alive_handler
                 )
-        self._feed(piece)
+        self.parser.feed_data(piece)
         return data[taken:] if taken < len(data) else b""
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # an offer of another protocol (h2c, websocket) may be ignored; this parser is spent, the next request needs one
-            self.parser = httptools.HttpRequestParser(self)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -93,15 +93,13 @@ def fits(codec: Codec, content_type: str) -> bool:
     return False
 
 
-def read_reply(content_type: str, content: bytes, codec: Codec | None) -> Any:
-    """The body of a target's answer: by ``codec``, else JSON where it says so, else text; None where it is empty or binary.
+def read_reply(content_type: str, content: bytes) -> Any:
+    """The body of a target's answer: JSON where it says so, else text; None where it is empty or binary.
 
-    Raises Invalid where JSON, or what ``codec`` expects, cannot be read.
+    Raises Invalid where it says JSON and is none.
     """
     if not content:
         return None
-    if codec is not None:
-        return codec.decode(content)
     try:
         media, charset = read_content_type(content_type)
     except LookupError:

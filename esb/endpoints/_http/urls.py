@@ -101,9 +101,13 @@ class UrlKind(Kind):
                 return MISSING
             text = text[len(origin) :]
         elif ORIGIN.match(text):
-            return reader.problem("ESB103", "`path` is a whole address", node, hint="write it as `url`, without connector")
+            return reader.problem(
+                "ESB103", "`path` is a whole address", node, hint="write it as `url`, without connector"
+            )
         if "{%" in text or "{#" in text:
-            return reader.problem("ESB406", "an address takes values only: `{{ … }}`", node, hint="choose in a step before")
+            return reader.problem(
+                "ESB406", "an address takes values only: `{{ … }}`", node, hint="choose in a step before"
+            )
         return self._compile(node, text, origin, reader)
 
     def _origin(self, node: ScalarNode, reader: Reader) -> Any:

@@ -1,0 +1,84 @@
+"""A workspace's own steps and endpoints: ``connectors/*.py``, loaded by path as ``esb_workspace.<name>``."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import re
+import stat
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from esb.errors import Position, Problem
+from esb.registry import Registry
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles every time: bytecode files would wake the folder watcher, and could be older than the edit."""
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def load_plugins(root: Path, paths: list[str], registry: Registry, report: Callable[[Problem], None]) -> Registry:
+    """The registry with everything that the workspace's own modules declare. A fault in one becomes a problem."""
+    for path in paths:
+        module = _load(root, path, report)
+        if module is None:
+            continue
+        try:
+            registry = registry.with_modules((module,))
+        except ValueError as error:
+            report(Problem("ESB109", str(error), Position(path), hint="give your component another name"))
+    return registry
+
+
+def _load(root: Path, path: str, report: Callable[[Problem], None]) -> ModuleType | None:
+    place = root / path
+    stem = place.stem
+    if not _NAME.fullmatch(stem):
+        report(Problem("ESB110", f"`{stem}` is no name for a module", Position(path), hint="use letters, digits and `_`"))
+        return None
+    for where in (place, place.parent):
+        if where.stat().st_mode & stat.S_IWOTH and not where.stat().st_mode & stat.S_ISVTX:
+            what = "file" if where is place else "folder"
+            report(
+                Problem(
+                    "ESB506",
+                    f"everybody may write to this {what}, so its code is not run",
+                    Position(path),
+                    hint=f"chmod o-w {where.relative_to(root)}",
+                )
+            )
+            return None
+    name = f"esb_workspace.{stem}"
+    loader = _Loader(name, str(place))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while it is being made
+    try:
+        loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - the workspace's own code may do anything; its fault is a diagnostic
+        sys.modules.pop(name, None)
+        report(_fault(error, path, place))
+        return None
+    return module
+
+
+def _fault(error: Exception, path: str, place: Path) -> Problem:
+    line = 1
+    if isinstance(error, SyntaxError) and error.filename == str(place):
+        line = error.lineno or 1
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == str(place) and frame.lineno:
+            line = frame.lineno
+    words = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+    return Problem("ESB802", f"this module cannot be loaded: {words}", Position(path, line), hint="run it with python -c")

@@ -1,0 +1,325 @@
+"""A route document: from its node to a compiled :class:`~esb.config.model.RouteSpec`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from esb.config.connectors import kebab
+from esb.config.digest import canonical, digest
+from esb.config.model import Dedupe, OnError, Order, Preset, RouteSpec, Settings, SourceSpec
+from esb.config.reader import Level, WorkspaceReader
+from esb.config.resources import Resources, Scope
+from esb.config.settings import preset_text
+from esb.config.steps import Frame, merge_retry, places_of
+from esb.config.yaml import Document
+from esb.language import Expression, TextTemplate
+from esb.message import EMPTY
+from esb.spec import MISSING, Kind, MapNode, Node, Reader, ScalarNode, option, options_of, read_options, to_plain
+from esb.steps.base import Block, RetryPolicy, StepNode, Target, WhenDown
+
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_XREF = re.compile(r"\bxref\(\s*(?:['\"`]+([^'\"`]+)|)")
+#: lanes worked on at once where a route does not say it
+_LANES = {"low": 4, "normal": 16, "high": 64}
+
+
+class SourceKind(Kind):
+    """``from``: one source with its options."""
+
+    label = "one source with its options"
+
+    def read(self, node: Node, reader: Reader) -> Any:
+        return reader.resources.source(node, reader)
+
+    def schema(self) -> dict[str, Any]:
+        return {"$ref": "#/$defs/source"}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOptions:
+    """A route: where messages come from, what is done with them, and what is promised about them."""
+
+    route: str = option(doc="Name of the route: small letters, digits and `-`, unique in the workspace.", example="qms-hold")
+    description: str = option(default="", doc="What the route is for.", example="Blocks a lot in the ERP.")
+    owner: str = option(default="", doc="Who answers for it.", example="quality-it")
+    version: str = option(default="", doc="A version of your own, shown beside the bus's.", example="'1.4'")
+    enabled: bool = option(default=True, doc="`false` takes nothing in and drains what is there.", example=True)
+    criticality: str = option(
+        default="", doc="A preset of esb.yaml: retry, latency target, priority, alert.", example="release-blocking"
+    )
+    key: Expression | None = option(
+        default=None, doc="Messages with the same key keep their order.", example="body.lot.id"
+    )
+    dedupe: Dedupe | None = option(
+        default=None, doc="What identifies a repeat; it has one effect.", example="body.inspection_id"
+    )
+    track: Mapping[str, Expression] = option(
+        default=EMPTY, doc="Business keys by which messages are found.", example="{ lot: body.lot.id }"
+    )
+    from_: Annotated[SourceSpec, SourceKind()] = option(
+        doc="Where messages come from: exactly one source.", example="{ http: { path: /qms/inspections } }"
+    )
+    steps: Block = option(doc="What is done with a message, in order.", example="[ { to: erp.usage-decision } ]")
+    on_error: tuple[OnError, ...] = option(
+        default=(), doc="What becomes of messages that fail for good; the first entry that fits is taken."
+    )
+    order: Order | None = option(default=None, doc="What a dead message means for later ones of its key.")
+    retry: RetryPolicy | None = option(
+        default=None, doc="Retries; what it leaves out comes from the criticality.", example="{ max: 8, backoff: 2s..5m }"
+    )
+    when_down: WhenDown | None = option(default=None, doc="What an outage of a target means.", example="queue")
+    ttl: timedelta | None = option(default=None, doc="A message older than this expires.", example="1d")
+    concurrency: int | None = option(
+        default=None,
+        doc="Lanes worked on at once; 16, or by priority 4 (low) and 64 (high).",
+        example=16,
+        minimum=1,
+        maximum=1000,
+    )
+    within: timedelta | None = option(default=None, doc="Latency target.", example="5s")
+    priority: Literal["low", "normal", "high"] | None = option(
+        default=None, doc="Who goes first when workers are short.", example="high"
+    )
+    alert: str | None = option(default=None, doc="Alert of esb.yaml for dead letters.", example="quality-oncall")
+
+
+FIELDS = frozenset(spec.name for spec in options_of(RouteOptions))
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDoc:
+    """A route as it was read: its document, and the compiled route where it has no faults."""
+
+    name: str
+    document: Document
+    node: MapNode
+    spec: RouteSpec | None
+    scope: Scope
+    #: nothing further can be said about it: a fault was reported
+    broken: bool = False
+
+
+class RouteReader:
+    """Reads route documents of one workspace. ``settings`` is None where ``esb.yaml`` has faults."""
+
+    def __init__(self, resources: Resources, settings: Settings | None, settings_node: Node | None) -> None:
+        self._resources = resources
+        self._settings = settings
+        self._settings_node = settings_node
+
+    def read(self, document: Document, node: MapNode, reader: WorkspaceReader) -> RouteDoc:
+        """The route; its problems go to ``reader``."""
+        resources = self._resources
+        before = len(reader.problems)
+        level = Level(
+            "the route", FIELDS, node.position.column, "from", self._inside(node), "route"
+        )
+        with resources.document() as scope, resources.levels.within(level):
+            preset = self._preset(node, reader)
+            resources.base_retry = self._base_retry(node, preset)
+            with resources.inside(Frame("", places_of(node))), reader.inside("route"):
+                options = read_options(RouteOptions, node, reader)
+            self._name(node, reader)
+            self._alerts(node, reader)
+            base_retry = resources.base_retry
+        errors = any(problem.severity == "error" for problem in reader.problems[before:])
+        name = str(to_plain(node.get("route") or node)) if isinstance(node.get("route"), ScalarNode) else ""
+        if options is MISSING or errors or preset is MISSING:
+            return RouteDoc(name, document, node, None, scope, broken=True)
+        spec = self._spec(options, preset, base_retry, document, node, scope)
+        return RouteDoc(name, document, node, spec, scope)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+    def _inside(self, node: MapNode) -> dict[str, str]:
+        """The keys of the route's source, for those who wrote one of them beside ``from``."""
+        given = node.get("from")
+        if not isinstance(given, MapNode) or not given.entries:
+            return {}
+        name = given.entries[0][0].text
+        component = self._resources.registry.get("source", name)
+        return {spec.name: f"from: {name}" for spec in options_of(component.cls)} if component else {}
+
+    def _name(self, node: MapNode, reader: Reader) -> None:
+        given = node.get("route")
+        if isinstance(given, ScalarNode) and isinstance(given.value, str) and not _NAME.fullmatch(given.value):
+            reader.problem(
+                "ESB110",
+                f"`{given.value}` is no name for a route",
+                given,
+                hint=f"use small letters, digits and `-`: `{kebab(given.value)}`",
+            )
+
+    def _preset(self, node: MapNode, reader: Reader) -> Preset | Any:
+        given = node.get("criticality")
+        if not isinstance(given, ScalarNode) or not isinstance(given.value, str) or self._settings is None:
+            return None
+        presets = self._settings.criticality
+        if given.value in presets:
+            return presets[given.value]
+        return reader.problem(
+            "ESB309",
+            f"criticality `{given.value}` is not in esb.yaml",
+            given,
+            label="not declared",
+            hint=reader.nearest(given.value, presets) or "declare it under `criticality:` in esb.yaml",
+        )
+
+    def _alerts(self, node: MapNode, reader: Reader) -> None:
+        if self._settings is None:
+            return
+        entries = node.get("on_error")
+        places = [node.get("alert")]
+        for entry in getattr(entries, "items", (entries,)):
+            places.append(entry.get("alert") if isinstance(entry, MapNode) else None)
+        for given in places:
+            if isinstance(given, ScalarNode) and isinstance(given.value, str) and given.value not in self._settings.alerts:
+                reader.problem(
+                    "ESB310",
+                    f"alert `{given.value}` is not in esb.yaml",
+                    given,
+                    label="not declared",
+                    hint=reader.nearest(given.value, self._settings.alerts) or "declare it under `alerts:` in esb.yaml",
+                )
+
+    def _base_retry(self, node: MapNode, preset: Preset | None) -> RetryPolicy:
+        """What steps fall back to: the route's own retry over the criticality's over the default."""
+        base = preset.retry if preset else RetryPolicy()
+        given = node.get("retry")
+        if given is None:
+            return base
+        silent = WorkspaceReader(self._resources)  # the route itself reports what is wrong with it
+        own = read_options(RetryPolicy, given, silent)
+        return base if own is MISSING or own is None else merge_retry(base, own, given)
+
+    def _spec(
+        self,
+        options: RouteOptions,
+        preset: Preset | None,
+        retry: RetryPolicy,
+        document: Document,
+        node: MapNode,
+        scope: Scope,
+    ) -> RouteSpec:
+        preset = preset or Preset()
+        priority = options.priority or preset.priority
+        files = self._files(document, scope)
+        steps = list(steps_of(scope.blocks))
+        name_node = node.get("route")
+        assert name_node is not None
+        return RouteSpec(
+            name=options.route,
+            position=name_node.position,
+            source=options.from_,
+            steps=options.steps,
+            digest=self._digest(node, options, files, scope),
+            description=options.description,
+            owner=options.owner,
+            version=options.version,
+            enabled=options.enabled,
+            criticality=options.criticality,
+            key=options.key,
+            dedupe=options.dedupe,
+            track=options.track,
+            on_error=options.on_error,
+            order=options.order or Order(),
+            retry=retry,
+            when_down=options.when_down or preset.when_down or WhenDown(),
+            ttl=options.ttl or preset.ttl,
+            concurrency=options.concurrency or _LANES[priority],
+            within=options.within or preset.within,
+            priority=priority,
+            alert=options.alert if options.alert is not None else preset.alert,
+            blocks=MappingProxyType(dict(scope.blocks)),
+            branch_when_down=MappingProxyType(dict(_branches(steps))),
+            files=MappingProxyType(files),
+            topics=tuple(sorted({topic for step in steps for topic in topics_of(step)})),
+            targets=tuple(sorted({target.name for step in steps for target in targets_of(step)})),
+        )
+
+    def _files(self, document: Document, scope: Scope) -> dict[str, str]:
+        """The texts that make this version: the document itself and every file it refers to."""
+        assets = self._resources.assets
+        used = set(scope.used)
+        for name in scope.connectors:
+            used.add(self._resources.connectors[name].position.path)
+        texts = [document.text, *(assets.files.text(path) or "" for path in used)]
+        for text in texts:
+            for found in _XREF.finditer(text):
+                used.update(assets.table_paths(found[1]))
+        files = {document.path: document.text}
+        files.update((path, assets.files.text(path) or "") for path in sorted(used))
+        return files
+
+    def _digest(self, node: MapNode, options: RouteOptions, files: Mapping[str, str], scope: Scope) -> str:
+        settings = self._settings or Settings()
+        site = self._settings_node.get("site") if isinstance(self._settings_node, MapNode) else None
+        connectors = {self._resources.connectors[name].position.path for name in scope.connectors}
+        parts = [canonical(node), preset_text(self._settings_node, options.criticality), settings.timezone]
+        parts.append(canonical(site) if site is not None else "")
+        for path in list(files)[1:]:
+            if path not in connectors:
+                parts.extend((path, files[path]))
+        parts.extend(self._resources.connector_texts[name] for name in sorted(scope.connectors))
+        return digest(parts)
+
+
+# -- walking compiled steps -----------------------------------------------------------------------------------------------
+
+
+def steps_of(blocks: Mapping[str, Block]) -> Iterator[StepNode]:
+    """Every step of a route, nested ones included."""
+    for block in blocks.values():
+        yield from block.nodes
+
+
+def parts_of(value: Any, wanted: type | tuple[type, ...]) -> Iterator[Any]:
+    """Every value of a type inside the options of a step; nested lists of steps are left out."""
+    if isinstance(value, wanted):
+        yield value
+    elif isinstance(value, (Block, StepNode, Expression, TextTemplate)):
+        return
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from parts_of(getattr(value, field.name), wanted)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from parts_of(inner, wanted)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from parts_of(inner, wanted)
+
+
+def targets_of(step: StepNode) -> list[Target]:
+    return list(parts_of(step.step, Target))
+
+
+def topics_of(step: StepNode) -> list[str]:
+    """The topics that a step publishes to, as far as they are fixed."""
+    found = []
+    if step.kind == "publish":
+        found.append(fixed_text(getattr(step.step, "topic", None)))
+    found += [fixed_text(getattr(target.sink, "topic", None)) for target in targets_of(step) if target.protocol == "topic"]
+    return [topic for topic in found if topic]
+
+
+def fixed_text(value: Any) -> str:
+    """A text that is the same for every message, else empty."""
+    if isinstance(value, TextTemplate):
+        return value.render({}) if value.constant else ""
+    return value if isinstance(value, str) else ""
+
+
+def _branches(steps: list[StepNode]) -> Iterator[tuple[str, WhenDown]]:
+    """What an outage means inside a branch that says it, by the branch's scope."""
+    for node in steps:
+        find = getattr(node.step, "branch", None)
+        for block in getattr(node.step, "blocks", ()) if find is not None else ():
+            branch = find(block.id)
+            if branch is not None and branch.when_down is not None:
+                yield block.id, branch.when_down

@@ -1,0 +1,297 @@
+"""An open HTTP connection to one system: the session, its credentials, and one bounded request after another."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import ssl
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from esb import __version__
+from esb.endpoints._http.tokens import TokenKeeper
+from esb.endpoints.base import ConnectionContext
+from esb.endpoints.http_login import OutboundAuth
+from esb.errors import EsbError, Invalid, MessageError, Unavailable
+from esb.message import EMPTY
+
+if TYPE_CHECKING:
+    from esb.endpoints.http import HttpConnection, HttpTls
+
+#: Time for one connection attempt, in seconds, within the total of a delivery.
+_CONNECT = 10.0
+_POOL = 1_000
+_LARGE_BODY = 1 << 20
+_TOKEN_REPLY = 1_000_000
+#: Headers of the request itself that its fetch of a CSRF token does not carry.
+_NOT_ON_A_FETCH = frozenset({"content-type", "if-match", "idempotency-key"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: ``path`` with its query stands below the connection's address; ``max_response`` is in bytes, decoded."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = EMPTY
+    body: bytes | None = None
+    max_response: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a delivery is waiting for, for the words of a timeout. ``sent`` once the request itself may have gone out."""
+
+    doing: str = "the answer"
+    sent: bool = False
+
+
+async def open_http(settings: HttpConnection, context: ConnectionContext) -> LiveHttp:
+    """Open the session of a connector. Nothing is sent yet. Raises EsbError where a certificate cannot be used."""
+    tls = client_tls(settings.tls, context.workspace)
+    if settings.tls is not None and settings.tls.trust_all:
+        context.log("warning", "http.trusts_every_certificate", connector=context.name, address=settings.base_url)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=_POOL,
+            ssl=tls,
+            keepalive_timeout=settings.keepalive.total_seconds(),
+            socket_factory=_socket,
+        ),
+        cookie_jar=aiohttp.CookieJar(unsafe=True) if settings.csrf else aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"esb/{__version__}", "Accept-Encoding": "gzip"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
+        auto_decompress=False,
+        trust_env=False,
+    )
+    return LiveHttp(settings, context, session)
+
+
+def client_tls(tls: HttpTls | None, workspace: Path) -> ssl.SSLContext | bool:
+    """The TLS context of a connection; True is the library's own default. Raises EsbError naming the file."""
+    if tls is None:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=str(workspace / tls.ca) if tls.ca else None)
+        if tls.cert:
+            context.load_cert_chain(workspace / tls.cert, workspace / tls.key if tls.key else None)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(name for name in (tls.ca, tls.cert, tls.key) if name)
+        raise EsbError(f"cannot use the certificates ({files}): {error.strerror or error}") from error
+    if tls.trust_all:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _socket(info: Any) -> socket.socket:
+    """A socket that notices when the other side has vanished behind a firewall."""
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return made
+
+
+class LiveHttp:
+    """What a connector's :meth:`HttpConnection.open` gives: shared by all deliveries to that system."""
+
+    def __init__(self, settings: HttpConnection, context: ConnectionContext, session: aiohttp.ClientSession) -> None:
+        self.settings = settings
+        self.name = context.name
+        self._context = context
+        self._session = session
+        self._base = settings.base_url.rstrip("/")
+        self._keepers: dict[int, TokenKeeper] = {}
+        self._csrf: str | None = None
+        self._csrf_turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host of the system."""
+        return str(URL(self._base).origin())
+
+    @property
+    def host(self) -> str:
+        """Host and port, for the words of an error."""
+        return URL(self._base).authority
+
+    async def exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Answer:
+        """Send with credentials and give the answer, whatever its status.
+
+        A refused OAuth token or CSRF token is fetched anew once. Raises Unavailable where no answer comes, Invalid where it
+        is too large. Keeps no time of its own: the caller bounds it.
+        """
+        auth = auth or self.settings.auth
+        renewed: set[str] = set()
+        while True:
+            progress.sent = False
+            layers = [self.settings.headers, call.headers]
+            token = csrf = None
+            if auth is not None:
+                layers += [auth.headers(), auth.signature(call.body or b"", self._context.clock.now())]
+                if auth.oauth2 is not None:
+                    progress.doing = "an OAuth token"
+                    token = await self._keeper(auth).token()
+                    layers.append({"Authorization": f"Bearer {token}"})
+            headers = merged(*layers)
+            if self.settings.csrf and call.method != "GET":
+                progress.doing = "the CSRF token"
+                csrf = await self._csrf_token(call, headers)
+                headers["X-CSRF-Token"] = csrf
+            progress.doing, progress.sent = "the answer", True
+            answer = await self.request(call.method, self._base + call.path, headers, call.body, call.max_response)
+            if token is not None and answer.status == 401 and auth is not None and "token" not in renewed:
+                renewed.add("token")
+                self._keeper(auth).spoil(token)
+            elif csrf is not None and _wants_csrf(answer) and "csrf" not in renewed:
+                renewed.add("csrf")
+                self._csrf = None if self._csrf == csrf else self._csrf
+            else:
+                return answer
+
+    def _keeper(self, auth: OutboundAuth) -> TokenKeeper:
+        """One token per credentials; the keeper holds ``auth``, so that its identity is not given to another."""
+        keeper = self._keepers.get(id(auth))
+        if keeper is None:
+            assert auth.oauth2 is not None
+            keeper = self._keepers[id(auth)] = TokenKeeper(auth, self._token_request, self._context.clock)
+        return keeper
+
+    async def _token_request(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        answer = await self.request("POST", url, headers, body, _TOKEN_REPLY)
+        return answer.status, answer.content
+
+    async def _csrf_token(self, call: Call, headers: Mapping[str, str]) -> str:
+        """SAP's token: asked for with a GET, good as long as the session (its cookies) lives."""
+        if self._csrf is None:
+            async with self._csrf_turn:
+                if self._csrf is None:
+                    self._csrf = await self._fetch_csrf(call, headers)
+        return self._csrf
+
+    async def _fetch_csrf(self, call: Call, headers: Mapping[str, str]) -> str:
+        path = self.settings.csrf_path or call.path.partition("?")[0]
+        asking = {name: value for name, value in headers.items() if name.lower() not in _NOT_ON_A_FETCH}
+        asking["X-CSRF-Token"] = "Fetch"
+        answer = await self.request("GET", self._base + path, asking, None, call.max_response)
+        token = answer.headers.get("x-csrf-token", "")
+        if not token or token.lower() == "required":
+            raise Unavailable(
+                f"{self.host}: gave no CSRF token (status {answer.status})",
+                hint="set `csrf_path` to an address of that system that answers a GET",
+            )
+        return token
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, max_response: int
+    ) -> Answer:
+        """One request, no redirect followed, the answer read to its end. Raises Unavailable, Invalid."""
+        data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
+        address = URL(url, encoded=True)
+        try:
+            async with self._session.request(
+                method, address, headers=headers, data=data, allow_redirects=False, proxy=self.settings.proxy
+            ) as response:
+                content = await _read(response, max_response)
+                return Answer(response.status, _lower(response.headers), content)
+        except MessageError as error:
+            raise type(error)(f"{address.authority}: {error.message}", hint=error.hint) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unavailable(address.authority, error) from error
+
+
+def merged(*layers: Mapping[str, str]) -> dict[str, str]:
+    """One set of headers; a later layer wins, whatever the case of its names."""
+    found = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
+    return dict(found.values())
+
+
+def _wants_csrf(answer: Answer) -> bool:
+    return answer.status == 403 and answer.headers.get("x-csrf-token", "").lower() == "required"
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The decoded content; a small answer that would inflate to a large one is cut off while it inflates."""
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", "", "gzip", "x-gzip"):
+        raise Unavailable(f"answered {response.status} in the encoding {coding!r}, which was not asked for")
+    inflate = zlib.decompressobj(wbits=31) if "gzip" in coding else None
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        try:
+            content = inflate.decompress(piece, limit - size + 1) if inflate is not None else piece
+        except zlib.error:
+            raise Unavailable(f"answered {response.status} with broken gzip") from None
+        size += len(content)
+        if size > limit:
+            response.close()
+            raise Invalid(
+                f"answered {response.status} with more than {limit} bytes",
+                hint="raise `max_response`, or ask for less",
+            )
+        pieces.append(content)
+    if inflate is not None and pieces and not inflate.eof:
+        raise Unavailable(f"answered {response.status}, but the answer broke off")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unavailable(host: str, error: Exception) -> Unavailable:
+    """A failure in words that name the host and never the request."""
+    hint = ""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            cause = error.certificate_error
+            reason = getattr(cause, "verify_message", "") or str(cause)
+            words = f"its certificate is not trusted ({reason})"
+            hint = "give the authority's certificate as `tls: { ca: … }`"
+        case aiohttp.ClientSSLError():
+            words = f"no TLS connection ({error.os_error.strerror or type(error.os_error).__name__})"
+        case aiohttp.ClientConnectorDNSError():
+            words = "the name does not resolve"
+        case aiohttp.ClientProxyConnectionError():
+            words = "the proxy does not answer"
+        case aiohttp.ClientHttpProxyError():
+            words = f"the proxy answered {error.status}"
+        case aiohttp.ConnectionTimeoutError():
+            words = f"no connection within {_CONNECT:g}s"
+        case aiohttp.ClientConnectorError():
+            words = f"no connection ({error.os_error.strerror or error.os_error})"
+        case aiohttp.ServerDisconnectedError():
+            words = "closed the connection without an answer"
+        case aiohttp.ClientPayloadError():
+            words = "the answer broke off"
+        case aiohttp.ClientResponseError():
+            words = "what it answers is not HTTP"
+        case OSError():
+            words = f"the connection was lost ({error.strerror or type(error).__name__})"
+        case _:
+            words = f"the request failed ({type(error).__name__})"
+    return Unavailable(f"{host}: {words}", hint=hint)

@@ -1,0 +1,267 @@
+"""One delivery over HTTP: render, send, judge the answer. Every answer ends in a reply or in a named error."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from esb.endpoints._http.client import Answer, Call, LiveHttp, Progress
+from esb.endpoints._http.media import codec_named, read_reply
+from esb.endpoints._http.urls import quoted
+from esb.endpoints.base import Delivery
+from esb.errors import InternalFault, Invalid, Rejected, Timeout, Unavailable
+from esb.message import Message
+from esb.steps.base import Reply
+
+if TYPE_CHECKING:
+    from esb.endpoints.http import HttpSink
+
+#: Answers that mean "not now"; 423 is a lock.
+NOT_NOW = frozenset({408, 423, 425, 429})
+LONGEST_WAIT = timedelta(hours=1)
+LONGEST_WORDS = 500
+_ETAG_ROUNDS = 3
+_BAD_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+#: Answer headers that are credentials of the session and stay with it.
+_PRIVATE = frozenset({"set-cookie", "x-csrf-token", "www-authenticate", "proxy-authenticate", "authentication-info"})
+_ACCEPT = "application/json, application/xml;q=0.8, text/plain;q=0.6, */*;q=0.1"
+
+
+async def send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp) -> Reply:
+    """Send within ``delivery.timeout`` in total, tokens and retries of preconditions included."""
+    progress = Progress()
+    try:
+        async with asyncio.timeout(delivery.timeout):
+            return await _send(sink, message, delivery, live, progress)
+    except TimeoutError:
+        words = f"{live.host}: {progress.doing} did not come within {delivery.timeout:g}s"
+        raise (Timeout if progress.sent else Unavailable)(words) from None
+
+
+async def _send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp, progress: Progress) -> Reply:
+    scope = delivery.scope
+    call = render(sink, message, delivery)
+    if sink.etag is None:
+        return judge(sink, scope, await live.exchange(call, sink.auth, progress), delivery, live.host)
+    for _ in range(_ETAG_ROUNDS):
+        tag = await _fetch_etag(sink, scope, call, delivery, live, progress)
+        tagged = Call(call.method, call.path, {**call.headers, "If-Match": tag}, call.body, call.max_response)
+        answer = await live.exchange(tagged, sink.auth, progress)
+        if answer.status not in (412, 428):
+            return judge(sink, scope, answer, delivery, live.host)
+    raise Unavailable(
+        f"{live.host}: the object was changed by others {_ETAG_ROUNDS} times while it was being written",
+        reply=reply_of(answer).as_meta(),
+    )
+
+
+async def _fetch_etag(
+    sink: HttpSink, scope: Mapping[str, Any], call: Call, delivery: Delivery, live: LiveHttp, progress: Progress
+) -> str:
+    path = sink.etag_path.render(scope) if sink.etag_path is not None else call.path
+    headers = {
+        name: value for name, value in call.headers.items() if name.lower() not in ("content-type", "idempotency-key")
+    }
+    answer = await live.exchange(Call("GET", path, headers, None, call.max_response), sink.auth, progress)
+    if not 200 <= answer.status < 300:
+        raise _failure(sink, scope, answer, delivery, f"{live.host}: asked for the ETag")
+    tag = answer.headers.get("etag") or _etag_inside(reply_of(answer).body)
+    if not tag or _BAD_HEADER.search(tag):
+        raise Rejected(
+            f"{live.host}: answered {answer.status} without an ETag",
+            hint="take out `etag: fetch`, or set `etag_path` to an address that gives one",
+            reply=reply_of(answer).as_meta(),
+        )
+    return tag
+
+
+def _etag_inside(body: Any) -> str:
+    """Where OData keeps it: ``@odata.etag`` (V4), ``d.__metadata.etag`` (V2)."""
+    if not isinstance(body, dict):
+        return ""
+    inner = body.get("d")
+    metadata = inner.get("__metadata") if isinstance(inner, dict) else None
+    tag = body.get("@odata.etag") or (metadata.get("etag") if isinstance(metadata, dict) else None)
+    return tag if isinstance(tag, str) else ""
+
+
+# -- the request ----------------------------------------------------------------------------------------------------------
+
+
+def render(sink: HttpSink, message: Message, delivery: Delivery) -> Call:
+    """The request of one delivery. Raises Invalid where a value cannot stand where it is wanted."""
+    scope = delivery.scope
+    template = sink.url if sink.url is not None else sink.path
+    assert template is not None
+    path = template.render(scope)
+    if sink.query:
+        pairs = [f"{quote(name, safe='')}={quoted(value.render(scope), name)}" for name, value in sink.query.items()]
+        path += ("&" if "?" in path else "?") + "&".join(pairs)
+    body, content_type = _body(sink, message, scope)
+    headers = {"Accept": _ACCEPT}
+    if body is not None:
+        headers["Content-Type"] = content_type
+    headers |= _tracing(delivery)
+    if sink.idempotency_key is True:
+        headers["Idempotency-Key"] = delivery.id
+    elif sink.idempotency_key is not False:
+        headers["Idempotency-Key"] = header_value("Idempotency-Key", sink.idempotency_key.render(scope))
+    own = {name: header_value(name, value.render(scope)) for name, value in sink.headers.items()}
+    named = {name.lower() for name in own}
+    headers = {name: value for name, value in headers.items() if name.lower() not in named} | own
+    return Call(sink.method, path, headers, body, sink.max_response)
+
+
+def _body(sink: HttpSink, message: Message, scope: Mapping[str, Any]) -> tuple[bytes | None, str]:
+    if sink.body is None and sink.method in ("GET", "DELETE"):
+        return None, ""
+    body = message.body if sink.body is None else sink.body(scope)
+    if sink.format is not None:
+        return sink.format.encode(body), sink.format.content_type
+    if isinstance(body, bytes):
+        return body, "application/octet-stream"
+    if isinstance(body, str):
+        return codec_named("text").encode(body), "text/plain; charset=utf-8"
+    codec = codec_named("json")
+    return codec.encode(body), codec.content_type
+
+
+def _tracing(delivery: Delivery) -> dict[str, str]:
+    meta = delivery.scope.get("meta", {})
+    values = {"X-Correlation-ID": delivery.correlation_id, "traceparent": meta.get("traceparent", "")}
+    return {name: value for name, value in values.items() if value and value.isascii() and value.isprintable()}
+
+
+def header_value(name: str, value: str) -> str:
+    """``value``, unless it would end the header or is not Unicode: then Invalid, and nothing is sent."""
+    if _BAD_HEADER.search(value):
+        raise Invalid(f"the value of the header `{name}` holds a control character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"the value of the header `{name}` is not valid Unicode") from None
+    return value
+
+
+# -- the answer -----------------------------------------------------------------------------------------------------------
+
+
+def reply_of(answer: Answer, *, strict: bool = False) -> Reply:
+    """The answer as ``meta.reply``. Raises Invalid only where ``strict`` and it says JSON but is none."""
+    try:
+        body = read_reply(answer.headers.get("content-type", ""), answer.content)
+    except Invalid:
+        if strict:
+            raise
+        body = answer.content.decode("utf-8", "replace")
+    headers = {name: value for name, value in answer.headers.items() if name not in _PRIVATE}
+    return Reply(answer.status, headers, body)
+
+
+def judge(sink: HttpSink, scope: Mapping[str, Any], answer: Answer, delivery: Delivery, host: str) -> Reply:
+    """The reply of a success. Raises Rejected or Unavailable for everything else."""
+    wanted = answer.status in sink.expect if sink.expect else 200 <= answer.status < 300
+    if not wanted:
+        raise _failure(sink, scope, answer, delivery, host)
+    try:
+        reply = reply_of(answer, strict=True)
+    except Invalid as error:
+        raise Unavailable(
+            f"{host}: answered {answer.status}, but what it calls JSON cannot be read: {error.message}",
+            reply=reply_of(answer).as_meta(),
+        ) from error
+    if sink.success_when is None:
+        return reply
+    told = with_reply(scope, reply)
+    if sink.success_when.truth(told):
+        return reply
+    words = _words(sink, told, reply) or f"`{sink.success_when.text}` is not true of the answer"
+    error_class = Unavailable if sink.retry_when is not None and sink.retry_when.truth(told) else Rejected
+    raise error_class(f"{host}: answered {answer.status}, but: {words}", reply=reply.as_meta())
+
+
+def with_reply(scope: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
+    """The scope, with the answer as ``meta.reply``."""
+    return {**scope, "meta": {**scope.get("meta", {}), "reply": reply.as_meta()}}
+
+
+def _failure(
+    sink: HttpSink, scope: Mapping[str, Any], answer: Answer, delivery: Delivery, subject: str
+) -> Rejected | Unavailable:
+    reply = reply_of(answer)
+    status = answer.status
+    told = with_reply(scope, reply)
+    said = _words(sink, told, reply)
+    words = f"{subject}: answered {status}" + (f": {said}" if said else "")
+    if status in NOT_NOW or status >= 500:
+        wait = retry_after(answer.headers.get("retry-after", ""), delivery.clock.now())
+        return Unavailable(words, retry_after=wait, reply=reply.as_meta())
+    if 300 <= status < 400:
+        where = urlsplit(answer.headers.get("location", ""))._replace(query="", fragment="").geturl()
+        target = f" to {clipped(where)}" if where else ""
+        return Rejected(
+            f"{subject}: answered {status}, a redirect{target}",
+            hint="redirects are not followed; write the final address",
+            reply=reply.as_meta(),
+        )
+    if sink.retry_when is not None and sink.retry_when.truth(told):
+        return Unavailable(words, reply=reply.as_meta())
+    if 200 <= status < 300:
+        words = f"{subject}: answered {status}, expected {', '.join(map(str, sink.expect))}"
+    return Rejected(words, reply=reply.as_meta())
+
+
+def retry_after(value: str, now: datetime) -> timedelta | None:
+    """``Retry-After`` in seconds or as a date, at most an hour; None where it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit() and len(value) <= 9:
+        return min(timedelta(seconds=int(value)), LONGEST_WAIT)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    instant = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return max(timedelta(0), min(instant - now, LONGEST_WAIT))
+
+
+def _words(sink: HttpSink, told: Mapping[str, Any], reply: Reply) -> str:
+    """What the target says went wrong: by ``rejected_message``, else where errors usually stand."""
+    if sink.rejected_message is not None:
+        try:
+            found = sink.rejected_message(told)
+        except InternalFault:
+            found = None
+        if found:
+            return clipped("; ".join(str(one) for one in found if one) if isinstance(found, list) else str(found))
+    return clipped(error_words(reply.body))
+
+
+def error_words(body: Any) -> str:
+    """The text of an error as problem+json, OData, OAuth and plain texts write it."""
+    if isinstance(body, str):
+        return "" if body.lstrip()[:1] == "<" else body
+    if not isinstance(body, dict):
+        return ""
+    error = body.get("error")
+    if isinstance(error, dict):
+        message = error.get("message")
+        return _text(message.get("value") if isinstance(message, dict) else message) or _text(error.get("code"))
+    for name in ("detail", "error_description", "message", "error", "title"):
+        if text := _text(body.get(name)):
+            return text
+    return ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def clipped(text: str) -> str:
+    """One line of at most :data:`LONGEST_WORDS` characters, without control characters."""
+    line = " ".join("".join(ch if ch.isprintable() else " " for ch in text[: 4 * LONGEST_WORDS]).split())
+    return line if len(line) <= LONGEST_WORDS else line[: LONGEST_WORDS - 1] + "…"

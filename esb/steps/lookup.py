@@ -1,0 +1,101 @@
+"""``lookup``: a value of a cross-reference table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from esb.errors import Invalid, Unmapped
+from esb.language import Expression
+from esb.language.values import describe
+from esb.message import Message
+from esb.registry import step
+from esb.spec import Node, Reader, option, part_of
+from esb.steps.base import Context, TableRef, set_path
+from esb.steps.choices import SoonKind
+from esb.steps.paths import Path, PathKind, header_text
+
+_MISSING = SoonKind(
+    ("reject", "default"),
+    {"park": "use `missing: reject`; add the row, then `esb dlq retry` runs the message again"},
+)
+
+
+@step("lookup", pattern="Content Enricher")
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Find a value in a cross-reference table and keep it `into` a place of the message.
+
+    A value without a row ends the message as `unmapped`, unless there is a `default`. Null has no row.
+    `{ table: plants, by: body.plant, into: vars.werks }`
+    """
+
+    table: TableRef = option(doc="The cross-reference table.", example="plants")
+    by: Expression = option(
+        doc="What to look up.", example="body.plant", aliases=("key", "value", "on", "match", "lookup_key")
+    )
+    into: Annotated[Path, PathKind()] = option(
+        doc="Where the found value goes.", example="vars.werks", aliases=("to", "target", "as")
+    )
+    column: str | None = option(
+        default=None, doc="Column of the table, where it has several.", example="werks", aliases=("field", "return")
+    )
+    reverse: bool = option(
+        default=False, doc="Look for `by` in the column, and give what the table is keyed by.", example=True
+    )
+    missing: Annotated[Literal["reject", "default"] | None, _MISSING] = option(
+        default=None,
+        doc="What a value without a row means: `reject` (class `unmapped`), or `default` (if a `default` is given).",
+        example="reject",
+    )
+    default: Expression | None = option(
+        default=None, doc="The value where there is no row.", example="\"'UNKNOWN'\"", aliases=("fallback",)
+    )
+
+    def check(self, node: Node, reader: Reader) -> None:
+        if self.missing == "default" and self.default is None:
+            reader.problem(
+                "ESB102",
+                "`missing: default` needs a `default`",
+                part_of(node, "missing"),
+                hint="for example `default: \"'X'\"`",
+            )
+        if self.missing == "reject" and self.default is not None:
+            reader.problem(
+                "ESB107",
+                "`missing: reject` and `default` exclude each other",
+                part_of(node, "missing"),
+                hint="take one of them out",
+            )
+
+    @property
+    def writes(self) -> tuple[Path, ...]:
+        """The place that this step sets."""
+        return (self.into,)
+
+    def apply(self, message: Message, context: Context) -> Message:
+        scope = context.scope(message)
+        value = self.by(scope)
+        try:
+            found = self._find(value, context)
+        except Unmapped:
+            if self.default is None:
+                raise
+            found = self.default(scope)
+            context.note(lookup="default")
+        if self.into[0] == "headers":
+            found = header_text(found, self.into[1])
+        return set_path(message, self.into, found)
+
+    def _find(self, value: Any, context: Context) -> Any:
+        if value is None or value == "":
+            raise Unmapped(
+                f"nothing to look up in `{self.table.name}`: `{self.by.text}` is {'null' if value is None else 'empty'}",
+                hint="give a `default`, or guard the step with `if`",
+            )
+        if isinstance(value, (Mapping, list)):
+            raise Invalid(f"`{self.by.text}` gives {describe(value)}; a table is asked for one value")
+        if self.reverse:
+            return self.table.find(value, column=self.column, site=context.site, reverse=True)
+        return self.table.find(value, column=self.column, site=context.site)

@@ -1,0 +1,245 @@
+"""Storing a new message: the command ``accept``, and the children of a settlement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from esb.errors import StoreError
+from esb.message import State
+from esb.store.base import Accepted, DedupeKey, NewMessage
+from esb.store.tables import (
+    ACCEPTED,
+    CODES,
+    DEAD,
+    DONE,
+    DUPLICATE,
+    HELD,
+    QUEUED,
+    RUNNING,
+    STATES,
+    SUPERSEDED,
+    WAITING,
+)
+from esb.store.values import dump, dump_error, dump_vars, group_of, id_of, micros, mid_of
+from esb.store.writer import Writer
+
+_MESSAGE = (
+    "INSERT INTO message (seq, route, scope, version, mid, key, created, correlation, parent, replay_of, duplicate_of,"
+    " origin, overtakes, priority, content, headers, vars, meta, track, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PENDING = (
+    "INSERT INTO pending (seq, mid, route, scope, key, state, due, attempts, earlier, crashes, traces, created,"
+    " priority, overtakes, version) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, 0, 0, 0, ?, ?, ?, ?)"
+)
+_OUTCOME = (
+    "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, grp, dead_letter)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_TRACK = "INSERT OR IGNORE INTO track (value, name, seq) VALUES (?, ?, ?)"
+# one statement takes a free or expired key; no row changed means that somebody else has it
+_CLAIM = (
+    "INSERT INTO dedupe (route, space, key, seq, mid, expires, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (route, space, key) DO UPDATE SET seq = excluded.seq, mid = excluded.mid,"
+    " expires = excluded.expires, fingerprint = excluded.fingerprint WHERE dedupe.expires <= ?"
+)
+_OWNER = "SELECT seq, mid, fingerprint FROM dedupe WHERE route = ? AND space = ? AND key = ?"
+
+#: States that a message may be born in.
+_BIRTH = frozenset({State.QUEUED, State.HELD, State.DEAD, State.DUPLICATE})
+
+
+class Draft:
+    """A new message, checked and turned into columns outside of the transaction."""
+
+    __slots__ = ("columns", "created", "error", "mid", "new")
+
+    def __init__(self, new: NewMessage) -> None:
+        envelope = new.envelope
+        if new.state not in _BIRTH:
+            raise StoreError(f"a message cannot be born {new.state}")
+        self.new = new
+        self.mid = mid_of(envelope.id)
+        self.created = micros(envelope.accepted_at)
+        self.error = dump_error(new.error)
+        own = envelope.id
+        self.columns: tuple[Any, ...] = (
+            self.mid,
+            envelope.key,
+            self.created,
+            None if envelope.correlation_id == own else envelope.correlation_id,
+            None if envelope.parent_id is None else mid_of(envelope.parent_id),
+            None if envelope.replay_of is None else mid_of(envelope.replay_of),
+            None if envelope.duplicate_of is None else mid_of(envelope.duplicate_of),
+            None if envelope.origin == own else envelope.origin,
+            1 if envelope.overtakes else 0,
+            envelope.priority,
+            envelope.content,
+            dump(envelope.headers),
+            dump_vars(envelope.vars),
+            dump(envelope.meta),
+            dump(envelope.track),
+            envelope.body,
+        )
+
+    def as_duplicate_of(self, first: bytes | None) -> tuple[Any, ...]:
+        return (*self.columns[:6], first, *self.columns[7:])
+
+
+def accept(writer: Writer, draft: Draft) -> Accepted:
+    """Store a message in its place of the order; ``source_key`` known or ``dedupe`` taken as :class:`NewMessage` says.
+
+    A message that is born dead takes no dedupe key: its corrected repeat must get through.
+    """
+    new = draft.new
+    envelope = new.envelope
+    route = writer.word(envelope.route)
+    seq = writer.next_seq
+    if new.source_key is not None and not _take(writer, route, new.source_key, seq, draft):
+        return _known(writer, route, new.source_key)
+    state, columns, first = new.state, draft.columns, envelope.duplicate_of
+    if (
+        new.dedupe is not None
+        and state is not State.DEAD
+        and state is not State.DUPLICATE
+        and not _take(writer, route, new.dedupe, seq, draft)
+    ):
+        owner = _owner(writer, route, new.dedupe)[1]
+        state, columns = State.DUPLICATE, draft.as_duplicate_of(owner)
+        first = None if owner is None else id_of(owner)
+    writer.next_seq = seq + 1
+    scope, version = writer.word(envelope.scope), writer.word(envelope.version)
+    superseded: tuple[int, ...] = ()
+    if new.supersede and envelope.key is not None and (state is State.QUEUED or state is State.HELD):
+        superseded = supersede(writer, (route, scope, envelope.key), seq, draft)
+    writer.execute(_MESSAGE, (seq, route, scope, version, *columns))
+    if envelope.track:
+        writer.cursor.executemany(_TRACK, [(value, name, seq) for name, value in envelope.track.items()])
+    if state is State.QUEUED or state is State.HELD:
+        started = new.started and state is State.QUEUED
+        state = State.RUNNING if started else state
+        writer.execute(
+            _PENDING,
+            (
+                seq,
+                draft.mid,
+                route,
+                scope,
+                envelope.key,
+                CODES[state],
+                1 if started else 0,
+                draft.created,
+                envelope.priority,
+                columns[8],
+                version,
+            ),
+        )
+    else:
+        _bear_ended(writer, draft, seq, route, state)
+    writer.count(route, ACCEPTED)
+    writer.count(route, CODES[state])
+    return Accepted(seq, envelope.id, state, first_id=first, superseded=superseded)
+
+
+def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State) -> None:
+    """A message that is over when it is stored: a duplicate, or refused by its contract."""
+    error = draft.new.error if state is State.DEAD else None
+    writer.execute(
+        _OUTCOME,
+        (
+            seq,
+            route,
+            CODES[state],
+            draft.created,
+            0,
+            None,
+            draft.error if error is not None else None,
+            group_of(draft.new.envelope.route, error) if state is State.DEAD else None,
+            (error.dead_letter or None) if error is not None else None,
+        ),
+    )
+
+
+# -- keys ---------------------------------------------------------------------------------------------------------------
+def _take(writer: Writer, route: int, key: DedupeKey, seq: int, draft: Draft) -> bool:
+    expires = micros(key.expires_at)
+    row = (route, key.space, key.key, seq, draft.mid, expires, key.fingerprint, draft.created)
+    writer.execute(_CLAIM, row)
+    return writer.cursor.rowcount == 1
+
+
+def _owner(writer: Writer, route: int, key: DedupeKey) -> tuple[int, bytes | None, str]:
+    row: tuple[int, bytes | None, str] = writer.execute(_OWNER, (route, key.space, key.key)).fetchone()
+    return row
+
+
+def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:
+    """The first message of a source key. One that retention removed counts as done."""
+    seq, mid, fingerprint = _owner(writer, route, key)
+    state = writer.state_of(seq)
+    first = "" if mid is None else id_of(mid)
+    return Accepted(
+        seq,
+        first,
+        STATES[DONE if state is None else state],
+        known=True,
+        first_id=first,
+        conflict=fingerprint != key.fingerprint,
+    )
+
+
+def claim(writer: Writer, space: str, key: str, seq: int, expires: int, now: int) -> bool:
+    """Take a key for ``seq`` unless another message holds it; route 0 keeps these apart from the routes' own."""
+    writer.execute(_CLAIM, (0, space, key, seq, None, expires, "", now))
+    if writer.cursor.rowcount == 1:
+        return True
+    owner: int = writer.execute(_OWNER, (0, space, key)).fetchone()[0]
+    return owner == seq
+
+
+# -- overtaking ---------------------------------------------------------------------------------------------------------
+def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, draft: Draft) -> tuple[int, ...]:
+    """Earlier messages of the lane that were not sent become superseded: open ones that do not run, and dead heads."""
+    reason = f"overtaken by {draft.new.envelope.id}"
+    rows = writer.execute(
+        "SELECT seq, state, attempts + earlier FROM pending"
+        " WHERE route = ? AND scope = ? AND key = ? AND seq < ? AND state <> ? ORDER BY seq",
+        (*lane, seq, RUNNING),
+    ).fetchall()
+    for earlier, state, attempts in rows:
+        end_open(writer, earlier, lane[0], state, SUPERSEDED, draft.created, attempts, reason)
+    heads = writer.execute(
+        "SELECT seq FROM block WHERE route = ? AND scope = ? AND key = ? AND seq < ? ORDER BY seq", (*lane, seq)
+    ).fetchall()
+    for (dead,) in heads:
+        end_dead(writer, dead, lane[0], SUPERSEDED, draft.created, reason)
+    if heads:
+        writer.execute("DELETE FROM block WHERE route = ? AND scope = ? AND key = ? AND seq < ?", (*lane, seq))
+    return tuple(sorted([row[0] for row in rows] + [row[0] for row in heads]))
+
+
+def end_open(
+    writer: Writer, seq: int, route: int, state: int, after: int, at: int, attempts: int, reason: str
+) -> None:
+    """An open message ends without an attempt of its own. Raises StoreError where it is not in ``state``."""
+    writer.execute("DELETE FROM pending WHERE seq = ? AND state = ?", (seq, state))
+    if writer.cursor.rowcount != 1:
+        raise StoreError(f"message {seq} is not in the state that was read a moment ago")
+    writer.execute(_OUTCOME, (seq, route, after, at, attempts, reason, None, None, None))
+    writer.move(route, state, after)
+
+
+def end_dead(writer: Writer, seq: int, route: int, after: int, at: int, reason: str) -> None:
+    """A dead message ends for good; its error stays to be read."""
+    writer.execute(
+        "UPDATE outcome SET state = ?, finished = ?, reason = ? WHERE seq = ? AND state = ?",
+        (after, at, reason, seq, DEAD),
+    )
+    if writer.cursor.rowcount != 1:
+        raise StoreError(f"message {seq} is not dead any more")
+    writer.move(route, DEAD, after)
+
+
+#: The states that another message, or a person, may end: open ones that do not run.
+IDLE = (QUEUED, WAITING, HELD)
+__all__ = ["DUPLICATE", "IDLE", "Draft", "accept", "claim", "end_dead", "end_open", "supersede"]

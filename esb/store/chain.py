@@ -1,0 +1,73 @@
+"""The audit: a chain of SHA-256 over canonical JSON, written in the transaction of the action.
+
+The head is kept a second time, so that a cut tail shows. A rewrite of the whole file needs an anchor kept elsewhere
+(``audit_head``); no chain inside one file can show that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from esb.store.base import AuditEntry
+from esb.store.values import instant_of
+from esb.store.writer import Writer
+
+START = "0" * 64
+_FIELDS = ("seq", "at", "actor", "action", "object", "reason", "detail", "prev_hash")
+COLUMNS = (*_FIELDS, "hash")
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks; equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def link(row: Mapping[str, Any]) -> str:
+    """The hash of one entry, over everything that it says and the hash before it."""
+    return hashlib.sha256(canonical({name: row[name] for name in _FIELDS}).encode("utf-8", "replace")).hexdigest()
+
+
+def append(writer: Writer, entry: AuditEntry, at: int, **more: Any) -> None:
+    """Write an entry; ``more`` is added to its detail."""
+    last = writer.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone() or (0, START)
+    row: dict[str, Any] = {
+        "seq": last[0] + 1,
+        "at": instant_of(at).isoformat(),
+        "actor": entry.actor,
+        "action": entry.action,
+        "object": entry.object,
+        "reason": entry.reason,
+        "detail": canonical({**entry.detail, **more}),
+        "prev_hash": last[1],
+    }
+    row["hash"] = link(row)
+    writer.execute(
+        "INSERT INTO audit (seq, at, actor, action, object, reason, detail, prev_hash, hash)"
+        " VALUES (:seq, :at, :actor, :action, :object, :reason, :detail, :prev_hash, :hash)",
+        row,
+    )
+    writer.put_meta("audit_head", f"{row['seq']} {row['hash']}")
+
+
+def faults(rows: Iterable[tuple[Any, ...]], head: str) -> list[str]:
+    """What is wrong with the chain, in words that name the entry; ``rows`` in order, ``head`` as it was kept."""
+    found: list[str] = []
+    before, number = START, 0
+    for values in rows:
+        row = dict(zip(COLUMNS, values, strict=True))
+        number += 1
+        if row["seq"] != number:
+            found.append(f"entry {number} is missing; entry {row['seq']} follows")
+            number = row["seq"]
+        elif row["prev_hash"] != before:
+            found.append(f"entry {row['seq']} does not follow the entry before it")
+        if link(row) != row["hash"]:
+            found.append(f"entry {row['seq']} was changed after it was written")
+        before = row["hash"]
+    if head != (f"{number} {before}" if number else ""):
+        kept = head.split(" ", 1)[0] or "none"
+        found.append(f"the last entry should be {kept}, it is {number}: entries at the end were cut, added or changed")
+    return found

@@ -1,0 +1,274 @@
+"""Group commit: all commands of one turn of the loop share one transaction and one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from esb.errors import StoreBusy, StoreCorrupt, StoreError
+from esb.failpoints import hit
+from esb.store.writer import Command, Mark, Writer
+
+#: The most commands that share a commit.
+LARGEST_GROUP = 500
+
+_PRIMARY = 0xFF
+#: Faults of the store itself, not of one command.
+_STORE_FAULTS = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+
+class Job:
+    """A command that waits for its group. ``light`` stands in for ``run`` where the group settles ``seq`` as well."""
+
+    __slots__ = ("args", "future", "light", "run", "seq", "settles")
+
+    def __init__(
+        self, run: Command, args: tuple[Any, ...], future: asyncio.Future[Any], seq: int, settles: bool
+    ) -> None:
+        self.run = run
+        self.args = args
+        self.future = future
+        self.seq = seq
+        self.settles = settles
+        self.light: Command | None = None
+
+
+class Committer:
+    """Collects commands, commits them in order, then resolves their futures; nobody else writes.
+
+    A command that fails alone fails alone: its group is taken back and run again with a savepoint around each. A commit
+    that fails fails its whole group with StoreBusy, and none of it took effect (after an I/O error: perhaps). With
+    ``threaded`` the commit, and nothing else, runs in a thread; new commands wait for the next group meanwhile.
+    """
+
+    def __init__(
+        self, writer: Writer, *, threaded: bool, after_group: Callable[[], None], broken: StoreError | None = None
+    ) -> None:
+        self._writer = writer
+        self._after_group = after_group
+        self._queue: deque[Job] = deque()
+        self._scheduled = False
+        self._committing = False
+        self._must_reopen = False
+        self._idle: asyncio.Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "esb-store-commit") if threaded else None
+        self.broken = broken
+        self.groups = 0
+
+    # -- coming in ----------------------------------------------------------------------------------------------------
+    def submit(
+        self, run: Command, *args: Any, light: Command | None = None, seq: int = 0, settles: bool = False
+    ) -> asyncio.Future[Any]:
+        """The future resolves after the commit. A cancelled future does not take its command back."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if self.broken is not None:
+            future.set_exception(self.broken)
+            return future
+        job = Job(run, args, future, seq, settles)
+        job.light = light
+        self._queue.append(job)
+        if not self._scheduled and not self._committing:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    async def drain(self) -> None:
+        """Return when everything that was submitted is committed or has failed."""
+        while self._queue or self._committing:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    # -- one group ----------------------------------------------------------------------------------------------------
+    def _flush(self) -> None:
+        self._scheduled = False
+        queue = self._queue
+        if self._committing or not queue:
+            return
+        if len(queue) <= LARGEST_GROUP:
+            group = list(queue)
+            queue.clear()
+        else:
+            group = [queue.popleft() for _ in range(LARGEST_GROUP)]
+        writer = self._writer
+        try:
+            if self._must_reopen:
+                writer.reopen()
+                self._must_reopen = False
+            mark = writer.mark()
+            writer.begin()
+        except (sqlite3.Error, OSError, StoreError) as error:
+            self._fail(group, error, None)
+            self._next()
+            return
+        try:
+            answers = self._run(group, mark)
+            hit("store.before_commit")
+        except (sqlite3.Error, OSError, StoreError) as error:
+            self._fail(group, error, mark)
+            self._next()
+            return
+        if self._thread is None:
+            self._settle(group, answers, mark, self._commit())
+        else:
+            self._committing = True
+            asyncio.get_running_loop().run_in_executor(self._thread, self._commit).add_done_callback(
+                lambda done: self._committed(group, answers, mark, done)
+            )
+
+    def _run(self, group: list[Job], mark: Mark) -> list[Any]:
+        """The answers of the group, one of them an exception where a command failed alone."""
+        writer = self._writer
+        settled = {job.seq for job in group if job.settles}
+        try:
+            answers = [
+                job.run(writer, *job.args)
+                if job.light is None or job.seq not in settled
+                else job.light(writer, *job.args)
+                for job in group
+            ]
+            writer.finish()
+        except (sqlite3.DatabaseError, OSError) as error:
+            if _is_store_fault(error):
+                raise
+        except Exception:  # noqa: BLE001 - whatever one command does wrong must not reach the others
+            pass
+        else:
+            return answers
+        writer.rollback(mark)
+        writer.begin()
+        return [self._run_alone(job) for job in group]
+
+    def _run_alone(self, job: Job) -> Any:
+        writer = self._writer
+        mark = writer.mark()
+        writer.execute("SAVEPOINT one")
+        try:
+            answer = job.run(writer, *job.args)
+            writer.finish()
+        except Exception as error:  # noqa: BLE001 - see _run
+            if isinstance(error, (sqlite3.DatabaseError, OSError)) and _is_store_fault(error):
+                raise
+            writer.reset(mark)
+            writer.execute("ROLLBACK TO one")
+            answer = error if isinstance(error, StoreError) else _explained(error)
+        writer.execute("RELEASE one")
+        return answer
+
+    def _commit(self) -> BaseException | None:
+        """Runs on the loop or in the thread; gives the fault instead of raising it."""
+        try:
+            hit("store.commit_error")
+            self._writer.commit()
+        except (sqlite3.Error, OSError) as error:
+            return error
+        return None
+
+    def _committed(
+        self, group: list[Job], answers: list[Any], mark: Mark, done: asyncio.Future[BaseException | None]
+    ) -> None:
+        self._committing = False
+        self._settle(group, answers, mark, done.exception() or done.result())
+
+    def _settle(self, group: list[Job], answers: list[Any], mark: Mark, fault: BaseException | None) -> None:
+        if fault is None:
+            self.groups += 1
+            try:
+                hit("store.after_commit")
+            except OSError as error:  # committed, but nobody hears of it: what a crash here looks like
+                self._answer(group, [self._verdict(error)] * len(group))
+            else:
+                self._answer(group, answers)
+        else:
+            self._fail(group, fault, mark)
+        self._next()
+
+    def _next(self) -> None:
+        self._after_group()
+        if self._queue:
+            if not self._scheduled:
+                self._scheduled = True
+                asyncio.get_running_loop().call_soon(self._flush)
+        elif self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+    @staticmethod
+    def _answer(group: list[Job], answers: list[Any]) -> None:
+        for job, answer in zip(group, answers, strict=True):
+            future = job.future
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _fail(self, group: list[Job], error: BaseException, mark: Mark | None) -> None:
+        """Nothing of the group took effect. The connection is replaced wherever the disk or the file gave the error."""
+        verdict = self._verdict(error)
+        try:
+            self._writer.rollback(mark or self._writer.mark())
+        except sqlite3.Error:
+            self._must_reopen = True
+        if not isinstance(error, StoreError):
+            self._must_reopen = self._must_reopen or _code(error) != sqlite3.SQLITE_FULL
+        if isinstance(verdict, StoreCorrupt):
+            self.broken = verdict
+            group = [*group, *self._queue]
+            self._queue.clear()
+        for job in group:
+            if not job.future.done():
+                job.future.set_exception(verdict)
+
+    @staticmethod
+    def _verdict(error: BaseException) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL:
+            return StoreBusy("the disk is full; nothing of this was stored", hint="free some space; it goes on by itself")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreCorrupt(
+                f"the store is damaged: {error}", hint="stop the bus, then `esb db verify` and `esb db restore`"
+            )
+        return StoreBusy(f"the store could not be written: {error}", hint="look at the disk; it is tried again")
+
+
+def _code(error: BaseException) -> int:
+    """SQLite's primary error code; a fault of the system counts as an I/O error, a wrong call as none."""
+    unknown = sqlite3.SQLITE_IOERR if isinstance(error, OSError) else 0
+    return int(getattr(error, "sqlite_errorcode", unknown)) & _PRIMARY
+
+
+def _is_store_fault(error: BaseException) -> bool:
+    return _code(error) in _STORE_FAULTS
+
+
+def _explained(error: Exception) -> StoreError:
+    explained = StoreError(f"a command of the store failed: {type(error).__name__}: {error}")
+    explained.__cause__ = error
+    return explained

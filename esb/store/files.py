@@ -1,0 +1,241 @@
+"""The files of an embedded store: where they are, how they come into being, and when they must not be touched.
+
+They are opened by SQLite only: an ``open`` and ``close`` of our own would drop SQLite's locks. Beside ``bus.db`` stands
+``bus.db.exists``, so that a store which has vanished is an error and not a fresh start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from urllib.parse import quote, unquote
+
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from esb.errors import StoreBusy, StoreCorrupt, StoreError
+from esb.store.tables import APPLICATION_ID, SCHEMA_VERSION, metadata
+
+PAGE_SIZE = 8192
+#: A check of the whole file is made at every open up to this size; beyond it `esb db verify` does it.
+LARGEST_CHECK = 256 * 1024 * 1024
+OLDEST_SQLITE = (3, 31, 0)
+
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.rclone"})
+
+
+def path_of(url: str, root: Path) -> Path:
+    """The file of ``sqlite:///PATH``; a relative path starts at the workspace. Raises StoreError for other stores."""
+    scheme, separator, rest = url.partition("://")
+    if scheme.partition("+")[0] in {"postgresql", "postgres"}:
+        raise StoreError(
+            "store: PostgreSQL is not supported by this version", hint="write `store: sqlite:///.esb/bus.db`"
+        )
+    if scheme not in {"sqlite", "sqlite+pysqlite"} or not separator or not rest.startswith("/") or len(rest) < 2:
+        raise StoreError(f"store: {url!r} is not a store", hint="write `store: sqlite:///.esb/bus.db`")
+    if "?" in rest or rest.startswith("/:memory:"):
+        raise StoreError(f"store: {url!r} takes no options and must be a file", hint="write `sqlite:///.esb/bus.db`")
+    return root / unquote(rest[1:])
+
+
+def marker_of(path: Path) -> Path:
+    return path.with_name(path.name + ".exists")
+
+
+def prepare(path: Path, now: datetime) -> None:
+    """Make sure that a store which may be opened stands at ``path``; make a new one where there never was one.
+
+    Raises StoreCorrupt where it is missing, damaged, not a store or newer than this program; nothing was touched then.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old", hint=f"use a Python with SQLite {needed} or newer")
+    refuse_network(path.parent)
+    if not path.exists():
+        refuse_missing(path)
+        create(path, now)
+    check_header(path)
+    if not marker_of(path).exists():
+        _write_marker(path, now)
+
+
+def refuse_missing(path: Path) -> None:
+    traces = [other.name for other in (marker_of(path), path.with_name(path.name + "-wal")) if other.exists()]
+    if traces:
+        raise StoreCorrupt(
+            f"the store {path} is missing, but {traces[0]} says that there was one",
+            hint=f"put it back (`esb db restore`); to start empty and lose its messages, remove {traces[0]}",
+        )
+
+
+def check_header(path: Path) -> None:
+    """Raise StoreCorrupt unless the file is a store that this program understands."""
+    try:
+        with contextlib.closing(connect_reader(path)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        if (code := getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreBusy(f"{path} is in use by another process", hint="stop that process first") from error
+        if code == sqlite3.SQLITE_CANTOPEN:
+            raise StoreError(f"{path} cannot be opened: {error}", hint="check owner and permissions") from error
+        raise StoreCorrupt(f"{path} is damaged: {error}", hint="`esb db restore` puts a backup back") from error
+    if application != APPLICATION_ID:
+        raise StoreCorrupt(f"{path} is not a store of this program", hint="give `store:` in esb.yaml another path")
+    if version > SCHEMA_VERSION:
+        raise StoreCorrupt(
+            f"{path} was written by a newer version of this program (schema {version}, this one knows {SCHEMA_VERSION})",
+            hint="install the newer version again; a store is never taken back to an older one",
+        )
+
+
+def check_whole(connection: sqlite3.Connection, path: Path) -> None:
+    """SQLite's quick check, for files of a size that it finishes in about a second. Raises StoreCorrupt."""
+    if path.stat().st_size > LARGEST_CHECK:
+        return
+    found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    if found != ["ok"]:
+        raise StoreCorrupt(f"{path} is damaged: {found[0]}", hint="`esb db restore` puts a backup back")
+
+
+# -- making a store -----------------------------------------------------------------------------------------------------
+def create(path: Path, now: datetime) -> None:
+    """Make an empty store under another name and move it into place: it is there whole, or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("BEGIN")
+        for statement in schema():
+            connection.execute(statement)
+        connection.execute("INSERT INTO word (id, text) VALUES (0, '')")
+        known = {"epoch": "0", "clean": "1", "last_seq": "0", "audit_head": "", "created": now.isoformat()}
+        connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", list(known.items()))
+        connection.execute("COMMIT")
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def schema() -> list[str]:
+    """The statements that make the tables and indexes."""
+    dialect = sqlite_dialect()
+    statements = []
+    for table in metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)))
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        statements.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)
+    return statements
+
+
+def _write_marker(path: Path, now: datetime) -> None:
+    marker = marker_of(path)
+    fresh = marker.with_name(marker.name + ".new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(
+            f"The store {path.name} was here on {now.isoformat()}. While this file stands, a missing {path.name} is an\n"
+            "error. Remove it only to start again without messages.\n"
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.chmod(0o600)
+    fresh.replace(marker)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable. Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- connections --------------------------------------------------------------------------------------------------------
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes and checkpoints. ``FULL``: a commit survives a power cut."""
+    connection = sqlite3.connect(
+        _uri(path, "rw"), uri=True, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=256
+    )
+    try:
+        (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if journal != "wal":
+            raise StoreError(f"{path}: the file system cannot hold the store", hint="use a local disk")
+        for pragma in (
+            "synchronous = FULL",
+            "cache_size = -16384",
+            "busy_timeout = 10000",
+            "temp_store = MEMORY",
+            "mmap_size = 0",
+            "wal_autocheckpoint = 4000",
+            "foreign_keys = OFF",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that can neither write nor checkpoint."""
+    connection = sqlite3.connect(
+        _uri(path, "ro"), uri=True, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=128
+    )
+    for pragma in ("query_only = ON", "wal_autocheckpoint = 0", "cache_size = -4096", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+# -- the disk -----------------------------------------------------------------------------------------------------------
+def probe_sync(folder: Path) -> float:
+    """The median time in seconds of five small synced writes in ``folder``."""
+    scratch = folder / f".probe-{os.getpid()}"
+    sync = getattr(os, "fdatasync", os.fsync)
+    times = []
+    handle = os.open(scratch, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    try:
+        for _ in range(5):
+            os.write(handle, b"\0" * 4096)
+            began = time.perf_counter()
+            sync(handle)
+            times.append(time.perf_counter() - began)
+    finally:
+        os.close(handle)
+        scratch.unlink(missing_ok=True)
+    return median(times)
+
+
+def refuse_network(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
+    """Raise StoreError for a folder on a network share: file locks there are not to be trusted."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return  # not Linux
+    place = folder.absolute()
+    best = ("", "")
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) > 2 and len(fields[1]) >= len(best[0]) and place.is_relative_to(fields[1].replace("\\040", " ")):
+            best = (fields[1], fields[2])
+    if best[1] in _NETWORK:
+        raise StoreError(
+            f"{folder} is on a network share ({best[1]}), where SQLite's locks cannot be trusted",
+            hint="put the store on a local disk: `store: sqlite:////var/lib/esb/bus.db`",
+        )

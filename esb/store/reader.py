@@ -1,0 +1,78 @@
+"""A connection that only reads: committed data, short statements, never a checkpoint."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from sqlalchemy.sql import ClauseElement
+
+from esb.errors import StoreBusy, StoreCorrupt
+
+#: A query that takes longer is stopped: a long reader keeps the write-ahead log from being reused.
+LONGEST_QUERY = 5.0
+_STEPS_BETWEEN_LOOKS = 100_000
+
+_DIALECT = sqlite_dialect(paramstyle="named")
+
+
+class Reader:
+    """Runs queries on a read connection of its own; may be called from any thread, one query at a time.
+
+    Raises StoreBusy where a query takes longer than ``LONGEST_QUERY`` seconds, StoreCorrupt where the file is damaged.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connection = connect()
+        self._lock = threading.Lock()
+        self._deadline = 0.0
+        self._connection.set_progress_handler(self._too_long, _STEPS_BETWEEN_LOOKS)
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            self._deadline = time.monotonic() + LONGEST_QUERY
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise _explained(error) from error
+
+    def row(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[Any, ...] | None:
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def select(self, query: ClauseElement) -> list[tuple[Any, ...]]:
+        """Run a SQLAlchemy Core query."""
+        compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+        return self.rows(str(compiled), compiled.params)
+
+    def unlimited(self, sql: str) -> list[tuple[Any, ...]]:
+        """For checks of the whole file, while nothing else happens."""
+        with self._lock:
+            self._deadline = float("inf")
+            try:
+                return self._connection.execute(sql).fetchall()
+            except sqlite3.Error as error:
+                raise _explained(error) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _too_long(self) -> bool:
+        return time.monotonic() > self._deadline
+
+
+def _explained(error: sqlite3.Error) -> Exception:
+    code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return StoreBusy(
+            f"the query took longer than {LONGEST_QUERY:g} s and was stopped",
+            hint="narrow it: a route, a key, a shorter span of time",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreCorrupt(f"the store is damaged: {error}", hint="stop the bus, then `esb db verify`")
+    return StoreBusy(f"the store could not be read: {error}", hint="look at the disk; try again")

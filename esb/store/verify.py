@@ -1,0 +1,71 @@
+"""Checks of the whole store, for tests and ``esb db verify``; each gives the faults in words, none where all is well."""
+
+from __future__ import annotations
+
+from esb.store.chain import COLUMNS, faults
+from esb.store.reader import Reader
+from esb.store.tables import ACCEPTED, LAST_OPEN, PURGED, STATES
+from esb.store.writer import Words
+
+_COUNTED = (
+    "SELECT route, state, count(*) FROM pending GROUP BY route, state"
+    " UNION ALL SELECT route, state, count(*) FROM outcome GROUP BY route, state"
+)
+#: What must not be there, with the words for it.
+_NEVER = (
+    (
+        "messages without a state",
+        "SELECT count(*) FROM message m WHERE NOT EXISTS (SELECT 1 FROM pending p WHERE p.seq = m.seq)"
+        " AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.seq = m.seq)",
+    ),
+    ("messages that are both open and ended", "SELECT count(*) FROM pending JOIN outcome USING (seq)"),
+    ("open messages without a payload", "SELECT count(*) FROM pending WHERE seq NOT IN (SELECT seq FROM message)"),
+    ("ended messages without a payload", "SELECT count(*) FROM outcome WHERE seq NOT IN (SELECT seq FROM message)"),
+    (
+        "open messages that differ from their payload",
+        "SELECT count(*) FROM pending p JOIN message m ON m.seq = p.seq WHERE m.mid <> p.mid OR m.route <> p.route"
+        " OR m.scope <> p.scope OR m.key IS NOT p.key",
+    ),
+    ("open messages in a state of the ended", f"SELECT count(*) FROM pending WHERE state > {LAST_OPEN}"),
+    ("ended messages in a state of the open", f"SELECT count(*) FROM outcome WHERE state <= {LAST_OPEN}"),
+    (
+        "blocked lanes without a dead message",
+        "SELECT count(*) FROM block b WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.seq = b.seq AND o.state = 5)",
+    ),
+    ("tracked values without a message", "SELECT count(*) FROM track WHERE seq NOT IN (SELECT seq FROM message)"),
+    ("attempts without a message", "SELECT count(*) FROM attempt WHERE seq NOT IN (SELECT seq FROM message)"),
+)
+
+
+def conservation(reader: Reader, words: Words) -> list[str]:
+    """SPEC promise 2, counted anew: every message is in exactly one state, and ``accepted = sum(states) + purged``."""
+    kept = {(route, state): n for route, state, n in reader.unlimited("SELECT route, state, n FROM counter")}
+    counted = {(route, state): n for route, state, n in reader.unlimited(_COUNTED)}
+    found = []
+    for route in sorted({route for route, _ in [*kept, *counted]}):
+        name = words.text(route)
+        total = 0
+        for code, state in enumerate(STATES):
+            real, noted = counted.get((route, code), 0), kept.get((route, code), 0)
+            total += real
+            if real != noted:
+                found.append(f"route {name}: {real} messages are {state}, the counter says {noted}")
+        accepted, purged = kept.get((route, ACCEPTED), 0), kept.get((route, PURGED), 0)
+        if accepted != total + purged:
+            found.append(f"route {name}: accepted {accepted}, but {total} messages are kept and {purged} were purged")
+    for words_, query in _NEVER:
+        if count := reader.unlimited(query)[0][0]:
+            found.append(f"{count} {words_}")
+    return found
+
+
+def audit_chain(reader: Reader) -> list[str]:
+    head = reader.unlimited("SELECT value FROM meta WHERE name = 'audit_head'")
+    columns = ", ".join(COLUMNS)
+    rows = reader.unlimited(f"SELECT {columns} FROM audit ORDER BY seq")  # noqa: S608 - constants
+    return faults(rows, head[0][0] if head else "")
+
+
+def file(reader: Reader) -> list[str]:
+    """SQLite's own check of every page and index."""
+    return [row[0] for row in reader.unlimited("PRAGMA integrity_check(20)") if row[0] != "ok"]

@@ -1,0 +1,164 @@
+"""A bench for sources and sinks without a bus: an intake that remembers, a clock that stands still, logs in a list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from esb.clock import ManualClock
+from esb.endpoints.base import Delivery, Incoming, KeyConflict, Outcome, Receipt, SourceContext
+from esb.errors import ErrorRecord, InternalFault
+from esb.language import Expression, TextTemplate
+from esb.message import Message
+
+
+def _date_format(text: str, pattern: str) -> str:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).strftime(pattern)
+
+
+def _date_parse(text: str, pattern: str) -> str:
+    from datetime import datetime
+
+    return datetime.strptime(text, pattern).isoformat()
+
+
+def make_template(text: str) -> TextTemplate:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment.filters.update(date_format=_date_format, date_parse=_date_parse)
+    compiled = environment.from_string(text)
+
+    def evaluate(scope: Mapping[str, Any]) -> str:
+        try:
+            return compiled.render(**scope)
+        except Exception as error:
+            raise InternalFault(str(error)) from error
+
+    return TextTemplate(text, evaluate, constant="{{" not in text and "{%" not in text)
+
+
+def make_expression(text: str) -> Expression:
+    import jmespath
+
+    compiled = jmespath.compile(text)
+    return Expression(text, lambda scope: compiled.search(dict(scope)))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give way to other tasks and threads until it is so; the test's own time limit bounds it."""
+    while not condition():
+        await asyncio.sleep(0)
+
+
+class FakeIntake:
+    """Commits into a list. ``before`` and ``after`` the commit a test may raise."""
+
+    def __init__(self) -> None:
+        self.accepted: list[Incoming] = []
+        self.known: dict[str, tuple[str, str]] = {}
+        self.open = True
+        self.state = "queued"
+        self.error: ErrorRecord | None = None
+        self.before: Callable[[Incoming], None] = lambda incoming: None
+        self.after: Callable[[Incoming], None] = lambda incoming: None
+
+    async def accept(self, incoming: Incoming) -> Receipt:
+        self.before(incoming)
+        if incoming.source_key is not None and incoming.source_key in self.known:
+            id_, fingerprint = self.known[incoming.source_key]
+            if fingerprint != incoming.fingerprint:
+                raise KeyConflict(id_)
+            return Receipt(id_, id_, "known", id_)
+        id_ = f"m{len(self.accepted) + 1}"
+        self.accepted.append(incoming)
+        if incoming.source_key is not None:
+            self.known[incoming.source_key] = (id_, incoming.fingerprint)
+        self.after(incoming)
+        return Receipt(id_, id_, self.state, error=self.error)  # type: ignore[arg-type]
+
+    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
+        return None
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [incoming.payload for incoming in self.accepted]
+
+
+class MemoryState:
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    async def get(self, name: str) -> Any:
+        return self.values.get(name)
+
+    async def put(self, name: str, value: Any) -> None:
+        self.values[name] = value
+
+    async def forget(self, name: str) -> None:
+        self.values.pop(name, None)
+
+
+@dataclass
+class Bench:
+    workspace: Path
+    clock: ManualClock = field(default_factory=lambda: ManualClock("2026-11-24T10:00:00+00:00"))
+    intake: FakeIntake = field(default_factory=FakeIntake)
+    state: MemoryState = field(default_factory=MemoryState)
+    logs: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self.logs.append((level, event, fields))
+
+    until = staticmethod(until)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [fields for _, event, fields in self.logs if event == name]
+
+    def context(self, *, site: Mapping[str, Any] | None = None, timezone: str = "UTC") -> SourceContext:
+        return SourceContext(
+            route="files",
+            intake=self.intake,
+            clock=self.clock,
+            workspace=self.workspace,
+            state=self.state,
+            ingress=None,  # type: ignore[arg-type]
+            log=self.log,
+            site=site or {},
+            timezone=timezone,
+        )
+
+    def delivery(self, message: Message, **changes: Any) -> Delivery:
+        given: dict[str, Any] = {
+            "id": "0d3b7a52-0000-8000-8000-00000000c0de",
+            "attempt": 1,
+            "timeout": 30.0,
+            "scope": message.scope(changes.pop("site", {})),
+            "clock": self.clock,
+            "workspace": self.workspace,
+            "message_id": "m1",
+        }
+        return Delivery(**{**given, **changes})
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    return Bench(workspace)
+
+
+@pytest.fixture
+def template() -> Callable[[str], TextTemplate]:
+    return make_template
+
+
+@pytest.fixture
+def expression() -> Callable[[str], Expression]:
+    return make_expression

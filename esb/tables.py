@@ -50,12 +50,12 @@ class CsvTable:
     by_value: Mapping[tuple[str, str], tuple[Row, ...]]  #: (column, value) to rows, for :meth:`reverse`
 
     @classmethod
-    def load(cls, name: str, data: bytes, path: str, *, key: str = "") -> Self:
-        """Read a table (UTF-8; cells set apart by ``,``, ``;`` or tab). ``key`` names the key column, if not the first.
+    def read(cls, name: str, text: str, path: str, *, key: str = "") -> Self:
+        """Read the text of a table; cells are set apart by ``,``, ``;`` or tab. ``key`` names the key column, if not the first.
 
         Raises ConfigError with every problem of the file, each with its line.
         """
-        columns, rows = _Loading(path, data).read(key)
+        columns, rows = _Reading(path, text).read(key)
         by_key = _grouped((row.cells[columns[0]], row) for row in rows)
         by_value = _grouped(((column, row.cells[column]), row) for row in rows for column in columns[1:])
         return cls(name, path, columns[0], columns[1:], by_key, by_value)
@@ -185,11 +185,11 @@ def _listed(names: Sequence[str]) -> str:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-class _Loading:
+class _Reading:
     """Reads one file and collects everything that is wrong with it."""
 
-    def __init__(self, path: str, data: bytes) -> None:
-        self._path, self._data = path, data
+    def __init__(self, path: str, text: str) -> None:
+        self._path, self._text = path, text.removeprefix("\ufeff")
         self._problems: list[Problem] = []
 
     def read(self, key: str) -> tuple[tuple[str, ...], list[Row]]:
@@ -221,7 +221,7 @@ class _Loading:
             self._problem(line, _without_line(error), error.hint)
 
         try:
-            return list(Csv(delimiter=self._delimiter()).records(self._data, bad))
+            return list(Csv(delimiter=self._delimiter()).records(self._text.encode(), bad))
         except Invalid as error:
             detail = error.violations[0].detail
             line = int(detail[5:].split(":")[0]) if detail.startswith("line ") else 1
@@ -230,12 +230,14 @@ class _Loading:
 
     def _header(self) -> tuple[str, ...]:
         """The columns of a table without rows."""
-        first = self._data.decode("utf-8-sig", "replace").lstrip("\r\n").split("\n", 1)[0]
+        first = self._first_line()
         return tuple(name.strip().strip('"') for name in first.split(self._delimiter()) if name.strip())
 
     def _delimiter(self) -> str:
-        first = self._data.lstrip(b"\r\n").split(b"\n", 1)[0].decode("utf-8", "replace")
-        return max(",;\t", key=first.count)
+        return max(",;\t", key=self._first_line().count)
+
+    def _first_line(self) -> str:
+        return self._text.lstrip("\r\n").split("\n", 1)[0]
 
     def _row(self, line: int, record: Mapping[str, str], columns: tuple[str, ...]) -> Row | None:
         start = self._date(line, "valid_from", record, date.min)

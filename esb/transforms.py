@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from esb.errors import ConfigError, InternalFault, Invalid, Position, Problem
 from esb.formats.base import Codec
 from esb.formats.json import Json
 from esb.formats.text import Text
 from esb.formats.xml import Xml
-from esb.language import Expression, ExpressionError, Language, TextTemplate
+from esb.language import Expression, ExpressionError, TextTemplate
 
 #: what a rendered template is read as
 Format = Literal["json", "xml", "text"]
 _CODECS: Mapping[str, Codec] = {"json": Json(), "xml": Xml(), "text": Text()}
-_INNER = {".json": "json", ".xml": "xml", ".txt": "text"}
+_INNER = {".json": "json", ".xml": "xml", ".idoc": "xml", ".txt": "text", ".text": "text", ".csv": "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,27 @@ class JinjaTransform:
             raise InternalFault(message, hint=hint) from error
 
 
+class FileLanguage(Protocol):
+    """Compiles whole files; both raise ExpressionError with line and column."""
+
+    def compile_file(self, text: str, name: str) -> Expression: ...
+
+    def file_template(self, text: str, name: str) -> TextTemplate: ...
+
+
 def read_transform(
-    name: str, text: str, path: str, language: Language, *, format_: Format | None = None
+    name: str, text: str, path: str, language: FileLanguage, *, format_: Format | None = None
 ) -> JmesTransform | JinjaTransform:
     """Compile the content of a transform file; ``x.xml.j2`` and ``x.txt.j2`` name their format, else it is JSON.
 
-    In a ``.jmes`` file lines that begin with ``#`` are comments. Raises ConfigError with the line and column of a fault.
+    Raises ConfigError with the line and column of a fault.
     """
     try:
         if path.endswith(".jmes"):
-            return JmesTransform(name, language.expression(without_comments(text)))
+            return JmesTransform(name, language.compile_file(text, name))
         return JinjaTransform(name, language.file_template(text, name), format_ or format_of(path))
     except ExpressionError as error:
-        position = _position(path, text, error)
+        position = Position(path, error.line, error.column, max(1, error.length))
         raise ConfigError([Problem(error.code, error.message, position, hint=error.hint)]) from None
 
 
@@ -84,18 +92,6 @@ def format_of(path: str) -> Format:
         if stem.endswith(suffix):
             return name  # type: ignore[return-value]  # the values of _INNER are Formats
     return "json"
-
-
-def without_comments(text: str) -> str:
-    """A JMESPath text whose comment lines are blanks, so that every offset stays where it is."""
-    lines = text.split("\n")
-    return "\n".join(" " * len(line) if line.lstrip().startswith("#") else line for line in lines)
-
-
-def _position(path: str, text: str, error: ExpressionError) -> Position:
-    offset = min(error.offset, len(text))
-    line_start = text.rfind("\n", 0, offset) + 1
-    return Position(path, text.count("\n", 0, offset) + 1, offset - line_start + 1, max(1, error.length))
 
 
 def _excerpt(text: str, detail: str) -> str:

@@ -24,6 +24,7 @@ from esb import views
 from esb.admin import wire
 from esb.clock import Clock
 from esb.errors import EsbError, Invalid, StoreBusy, Unavailable
+from esb.formats.json import Json
 from esb.observe import metrics
 from esb.operations import NotAllowed, Operations, Who
 from esb.secret import Secret
@@ -162,7 +163,7 @@ class Api:
         return PlainTextResponse(page, media_type=metrics.CONTENT_TYPE)
 
     async def index(self, request: Request) -> Response:
-        return JSONResponse({"bus": self._bus.name, "uptime_seconds": self._bus.uptime, **self._bus.health})
+        return ExactJson({"bus": self._bus.name, "uptime_seconds": self._bus.uptime, **self._bus.health})
 
     # -- reading ------------------------------------------------------------------------------------------------------
     def _status(self) -> list[dict[str, Any]]:
@@ -299,8 +300,18 @@ def payload_of(words: Mapping[str, Any]) -> bytes:
     return str(words["body"]).encode("utf-8", "surrogatepass")
 
 
+class ExactJson(JSONResponse):
+    """JSON whose decimals are exact: payloads and replies hold them."""
+
+    def render(self, content: Any) -> bytes:
+        return _JSON.encode(content)
+
+
+_JSON = Json()
+
+
 def answer(kind: str, items: list[dict[str, Any]]) -> Response:
-    return JSONResponse(wire.listing(kind, items))
+    return ExactJson(wire.listing(kind, items))
 
 
 def problem(

@@ -16,7 +16,8 @@ from esb.errors import ConfigError, NotRunning
 from esb.operations import Operations
 from esb.runtime.births import Births
 from esb.secret import Secret
-from esb.store import SqliteStore, open_store
+from esb.store import open_store
+from esb.store.sqlite import SqliteStore
 from esb.store.lock import StoreLock
 
 

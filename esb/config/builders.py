@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from esb.config.assets import Build
 from esb.config.files import Files
 from esb.contracts import JsonContract, read_schema
-from esb.errors import ConfigError, InternalFault, Invalid, Position, Problem
-from esb.formats.base import Codec
-from esb.formats.json import Json
-from esb.formats.text import Text
-from esb.formats.xml import Xml
-from esb.language import Expression, ExpressionError, TextTemplate
+from esb.errors import ConfigError, Problem
 from esb.language.workspace import WorkspaceLanguage
 from esb.tables import CsvTable
+from esb.transforms import read_transform
 
 Report = Callable[[Problem], None]
 
@@ -44,14 +40,9 @@ class Builders:
         if path not in schemas:
             return None
         text = self._files.text(path) or ""
-        try:
-            contract = JsonContract.compile(PurePosixPath(path).stem, schemas[path], path, schemas, text=text)
-        except ConfigError as error:
-            for problem in error.problems:
-                self._report(problem)
-            return None
+        name = PurePosixPath(path).stem
         self.includes[path] = self._referred(path)
-        return contract
+        return self._reported(lambda: JsonContract.compile(name, schemas[path], path, schemas, text=text))
 
     def _all_schemas(self) -> dict[str, Any]:
         """Every schema that is JSON, by path; the others are reported once."""
@@ -61,11 +52,9 @@ class Builders:
                 text = self._files.text(path)
                 if text is None:
                     continue
-                try:
-                    self._schemas[path] = read_schema(text.encode(), path)
-                except ConfigError as error:
-                    for problem in error.problems:
-                        self._report(problem)
+                read = self._reported(partial(_read_one, text, path))
+                if read is not None:
+                    self._schemas[path] = read[0]
         return self._schemas
 
     def _referred(self, path: str) -> set[str]:
@@ -87,27 +76,24 @@ class Builders:
         text = self._files.text(path)
         if text is None:
             return None
-        try:
-            return CsvTable.load(PurePosixPath(path).stem, text.encode(), path)
-        except ConfigError as error:
-            for problem in error.problems:
-                self._report(problem)
-            return None
+        return self._reported(lambda: CsvTable.load(PurePosixPath(path).stem, text.encode(), path))
 
     # -- transforms ---------------------------------------------------------------------------------------------------
     def transform(self, path: str) -> Any:
         text = self._files.text(path)
         if text is None:
             return None
-        name = path.removeprefix("transforms/")
-        try:
-            if path.endswith(".jmes"):
-                return ExpressionFile(path, self._language.compile_file(text, name))
+        if path.endswith(".j2"):
             self.includes[path] = self._included(text, {path})
-            return TemplateFile(path, self._language.file_template(text, name), codec_for(path))
-        except ExpressionError as error:
-            at = Position(path, error.line, error.column, max(1, error.length))
-            self._report(Problem(error.code, error.message, at, hint=error.hint))
+        return self._reported(lambda: read_transform(path.removeprefix("transforms/"), text, path, self._language))
+
+    def _reported(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives; None after its problems were reported."""
+        try:
+            return make()
+        except ConfigError as error:
+            for problem in error.problems:
+                self._report(problem)
             return None
 
     def _included(self, text: str, seen: set[str]) -> set[str]:
@@ -122,46 +108,6 @@ class Builders:
         return found
 
 
-def codec_for(path: str) -> Codec:
-    """What the text of a template is read as: by the ending before ``.j2`` (``x.xml.j2``), JSON where there is none."""
-    ending = PurePosixPath(path.removesuffix(".j2")).suffix
-    known: Mapping[str, Codec] = {".xml": Xml(), ".idoc": Xml(), ".txt": Text(), ".text": Text(), ".csv": Text()}
-    return known.get(ending) or Json()
-
-
-@dataclass(frozen=True, slots=True)
-class ExpressionFile:
-    """A ``.jmes`` file: one expression whose value is the new body."""
-
-    name: str
-    expression: Expression
-
-    @property
-    def names(self) -> frozenset[str]:
-        return self.expression.names
-
-    def apply(self, scope: Mapping[str, Any]) -> Any:
-        return self.expression(scope)
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateFile:
-    """A ``.j2`` file: a text, read in its format before it becomes the body. Raises InternalFault where it is broken."""
-
-    name: str
-    template: TextTemplate
-    codec: Codec
-
-    @property
-    def names(self) -> frozenset[str]:
-        return self.template.names
-
-    def apply(self, scope: Mapping[str, Any]) -> Any:
-        text = self.template.render(scope)
-        try:
-            return self.codec.decode(text.encode())
-        except (Invalid, UnicodeError) as error:
-            raise InternalFault(
-                f"{self.name} gave a text that cannot be read: {error}",
-                hint="put values into JSON with `| tojson`, into XML with `| e`; name a plain text *.txt.j2",
-            ) from error
+def _read_one(text: str, path: str) -> tuple[Any]:
+    """The schema in a pair of brackets: its content may be ``null``."""
+    return (read_schema(text.encode(), path),)

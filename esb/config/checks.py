@@ -160,9 +160,7 @@ def topic_read(spec: RouteSpec) -> str:
 
 
 def _loop(message: str, at: Position) -> Problem:
-    return Problem(
-        "ESB311", message, at, hint="make sure that a message cannot go round for ever", severity="warning"
-    )
+    return Problem("ESB311", message, at, hint="make sure that a message cannot go round for ever", severity="warning")
 
 
 # -- vars -----------------------------------------------------------------------------------------------------------------
@@ -179,7 +177,9 @@ def unset_vars(doc: RouteDoc) -> Iterator[Problem]:
     for reading in doc.scope.readings:
         for var in sorted(vars_in(reading.names) - written - reported):
             reported.add(var)
-            at = reading.at or next((p for p in map(partial(place_in, words=f"vars.{var}"), scalars(doc.node)) if p), None)
+            at = reading.at or next(
+                (p for p in map(partial(place_in, words=f"vars.{var}"), scalars(doc.node)) if p), None
+            )
             yield Problem(
                 "ESB405",
                 f"`vars.{var}` is never set in this route" + (f", but {reading.what} reads it" if reading.what else ""),
@@ -292,5 +292,3 @@ def all_targets(spec: RouteSpec) -> Iterator[tuple[StepNode | None, Target]]:
     yield from step_targets(spec)
     for target in parts_of(spec.on_error, Target):
         yield None, target
-
-

@@ -77,7 +77,10 @@ def _type(node: MapNode, resources: Resources, reader: WorkspaceReader) -> Compo
     given = node.get("type")
     if given is None:
         reader.problem(
-            "ESB102", "a connector needs a `type`", node.key("connector") or node, hint="known: " + ", ".join(sorted(known))
+            "ESB102",
+            "a connector needs a `type`",
+            node.key("connector") or node,
+            hint="known: " + ", ".join(sorted(known)),
         )
         return None
     word = given.value if isinstance(given, ScalarNode) else None

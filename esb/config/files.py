@@ -50,7 +50,9 @@ class Files:
         at = Position(path)
         try:
             if not place.resolve().is_relative_to(self._real):
-                self._report(Problem("ESB504", "this file is a link that leaves the workspace", at, hint="copy the file"))
+                self._report(
+                    Problem("ESB504", "this file is a link that leaves the workspace", at, hint="copy the file")
+                )
                 return None
             if place.stat().st_size > MAX_BYTES:
                 self._report(Problem("ESB004", "the file is larger than 4 MB", at, hint="split it"))

@@ -34,7 +34,13 @@ from esb.spec import MapNode, Node, ScalarNode
 
 SETTINGS = "esb.yaml"
 _KINDS = ("route", "connector", "bus", "template", "site")
-_HOMES = {"route": "routes/", "connector": "connectors/", "bus": SETTINGS, "template": "routes/", "site": "routes/sites/"}
+_HOMES = {
+    "route": "routes/",
+    "connector": "connectors/",
+    "bus": SETTINGS,
+    "template": "routes/",
+    "site": "routes/sites/",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,9 @@ class _Loading:
     # -- the way ------------------------------------------------------------------------------------------------------
     def run(self) -> Loaded:
         if not self._root.is_dir():
-            self._report("ESB803", "this is no folder", Position(str(self._root)), hint="give the folder of a workspace")
+            self._report(
+                "ESB803", "this is no folder", Position(str(self._root)), hint="give the folder of a workspace"
+            )
             return self._loaded(None, None)
         settings_node = self._settings_node()
         documents = self._documents("routes") + self._documents("connectors")
@@ -124,9 +132,7 @@ class _Loading:
             workspace = replace(workspace, problems=tuple(problems))
         return Loaded(workspace, problems, settings, self._count, self._files.lines)
 
-    def _workspace(
-        self, resources: Resources, settings: Settings | None, docs: Sequence[RouteDoc]
-    ) -> Workspace | None:
+    def _workspace(self, resources: Resources, settings: Settings | None, docs: Sequence[RouteDoc]) -> Workspace | None:
         specs = [doc.spec for doc in docs if doc.spec is not None]
         if settings is None or len(specs) < len(docs) or resources.broken:
             return None
@@ -143,7 +149,9 @@ class _Loading:
 
     # -- problems -----------------------------------------------------------------------------------------------------
     def _report(self, code: str, message: str, at: Position, *, hint: str = "", severity: str = "error") -> None:
-        self._problems.append(Problem(code, message, at, hint, severity="warning" if severity == "warning" else "error"))
+        self._problems.append(
+            Problem(code, message, at, hint, severity="warning" if severity == "warning" else "error")
+        )
 
     def _add(self, problems: Sequence[Problem] | object) -> None:
         """Take problems over, but none about a value that is not known because a variable is not set."""
@@ -163,7 +171,9 @@ class _Loading:
         documents = self._parse(SETTINGS)
         if len(documents) > 1:
             at = documents[1].node.position
-            self._report("ESB108", "esb.yaml holds one document", at, hint="move the second one to routes/ or connectors/")
+            self._report(
+                "ESB108", "esb.yaml holds one document", at, hint="move the second one to routes/ or connectors/"
+            )
         if not documents:
             return None
         first = _first_key(documents[0].node)
@@ -214,7 +224,9 @@ class _Loading:
                 hint=f"write `{expected}: name` in its first line",
             )
             return ""
-        if first.text in _KINDS and (first.text == expected or (expected == "route" and not_yet("document", first.text))):
+        if first.text in _KINDS and (
+            first.text == expected or (expected == "route" and not_yet("document", first.text))
+        ):
             if instead := not_yet("document", first.text):
                 self._report(
                     "ESB113",
@@ -254,7 +266,7 @@ class _Loading:
     # -- connectors and routes ------------------------------------------------------------------------------------------
     def _resources(self, registry: Registry, peek: Peek) -> Resources:
         tables = Tables()
-        language = WorkspaceLanguage(tables, peek.timezone, self._clock, lambda path: self._include(path))
+        language = WorkspaceLanguage(tables, peek.timezone, self._clock, self._include)
         builders = Builders(self._files, language, self._problems.append)
         assets = Assets(self._files, builders.table(), builders.includes, self._problems.append)
         tables.bind(assets)

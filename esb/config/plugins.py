@@ -44,7 +44,9 @@ def _load(root: Path, path: str, report: Callable[[Problem], None]) -> ModuleTyp
     place = root / path
     stem = place.stem
     if not _NAME.fullmatch(stem):
-        report(Problem("ESB110", f"`{stem}` is no name for a module", Position(path), hint="use letters, digits and `_`"))
+        report(
+            Problem("ESB110", f"`{stem}` is no name for a module", Position(path), hint="use letters, digits and `_`")
+        )
         return None
     for where in (place, place.parent):
         if where.stat().st_mode & stat.S_IWOTH and not where.stat().st_mode & stat.S_ISVTX:
@@ -81,4 +83,6 @@ def _fault(error: Exception, path: str, place: Path) -> Problem:
         if frame.filename == str(place) and frame.lineno:
             line = frame.lineno
     words = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
-    return Problem("ESB802", f"this module cannot be loaded: {words}", Position(path, line), hint="run it with python -c")
+    return Problem(
+        "ESB802", f"this module cannot be loaded: {words}", Position(path, line), hint="run it with python -c"
+    )

@@ -151,9 +151,13 @@ class Resources:
                     status = value.value if isinstance(value, ScalarNode) else None
                     if isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599:
                         return WhenDown("reject", status=status)
-                    return reader.problem("ESB106", "`reject` is an HTTP status from 400 to 599", value, hint="write 503")
+                    return reader.problem(
+                        "ESB106", "`reject` is an HTTP status from 400 to 599", value, hint="write 503"
+                    )
         hint = reader.nearest(key.text, ("reject", "fallback", "drop_after"))
-        return reader.problem("ESB101", f"unknown key `{key.text}` in `when_down`", key, hint=hint, label="not known here")
+        return reader.problem(
+            "ESB101", f"unknown key `{key.text}` in `when_down`", key, hint=hint, label="not known here"
+        )
 
     # -- endpoints ----------------------------------------------------------------------------------------------------
     def target(self, node: Node, reader: Reader) -> Any:
@@ -221,7 +225,8 @@ class Resources:
                 "ESB301",
                 f"connector `{name}` has no operation `{operation}`",
                 node,
-                hint=_with_prefix(hint, f"{name}.") or f"add `{operation}` under `operations` in {connector.position.path}",
+                hint=_with_prefix(hint, f"{name}.")
+                or f"add `{operation}` under `operations` in {connector.position.path}",
                 label="not declared",
                 related=((self._near_place(hint, name, connector), "the connector is declared here"),),
             )
@@ -302,9 +307,7 @@ class Resources:
                 hint=reader.nearest(stranger.text, own),
             )
 
-    def _unknown_endpoint(
-        self, family: Family, node: MapNode, known: Mapping[str, Component], reader: Reader
-    ) -> Any:
+    def _unknown_endpoint(self, family: Family, node: MapNode, known: Mapping[str, Component], reader: Reader) -> Any:
         assert isinstance(reader, WorkspaceReader)
         if not node.entries:
             return reader.problem("ESB102", f"`{reader.where}` names no {family}", node, hint=_hint_for(family))
@@ -400,4 +403,3 @@ def _hint_for(family: str) -> str:
 def _with_prefix(hint: str, prefix: str) -> str:
     """A hint about an operation with the whole name to write."""
     return re.sub(r"`([^`]+)`", lambda found: f"`{prefix}{found[1]}`", hint) if hint.startswith("did you") else ""
-

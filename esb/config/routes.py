@@ -20,7 +20,19 @@ from esb.config.steps import Frame, merge_retry, places_of
 from esb.config.yaml import Document
 from esb.language import Expression, TextTemplate
 from esb.message import EMPTY
-from esb.spec import MISSING, Kind, MapNode, Node, Reader, ScalarNode, option, options_of, read_options, to_plain
+from esb.spec import (
+    MISSING,
+    Kind,
+    ListNode,
+    MapNode,
+    Node,
+    Reader,
+    ScalarNode,
+    option,
+    options_of,
+    read_options,
+    to_plain,
+)
 from esb.steps.base import Block, RetryPolicy, StepNode, Target, WhenDown
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -45,7 +57,9 @@ class SourceKind(Kind):
 class RouteOptions:
     """A route: where messages come from, what is done with them, and what is promised about them."""
 
-    route: str = option(doc="Name of the route: small letters, digits and `-`, unique in the workspace.", example="qms-hold")
+    route: str = option(
+        doc="Name of the route: small letters, digits and `-`, unique in the workspace.", example="qms-hold"
+    )
     description: str = option(default="", doc="What the route is for.", example="Blocks a lot in the ERP.")
     owner: str = option(default="", doc="Who answers for it.", example="quality-it")
     version: str = option(default="", doc="A version of your own, shown beside the bus's.", example="'1.4'")
@@ -71,7 +85,9 @@ class RouteOptions:
     )
     order: Order | None = option(default=None, doc="What a dead message means for later ones of its key.")
     retry: RetryPolicy | None = option(
-        default=None, doc="Retries; what it leaves out comes from the criticality.", example="{ max: 8, backoff: 2s..5m }"
+        default=None,
+        doc="Retries; what it leaves out comes from the criticality.",
+        example="{ max: 8, backoff: 2s..5m }",
     )
     when_down: WhenDown | None = option(default=None, doc="What an outage of a target means.", example="queue")
     ttl: timedelta | None = option(default=None, doc="A message older than this expires.", example="1d")
@@ -117,9 +133,7 @@ class RouteReader:
         """The route; its problems go to ``reader``."""
         resources = self._resources
         before = len(reader.problems)
-        level = Level(
-            "the route", FIELDS, node.position.column, "from", self._inside(node), "route"
-        )
+        level = Level("the route", FIELDS, node.position.column, "from", self._inside(node), "route")
         with resources.document() as scope, resources.levels.within(level):
             preset = self._preset(node, reader)
             resources.base_retry = self._base_retry(node, preset)
@@ -175,10 +189,14 @@ class RouteReader:
             return
         entries = node.get("on_error")
         places = [node.get("alert")]
-        for entry in getattr(entries, "items", (entries,)):
-            places.append(entry.get("alert") if isinstance(entry, MapNode) else None)
+        listed = entries.items if isinstance(entries, ListNode) else (entries,)
+        places.extend(entry.get("alert") for entry in listed if isinstance(entry, MapNode))
         for given in places:
-            if isinstance(given, ScalarNode) and isinstance(given.value, str) and given.value not in self._settings.alerts:
+            if (
+                isinstance(given, ScalarNode)
+                and isinstance(given.value, str)
+                and given.value not in self._settings.alerts
+            ):
                 reader.problem(
                     "ESB310",
                     f"alert `{given.value}` is not in esb.yaml",
@@ -304,7 +322,9 @@ def topics_of(step: StepNode) -> list[str]:
     found = []
     if step.kind == "publish":
         found.append(fixed_text(getattr(step.step, "topic", None)))
-    found += [fixed_text(getattr(target.sink, "topic", None)) for target in targets_of(step) if target.protocol == "topic"]
+    found += [
+        fixed_text(getattr(target.sink, "topic", None)) for target in targets_of(step) if target.protocol == "topic"
+    ]
     return [topic for topic in found if topic]
 
 

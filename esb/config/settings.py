@@ -80,7 +80,7 @@ def _check(node: MapNode, reader: WorkspaceReader) -> None:
     zone = node.get("timezone")
     if isinstance(zone, ScalarNode) and isinstance(zone.value, str) and not is_zone(zone.value):
         reader.problem(
-            "ESB801",
+            "ESB804",
             f"`{zone.value}` is no time zone",
             zone,
             hint=_zone_hint(zone.value),
@@ -140,4 +140,3 @@ def forbidden_by(policy: Any) -> tuple[str, ...]:
 def _words(policy: Any, name: str) -> tuple[str, ...]:
     found = policy.get(name, ()) if policy else ()
     return tuple(found) if isinstance(found, (list, tuple)) else (found,)
-

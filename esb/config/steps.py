@@ -34,11 +34,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 class Modifiers:
     """What may stand beside the name of every step."""
 
-    name: str | None = option(default=None, doc="A name of your own for the step; traces and stubs use it.", example="hold")
+    name: str | None = option(
+        default=None, doc="A name of your own for the step; traces and stubs use it.", example="hold"
+    )
     if_: Expression | None = option(
         default=None, doc="The step runs only where this is true.", example="body.status == 'REL'"
     )
-    timeout: timedelta | None = option(default=None, doc="Longest time of the step, everything included.", example="10s")
+    timeout: timedelta | None = option(
+        default=None, doc="Longest time of the step, everything included.", example="10s"
+    )
     retry: RetryPolicy | None = option(
         default=None, doc="Retries of this step; what it leaves out comes from the route.", example="{ max: 8 }"
     )
@@ -222,7 +226,7 @@ class StepsReader:
         if not unknown:
             return reader.problem(
                 "ESB201",
-                "this step does nothing: it has only " + ", ".join(f"`{name}`" for name in node.keys()),
+                "this step does nothing: it has only " + ", ".join(f"`{key.text}`" for key, _ in node),
                 node.entries[0][0] if node.entries else node,
                 hint="add the step's name, for example `to: erp.create-order`; beside it these keys are right",
             )

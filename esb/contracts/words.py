@@ -39,7 +39,7 @@ _FORMATS = {
 Say = Callable[[dict[str, Any], Any], str]
 
 
-def violations_of(errors: Sequence[Any], body: Any) -> Iterator[Violation]:
+def violations_of(errors: Iterable[Any], body: Any) -> Iterator[Violation]:
     """The violations that jsonschema-rs found in ``body``, in its order; each unexpected member is one of its own."""
     for error in errors:
         path, kind = error.instance_path, error.kind
@@ -133,7 +133,7 @@ def _length(value: Any) -> int:
 
 
 _WORDS: dict[str, Say] = {
-    "required": lambda facts, _: f"`{facts['property']}` is missing",
+    "required": lambda facts, _: f"needs `{facts['property']}`, which is missing",
     "type": _type,
     "enum": _enum,
     "const": lambda facts, value: f"must be {_literal(facts['expected_value'])}, not {_shown(value)}",

@@ -280,12 +280,12 @@ def _check_place(text: str, node: Node, reader: Reader) -> None:
     folder = fixed_folder(text)
     if _is_absolute(folder):
         return
-    names = folder.split("/")
+    names = [name for name in folder.split("/") if name != "."]
     if ".." in names:
         reader.problem(
             "ESB504", f"`{text}` leaves the workspace", node, hint="write an absolute path for a folder elsewhere"
         )
-    elif names[0] in OWN_FOLDERS or posixpath.normpath(text) == "esb.yaml":
+    elif (names and names[0] in OWN_FOLDERS) or posixpath.normpath(text) == "esb.yaml":
         reader.problem(
             "ESB504", f"`{text}` lies among the files of the bus itself", node, hint="use a folder such as `outbox/`"
         )

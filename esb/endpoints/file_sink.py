@@ -202,10 +202,9 @@ def _refuse_own(folder: Path, name: str, workspace: Path) -> None:
     """The files of the bus itself are never written by a message, whatever the path is made of."""
     # in one case, since some file systems do not tell cases apart
     real, home = os.path.realpath(folder).casefold(), os.path.realpath(workspace).casefold()
-    own = [os.path.join(home, part) for part in OWN_FOLDERS]  # noqa: PTH118 - compared as text
-    if any(real == path or real.startswith(path + os.sep) for path in own) or (
-        real == home and name.casefold() == "esb.yaml"
-    ):
+    own = [os.path.join(home, part) for part in (*OWN_FOLDERS, "esb.yaml")]  # noqa: PTH118 - compared as text
+    target = os.path.join(real, name.casefold())  # noqa: PTH118 - the same
+    if any(target == path or target.startswith(path + os.sep) for path in own):
         raise Rejected(
             f"{name!r} would lie among the files of the bus itself", hint="write into a folder such as `outbox/`"
         )

@@ -82,6 +82,10 @@ class Listener:
         self.port = port
 
     @property
+    def host(self) -> str:
+        return self._host
+
+    @property
     def connections(self) -> int:
         """Connections that are open now."""
         return self._door.count if self._door is not None else 0

@@ -126,6 +126,7 @@ def _encode_fault(error: Exception) -> str:
 
 # -- the words of a syntax error ---------------------------------------------------------------------------------------
 
+_DUPLICATE = "Detected duplicate key "
 _PLACE = re.compile(r"(.*) at line (\d+) column (\d+)", re.DOTALL)
 _WORDS = {
     "EOF while parsing a value": "it ends where a value should stand",
@@ -162,13 +163,16 @@ def _unreadable(data: bytes, said: str) -> Invalid:
     match = _PLACE.fullmatch(said)
     if match is None:
         return invalid(_BAD, said)
-    words, line = match[1], int(match[2])
-    start = _line_start(data, line)
-    at = start + max(int(match[3]) - 1, 0)
+    words = match[1]
+    at = _line_start(data, int(match[2])) + max(int(match[3]) - 1, 0)
+    if words.startswith(_DUPLICATE):  # the parser has gone past the key already
+        key = data.rfind(words.removeprefix(_DUPLICATE).encode(), 0, at + 1)
+        at = key if key >= 0 else at
     if "unicode code point" in words:
         return undecodable(data, _first_bad_byte(data, at), "utf-8", _BAD)
     if looks_like_utf16(data):
         return invalid(_BAD, "this looks like UTF-16", hint="set `encoding: utf-16`")
+    line, start = data.count(b"\n", 0, at) + 1, data.rfind(b"\n", 0, at) + 1
     column = len(data[start:at].decode("utf-8", "replace")) + 1
     return invalid(_BAD, f"line {line}, column {column}: {_reworded(words, data, at)}")
 
@@ -179,8 +183,8 @@ def _reworded(words: str, data: bytes, at: int) -> str:
             found = pattern.match(data, at) or (pattern.match(data, at - 1) if at else None)
             if found:
                 return text.format(found[0].decode())
-    if words.startswith("Detected duplicate key"):
-        return f"the key {words.removeprefix('Detected duplicate key ')} stands twice in one object"
+    if words.startswith(_DUPLICATE):
+        return f"the key {words.removeprefix(_DUPLICATE)} stands twice in one object"
     if words == "invalid number":
         return "not a number as JSON writes it (no leading zeros, digits on both sides of the point)"
     for head, text in _HEADS:

@@ -74,6 +74,8 @@ class _Checker:
             self._path([node], root)
         elif kind == "function_expression":
             self._call(node, root)
+        elif kind in ("projection", "filter_projection", "flatten") and root and _is_scope(node):
+            raise self._fault_in("ESB402", "the message itself is no list; write what is, like `body.items`", "[")
         elif kind in ("projection", "value_projection"):
             self.visit(node["children"][0], root=root)
             self.visit(node["children"][1], root=False)
@@ -83,12 +85,12 @@ class _Checker:
             self.visit(condition, root=False)
             self.visit(right, root=False)
         elif kind == "expref":
-            raise self._fault_in(node, "ESB401", "`&` only stands before an argument of a function such as sort_by")
+            raise self._fault_in("ESB401", "`&` only stands before an argument of a function such as sort_by", "&")
         elif kind == "comparator":
             self._comparator(node, root)
         elif kind == "slice":
             if node["children"][2] == 0:
-                raise fault("ESB401", self._text, "the step of a slice cannot be 0", max(self._text.find(":"), 0))
+                raise self._fault_in("ESB401", "the step of a slice cannot be 0", ":")
         else:
             for child in node["children"]:
                 self.visit(child, root=root)
@@ -99,6 +101,8 @@ class _Checker:
         while parts and parts[0]["type"] in ("current", "identity", "root"):
             root = root or parts[0]["type"] == "root"
             parts = parts[1:]
+        if root and parts and parts[0]["type"] in ("index", "slice"):
+            raise self._fault_in("ESB402", "the message itself is no list; write what is, like `body.items`", "[")
         for part in parts:
             if part["type"] == "field":
                 fields.append(part)
@@ -196,8 +200,9 @@ class _Checker:
         length = len(node["value"]) + (2 if node.get("quoted") else 0)
         return fault(code, self._text, message, node["at"], length, hint)
 
-    def _fault_in(self, node: Tree, code: str, message: str) -> ExpressionError:
-        return fault(code, self._text, message, max(self._text.find("&"), 0))
+    def _fault_in(self, code: str, message: str, sign: str) -> ExpressionError:
+        """For the rare parts of a tree without a place of their own: their first sign in the text."""
+        return fault(code, self._text, message, max(self._text.find(sign), 0))
 
 
 def _parts(node: Tree) -> list[Tree]:
@@ -209,6 +214,10 @@ def _parts(node: Tree) -> list[Tree]:
         else:
             parts.append(child)
     return parts
+
+
+def _is_scope(node: Tree) -> bool:
+    return node["children"][0]["type"] in ("identity", "current", "root")
 
 
 def _literal(node: Tree) -> Any:

@@ -133,6 +133,12 @@ class ExactParser(_Parser):  # type: ignore[misc]  # the same
     def _token_nud_root(self, token: Tree) -> Tree:
         return {"type": "root", "children": []}
 
+    def _token_nud_not(self, token: Tree) -> Tree:
+        # jmespath reads `!body.released` as `(!body).released`, which is always null; nobody means that. Here `!` takes the
+        # whole path (it binds less than `[]`, which is 9, and more than a comparison, which is 5)
+        tree: Tree = _ast.not_expression(self._expression(8))
+        return tree
+
     def _token_led_lparen(self, left: Tree) -> Tree:
         if left["type"] != "field":
             self._raise_parse_error_for_token(self._lookahead_token(-1), "not a function")

@@ -108,6 +108,8 @@ def _hint(text: str, offset: int, tokens: Sequence[dict[str, Any]]) -> str:
         return "there is no `? :`; write if_else(condition, then, otherwise)"
     if found in _QUOTES:
         return "write straight quotes: 'text'"
+    if found[0] == "'" and before.endswith("'"):
+        return "a quote within a text is written \\'"
     if found[0] == "'" and before.endswith("["):
         name = found.strip("'")
         quoted = name if re.fullmatch(r"[A-Za-z_]\w*", name) else f'"{name}"'

@@ -64,7 +64,7 @@ def trim(text: Any, characters: Any = None) -> str | None:
 @function(
     "substr(text, start, length?)",
     doc="A part of the text from `start` (0 is the first character; negative counts from the end).",
-    example="substr('4711-A', 0, 4)",
+    example="substr('4711-A', `0`, `4`)",
     gives="'4711'",
 )
 def substr(text: Any, start: Any, length: Any = None) -> str | None:
@@ -276,7 +276,7 @@ def hash_(value: Any) -> str:
     "uuid(names…)",
     doc="An id that depends on nothing but its arguments (the same on a retry); without arguments a new random one.",
     example="uuid('GRZ', `4711`)",
-    gives="'6be31de2-4e9f-53be-a5d4-7c0a9c2b3b7c'",
+    gives="'7140aef3-9726-5676-8f42-e92e1628e555'",
 )
 def uuid(*names: Any) -> str:
     if not names:

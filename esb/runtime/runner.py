@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -404,6 +405,7 @@ class RouteRunner:
             step=what.step,
             attempt=entry.attempts,
             error=f"{error_class}: {error}",
+            cause=_cause(error),
         )
         outcome = Outcome("dead", error=what.as_dict(), response=_reply_of(handler))
         await self._end(entry, settlement, outcome=outcome)
@@ -467,6 +469,15 @@ def _block(spec: RouteSpec, scope: str) -> Block:
 def _when_down(spec: RouteSpec, scope: str) -> WhenDown | None:
     """What an outage means here: the branch's own word, else the route's."""
     return spec.branch_when_down.get(scope, spec.when_down)
+
+
+def _cause(error: MessageError) -> str:
+    """Where a fault in the code came from, for the log alone: file and line of the last frame."""
+    cause = error.__cause__
+    if not isinstance(error, InternalFault) or cause is None or cause.__traceback__ is None:
+        return ""
+    last = traceback.extract_tb(cause.__traceback__)[-1]
+    return f"{type(cause).__name__} in {last.name}, {last.filename}:{last.lineno}"
 
 
 def _reply_of(handler: Any) -> tuple[int, dict[str, str], Any] | None:

@@ -247,6 +247,12 @@ class Table(Protocol):
         self, value: Any, *, column: str | None = None, site: Mapping[str, Any] = EMPTY, on: datetime | None = None
     ) -> Any: ...
 
+    def reverse(
+        self, value: Any, *, column: str | None = None, site: Mapping[str, Any] = EMPTY, on: datetime | None = None
+    ) -> Any:
+        """What the table is keyed by, where ``column`` is ``value``."""
+        ...
+
 
 class Transform(Protocol):
     """A ``.jmes`` or ``.j2`` file, compiled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from esb.errors import Invalid, Unmapped
@@ -33,16 +34,25 @@ class Lookup:
 
     table: TableRef = option(doc="The cross-reference table.", example="plants")
     by: Expression = option(
-        doc="What to look up.", example="body.plant", aliases=("key", "value", "on", "match", "lookup_key")
+        doc="What to look up.", example="body.plant", aliases=("key", "value", "match", "lookup_key")
     )
     into: Annotated[Path, PathKind()] = option(
         doc="Where the found value goes.", example="vars.werks", aliases=("to", "target", "as")
     )
     column: str | None = option(
-        default=None, doc="Column of the table, where it has several.", example="werks", aliases=("field", "return")
+        default=None,
+        doc="Column of the table, where it has several (without it: the first, or the whole row where there are more than two).",
+        example="werks",
+        aliases=("field", "return"),
     )
     reverse: bool = option(
         default=False, doc="Look for `by` in the column, and give what the table is keyed by.", example=True
+    )
+    on: Expression | None = option(
+        default=None,
+        doc="Date (or instant) on which a row must be valid, where the table has `valid_from` and `valid_to`.",
+        example="body.posting_date",
+        aliases=("at", "date", "valid_on"),
     )
     missing: Annotated[Literal["reject", "default"] | None, _MISSING] = option(
         default=None,
@@ -76,9 +86,8 @@ class Lookup:
 
     def apply(self, message: Message, context: Context) -> Message:
         scope = context.scope(message)
-        value = self.by(scope)
         try:
-            found = self._find(value, context)
+            found = self._find(scope, context)
         except Unmapped:
             if self.default is None:
                 raise
@@ -88,7 +97,8 @@ class Lookup:
             found = header_text(found, self.into[1])
         return set_path(message, self.into, found)
 
-    def _find(self, value: Any, context: Context) -> Any:
+    def _find(self, scope: Mapping[str, Any], context: Context) -> Any:
+        value = self.by(scope)
         if value is None or value == "":
             raise Unmapped(
                 f"nothing to look up in `{self.table.name}`: `{self.by.text}` is {'null' if value is None else 'empty'}",
@@ -96,6 +106,19 @@ class Lookup:
             )
         if isinstance(value, (Mapping, list)):
             raise Invalid(f"`{self.by.text}` gives {describe(value)}; a table is asked for one value")
-        if self.reverse:
-            return self.table.find(value, column=self.column, site=context.site, reverse=True)
-        return self.table.find(value, column=self.column, site=context.site)
+        on = None if self.on is None else day(self.on(scope), self.on.text)
+        ask = self.table.reverse if self.reverse else self.table.find
+        return ask(value, column=self.column, site=context.site, on=on)
+
+
+def day(value: Any, what: str) -> datetime | None:
+    """A date or instant of ISO 8601 for a table; null is none. Raises Invalid for anything else."""
+    if value is None or value == "":
+        return None
+    try:
+        return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise Invalid(
+            f"`{what}` is {describe(value)}, not a date such as 2026-03-01",
+            hint="bring it into form with `date_parse(text, format)`",
+        ) from None

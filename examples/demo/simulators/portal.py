@@ -50,3 +50,8 @@ class Portal(Simulator):
             "at": call.at,
         }
         return Answer(201, {"id": key})
+
+    def correlation_for(self, event: str, data: Any) -> str:
+        """A step of a SCAR belongs to the case that the SCAR came from."""
+        scar = self.state["scars"].get(data.get("scar_id", "")) if event == "scar-step" else None
+        return str(scar["correlation_id"]) if scar is not None else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,11 @@ from esb.message import Message
 
 
 def _date_format(text: str, pattern: str) -> str:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).strftime(pattern)
+    return datetime.fromisoformat(text).strftime(pattern)
 
 
 def _date_parse(text: str, pattern: str) -> str:
-    from datetime import datetime
-
-    return datetime.strptime(text, pattern).isoformat()
+    return datetime.strptime(text, pattern).replace(tzinfo=UTC).isoformat()
 
 
 def make_template(text: str) -> TextTemplate:

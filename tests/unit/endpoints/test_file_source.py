@@ -156,7 +156,17 @@ def test_an_absolute_path_and_site_values_are_understood(drop: Drop) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [".hidden.json", "a.part", "a.json.part", "a.tmp", "a.TMP", "a.json~", "upload.filepart", "x.crdownload", ".a.json.swp"],
+    [
+        ".hidden.json",
+        "a.part",
+        "a.json.part",
+        "a.tmp",
+        "a.TMP",
+        "a.json~",
+        "upload.filepart",
+        "x.crdownload",
+        ".a.json.swp",
+    ],
 )
 def test_hidden_and_unfinished_names_are_left_alone(drop: Drop, name: str) -> None:
     drop.put(name)

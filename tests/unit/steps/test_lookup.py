@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from esb.errors import Invalid, Unmapped
@@ -36,7 +38,28 @@ def test_table_is_read_backwards(run):
 
 def test_table_is_asked_with_the_site(run, resources, context):
     run("lookup: { table: plants, by: body, into: vars.x }", "P10")
-    assert resources.tables["plants"].asked[-1]["site"] is context.site
+    assert resources.tables["plants"].asked[-1] == {"site": context.site, "on": None}
+
+
+@pytest.mark.parametrize(
+    ("on", "asked"),
+    [
+        ("2026-03-01", datetime(2026, 3, 1)),  # noqa: DTZ001 - a date of the payload has no zone
+        ("2026-03-01T06:00:00Z", datetime(2026, 3, 1, 6, tzinfo=UTC)),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_table_is_asked_for_the_date(run, resources, on, asked):
+    run("lookup: { table: plants, by: body.plant, into: vars.x, on: body.on }", {"plant": "P10", "on": on})
+    assert resources.tables["plants"].asked[-1]["on"] == asked
+
+
+@pytest.mark.parametrize("on", ["today", 5, [], True])
+def test_what_is_no_date_is_invalid(run, on):
+    with pytest.raises(Invalid, match=r"`body\.on` is .*, not a date") as caught:
+        run("lookup: { table: plants, by: body.plant, into: vars.x, on: body.on }", {"plant": "P10", "on": on})
+    assert "date_parse" in caught.value.hint
 
 
 @pytest.mark.parametrize("value", ["P99", None, ""])

@@ -1,0 +1,201 @@
+"""The components and their options as plain data, and as the pages of the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from esb.config.codes import codes_markdown
+from esb.config.model import ConnectorSettings, Settings
+from esb.config.routes import RouteOptions
+from esb.config.steps import Modifiers
+from esb.durations import Backoff, Rate, format_duration, format_size
+from esb.registry import FAMILIES, Component, Family, Registry
+from esb.secret import Secret
+from esb.spec import OptionSpec, kind_of, options_of
+from esb.spec.kinds import OptionsKind, SizeKind
+
+_PAGES: Mapping[Family, tuple[str, str, str]] = {
+    "step": ("steps.md", "Steps", "What a route does with a message. One list item is one step."),
+    "source": ("sources.md", "Sources", "Where messages come from: the one key of `from`."),
+    "sink": ("sinks.md", "Sinks", "Where messages go to: the key of an inline target, or an operation of a connector."),
+    "connection": ("connections.md", "Connections", "What a connector of a `type` holds, besides the common settings."),
+    "format": ("formats.md", "Formats", "How bytes become a body and back."),
+}
+
+
+# -- data -----------------------------------------------------------------------------------------------------------------
+
+
+def catalog(registry: Registry) -> list[dict[str, Any]]:
+    """Every component with its options: family, name, pattern, summary, doc, options; plain data in a fixed order."""
+    found = []
+    for family in FAMILIES:
+        names = registry.family(family)
+        found.extend(_component(names[name]) for name in sorted(names))
+    return found
+
+
+def _component(component: Component) -> dict[str, Any]:
+    return {
+        "family": component.family,
+        "name": component.name,
+        "pattern": component.pattern,
+        "summary": component.summary,
+        "doc": component.doc,
+        "options": [option_data(spec) for spec in options_of(component.cls)],
+    }
+
+
+def option_data(spec: OptionSpec) -> dict[str, Any]:
+    """One option as plain data; ``options`` are those of a nested mapping."""
+    kind = kind_of(spec.annotation)
+    found = {
+        "name": spec.name,
+        "type": kind.label,
+        "required": spec.required,
+        "default": None if spec.required else shown(spec.default, spec),
+        "doc": spec.doc,
+        "example": spec.example,
+        "shorthand": spec.shorthand,
+    }
+    if isinstance(kind, OptionsKind):
+        found["options"] = [option_data(inner) for inner in options_of(kind.cls)]
+    return found
+
+
+def shown(value: Any, spec: OptionSpec | None = None) -> Any:
+    """A default as it would be written in YAML; None where there is none."""
+    size = spec is not None and isinstance(kind_of(spec.annotation), SizeKind)
+    match value:
+        case bool():
+            return value
+        case int() if size:
+            return format_size(value)
+        case None | int() | str():
+            return value
+        case Decimal():
+            return str(value)
+        case timedelta():
+            return format_duration(value)
+        case Backoff():
+            return f"{format_duration(value.first)}..{format_duration(value.longest)}"
+        case Rate():
+            return f"{value.count}/{format_duration(value.span).lstrip('1')}"
+        case Secret():
+            return "***"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return None  # the parts have defaults of their own
+    if isinstance(value, Mapping):
+        return {key: shown(inner) for key, inner in value.items()} or None
+    if isinstance(value, (tuple, list)):
+        return [shown(inner) for inner in value] or None
+    return str(value)
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------------
+
+
+def reference_markdown(registry: Registry) -> dict[str, str]:
+    """The reference by file name; the same input always gives the same text."""
+    pages = {
+        "routes.md": _page(
+            "Routes",
+            "A file in routes/ holds one or more documents that begin with `route:`.",
+            [
+                ("Fields of a route", "", options_of(RouteOptions)),
+                ("Beside every step", "These keys may stand beside the name of a step.", options_of(Modifiers)),
+            ],
+        ),
+        "settings.md": _page("Settings", "The file esb.yaml.", [("esb.yaml", "", options_of(Settings))]),
+        "connectors.md": _page(
+            "Connectors",
+            "A file connectors/<name>.yaml: `connector:` its name, `type:` its protocol, the options of that "
+            "[connection](connections.md), `operations:` by name with the options of that [sink](sinks.md), and these:",
+            [("Common settings", "", options_of(ConnectorSettings))],
+        ),
+    }
+    for family in FAMILIES:
+        name, title, text = _PAGES[family]
+        pages[name] = _family_page(registry, family, title, text)
+    pages["codes.md"] = codes_markdown()
+    return dict(sorted(pages.items()))
+
+
+def _page(title: str, text: str, sections: Iterable[tuple[str, str, tuple[OptionSpec, ...]]]) -> str:
+    lines = [f"# {title}", "", text]
+    for heading, words, specs in sections:
+        lines += ["", f"## {heading}", ""]
+        if words:
+            lines += [words, ""]
+        lines += _table(specs)
+        lines += _nested(specs, "###")
+    return "\n".join(lines) + "\n"
+
+
+def _family_page(registry: Registry, family: Family, title: str, text: str) -> str:
+    names = registry.family(family)
+    lines = [f"# {title}", "", text]
+    for name in sorted(names):
+        component = names[name]
+        lines += ["", f"## `{name}`", "", _prose(component.doc)]
+        if component.pattern:
+            lines += ["", f"Pattern: *{component.pattern}*."]
+        specs = options_of(component.cls)
+        if specs:
+            lines += ["", *_table(specs), *_nested(specs, "###")]
+    return "\n".join(lines) + "\n"
+
+
+def _prose(doc: str) -> str:
+    """A docstring as a paragraph or several, without the indentation of the source."""
+    return "\n".join(line.strip() for line in doc.splitlines()).replace("``", "`")
+
+
+def _table(specs: Iterable[OptionSpec]) -> list[str]:
+    lines = ["| option | what | default |", "|---|---|---|"]
+    for spec in specs:
+        words = spec.doc.rstrip(".") + "."
+        kind = kind_of(spec.annotation).label
+        example = f" For example `{_cell(_example(spec.example))}`." if spec.example is not None else ""
+        lines.append(
+            f"| `{spec.name}` | {_cell(words)} {_cell(kind[0].upper() + kind[1:])}.{example} | {_default(spec)} |"
+        )
+    return lines
+
+
+def _default(spec: OptionSpec) -> str:
+    if spec.required:
+        return "required"
+    default = shown(spec.default, spec)
+    if default is None or default == "":
+        return ""
+    return f"`{_cell(_example(default))}`"
+
+
+def _example(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_example(item) for item in value) + "]"
+    return str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _nested(specs: Iterable[OptionSpec], heading: str) -> list[str]:
+    """Tables of the options that are mappings of options themselves."""
+    lines: list[str] = []
+    for spec in specs:
+        kind = kind_of(spec.annotation)
+        if isinstance(kind, OptionsKind) and options_of(kind.cls):
+            inner = options_of(kind.cls)
+            lines += ["", f"{heading} `{spec.name}`", "", *_table(inner)]
+            if len(heading) < 5:
+                lines += _nested(inner, heading + "#")
+    return lines

@@ -1,0 +1,268 @@
+"""What every diagnostic code means, for ``esb explain`` and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A code in words: ``title`` in a line, ``text`` with the reason and what to do."""
+
+    title: str
+    text: str
+
+
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "0": "YAML",
+        "1": "Shape of a document",
+        "2": "Steps and endpoints",
+        "3": "References",
+        "4": "Expressions and templates",
+        "5": "Security",
+        "6": "Reliability and policy",
+        "8": "Settings and start",
+    }
+)
+
+_YAML = {
+    "ESB001": Code(
+        "the file is not YAML",
+        "Something in the text cannot be read: a quote or bracket that is not closed, a key without its colon, a line whose "
+        "indentation fits no line above. The place is where it has to be put right, which may be above the line that a parser "
+        "stumbles over. Nothing else in the file is checked until it can be read.",
+    ),
+    "ESB002": Code(
+        "a tab in the indentation",
+        "YAML allows spaces only. Set the editor to insert two spaces for a tab.",
+    ),
+    "ESB003": Code(
+        "a key stands twice in a mapping",
+        "Other readers of YAML silently take the last one. Here it is an error, because one of the two lines would do nothing.",
+    ),
+    "ESB004": Code(
+        "a file cannot be read",
+        "Files of a workspace are UTF-8 and at most 4 MB; schemas, tables and routes alike.",
+    ),
+    "ESB005": Code(
+        "too deep, or aliases that grow without bound",
+        "A document may be nested 60 levels deep, and aliases (`*name`) may add 50 000 values to it. An alias must not stand "
+        "inside what it names.",
+    ),
+    "ESB006": Code(
+        "an environment variable is not set",
+        "`${NAME}` reads the environment of the process. Set the variable, or give a default: `${NAME:-value}`. For the "
+        "characters `${` themselves write `$${`. `esb lint --no-env` does not ask the environment.",
+    ),
+    "ESB007": Code(
+        "a YAML tag",
+        "Tags such as `!!int` or `!!python/object` are refused: what a value means is decided by the option that it is for. "
+        "For a text that looks like a number use quotes.",
+    ),
+    "ESB008": Code(
+        "a key is not a text",
+        "Keys are text: put numbers, `true` and `null` in quotes. A value that begins with `{{` needs quotes, too, because YAML "
+        "reads the braces as a mapping.",
+    ),
+}
+
+_SHAPE = {
+    "ESB101": Code(
+        "an unknown key",
+        "The key is not known at this place. The hint names the nearest one, or what other tools' word is called here. "
+        "`esb catalog` lists every option.",
+    ),
+    "ESB102": Code("something is missing", "An option or part without which the rest means nothing is not there."),
+    "ESB103": Code(
+        "a value of the wrong type",
+        "Values never change their type: `yes` is a text, `0012` is a text, `12` is a number. Put a number in quotes where a "
+        "text is wanted.",
+    ),
+    "ESB104": Code(
+        "a duration, backoff or rate without its unit",
+        "Write `5s`, `250ms`, `1h30m`, `7d`; a backoff is `2s..5m`, a rate is `50/s`.",
+    ),
+    "ESB105": Code("not one of the known words", "The option takes one of a few words; the hint names the nearest."),
+    "ESB106": Code("a number out of range", "The message names the smallest and the largest value."),
+    "ESB107": Code(
+        "exactly one of several",
+        "Of these keys or parts exactly one may be given, for example one source in `from`, or one of `url` and `path`.",
+    ),
+    "ESB108": Code(
+        "an unknown kind of document",
+        "The first key of a document says what it is: `route:` in routes/, `connector:` in connectors/, settings in esb.yaml. "
+        "Tests stand in <name>.test.yaml beside their route.",
+    ),
+    "ESB109": Code(
+        "the same name or place twice",
+        "Names of routes, connectors, steps and contracts are unique, and so is a method and path of the HTTP listener. Both "
+        "places are shown.",
+    ),
+    "ESB110": Code(
+        "not a name",
+        "Routes, connectors, branches and topics are named in small letters, digits and `-`, so that they can stand in "
+        "addresses, metrics and file names.",
+    ),
+    "ESB111": Code("a size without its unit", "Write `500KB`, `10MB` or `1GB` (powers of 1000)."),
+    "ESB112": Code(
+        "a key at the wrong level",
+        "The key exists, but one level further out or in; mostly the indentation slipped. The hint names the column.",
+    ),
+    "ESB113": Code(
+        "not available in this version",
+        "The word belongs to the route language, but this version does not do it yet. The hint names what to use meanwhile.",
+    ),
+}
+
+_STEPS = {
+    "ESB201": Code(
+        "a step that does nothing", "The list item, branch or `steps` is empty, or has only keys that go beside a step."
+    ),
+    "ESB202": Code(
+        "two steps in one list item", "One list item is one step. Begin the second with `- ` in a line of its own."
+    ),
+    "ESB203": Code(
+        "an unknown step",
+        "The hint names what another tool's word is called here, or the nearest step. `esb catalog step` lists all of them.",
+    ),
+    "ESB204": Code("an unknown endpoint", "`esb catalog source`, `sink` and `connection` list what there is."),
+    "ESB205": Code("an unknown format", "`esb catalog format` lists what there is."),
+}
+
+_REFERENCES = {
+    "ESB301": Code(
+        "a connector or operation that does not exist",
+        "A target is `connector.operation`: the file connectors/<connector>.yaml and a name under its `operations`.",
+    ),
+    "ESB302": Code(
+        "a contract that does not exist", "Contracts are files schemas/<entity>.v<major>.json, named without `.json`."
+    ),
+    "ESB303": Code(
+        "a transform file that does not exist", "Transform files are transforms/*.jmes and transforms/*.j2."
+    ),
+    "ESB304": Code(
+        "a table that does not exist, or has faults",
+        "Tables are transforms/tables/<name>.csv, with a header; the first column is the key.",
+    ),
+    "ESB305": Code(
+        "a topic that nobody publishes, or nobody reads",
+        "A warning: messages to a topic without readers are gone, and a route that reads an unpublished topic never runs.",
+    ),
+    "ESB306": Code("a route that does not exist", "`to: { route: name }` hands over to a route of this workspace."),
+    "ESB307": Code("a contract with faults", "The file is no valid JSON, or no valid JSON Schema."),
+    "ESB308": Code(
+        "a remote `$ref`",
+        "Nothing is ever fetched. Put the other schema into schemas/ and refer to it by file name or `$id`.",
+    ),
+    "ESB309": Code("a criticality that esb.yaml does not have", "Declare the preset under `criticality:` in esb.yaml."),
+    "ESB310": Code("an alert that esb.yaml does not have", "Declare it under `alerts:` in esb.yaml."),
+    "ESB311": Code(
+        "a route that feeds itself",
+        "A warning: it reads the topic that it publishes to, or hands over to itself. Without a condition that ends it, a "
+        "message goes round for ever.",
+    ),
+}
+
+_EXPRESSIONS = {
+    "ESB401": Code(
+        "an expression that cannot be read",
+        "Values are JMESPath: fields `body.lot.id`, lists `body.lines[0]`, `body.lines[?qty > `5`]`, literal text `'R'`, "
+        "literal numbers `` `5` ``.",
+    ),
+    "ESB402": Code(
+        "a name that cannot exist",
+        "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes.",
+    ),
+    "ESB403": Code(
+        "an unknown function", "The hint names the nearest function; the reference lists all with examples."
+    ),
+    "ESB404": Code("wrong arguments of a function", "The hint shows how the function is written."),
+    "ESB405": Code(
+        "a variable that nobody sets",
+        "`vars.x` is only there after a step of the same route has set it (`set`, `lookup`, `into`). Variables do not travel "
+        "over topics or to other routes.",
+    ),
+    "ESB406": Code(
+        "a template that cannot be read",
+        "Texts are Jinja: `{{ body.lot.id }}`, `{% for line in body.lines %}…{% endfor %}`. What could run code is refused.",
+    ),
+    "ESB407": Code(
+        "an unknown name or filter in a template", "Names are those of expressions; filters are the functions."
+    ),
+}
+
+_SECURITY = {
+    "ESB501": Code(
+        "a secret is written in a file",
+        "Secrets do not belong into files that are copied and reviewed. Write `${secret:name}` and set ESB_SECRET_NAME, a file "
+        "of that name in the secrets folder, or a systemd credential. The value is hidden in every message.",
+    ),
+    "ESB502": Code(
+        "a secret where none may stand",
+        "Only options for passwords, tokens and keys take a secret; everywhere else it could be logged, stored or shown.",
+    ),
+    "ESB503": Code(
+        "a secret is not set",
+        "Looked for in the environment (ESB_SECRET_NAME), the secrets folder (`secrets:` in esb.yaml) and systemd's "
+        "credentials. `esb lint --no-env` does not ask for secrets.",
+    ),
+    "ESB504": Code(
+        "a path leaves its folder", "Files that routes refer to lie inside the workspace; links out of it are refused."
+    ),
+    "ESB505": Code(
+        "an address built from a message",
+        "Host and scheme of a target come from the configuration only; values of messages may stand in path and query.",
+    ),
+    "ESB506": Code(
+        "code that everybody may write",
+        "connectors/*.py runs with the rights of the bus, so neither file nor folder may be writable by everybody.",
+    ),
+}
+
+_RELIABILITY = {
+    "ESB601": Code(
+        "a retry may take effect twice",
+        "A warning: a POST without idempotency key is sent again when the answer is lost. Leave `idempotency_key` on.",
+    ),
+    "ESB602": Code(
+        "a route lacks what the policy asks for",
+        "`policy.require` in esb.yaml names fields that every route must have.",
+    ),
+    "ESB603": Code(
+        "plain http to another machine",
+        "`policy.forbid: [plain_http_out]` in esb.yaml allows only https off this machine.",
+    ),
+}
+
+_SETTINGS = {
+    "ESB801": Code(
+        "a route cannot start", "The workspace is valid, but a source could not be opened; the message says why."
+    ),
+    "ESB802": Code(
+        "a module of the workspace cannot be loaded", "connectors/*.py raised an error while it was imported."
+    ),
+    "ESB803": Code("there is no such folder", "Give the folder that holds esb.yaml and routes/."),
+    "ESB804": Code("an unknown time zone", "Time zones are names such as `Europe/Vienna` or `UTC`."),
+}
+
+CODES: Mapping[str, Code] = MappingProxyType(
+    {**_YAML, **_SHAPE, **_STEPS, **_REFERENCES, **_EXPRESSIONS, **_SECURITY, **_RELIABILITY, **_SETTINGS}
+)
+
+
+def codes_markdown() -> str:
+    """The page of codes for the reference."""
+    lines = [
+        "# Codes of diagnostics",
+        "",
+        "`esb lint` prints every problem as `path:line:col: CODE message`. `esb explain CODE` shows the same text as this page.",
+    ]
+    for digit, family in FAMILIES.items():
+        lines += ["", f"## {family}"]
+        for code, known in CODES.items():
+            if code[3] == digit:
+                lines += ["", f"### {code}: {known.title}", "", known.text]
+    return "\n".join(lines) + "\n"

@@ -31,7 +31,7 @@ steps:
       Material: body.lot.material
       Decision: body.result
       Quantity: sum(body.characteristics[].value)
-      Characteristics: body.characteristics[].{No: no, Value: value, Unit: unit, Valuation: valuation}
+      Characteristics: "body.characteristics[].{No: no, Value: value, Unit: unit, Valuation: valuation}"
   - publish: inspections
 """
 

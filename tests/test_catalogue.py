@@ -21,7 +21,7 @@ OPTIONAL_PAGES = {"format"}
 #: what an example page may bring along, beside it
 ASSETS = ("schemas", "transforms", "connectors")
 
-#: the names of *Enterprise Integration Patterns* (Hohpe, Woolf), and the four that the bus has beside them
+#: the names of *Enterprise Integration Patterns* (Hohpe, Woolf), with Multicast, Saga and Throttler of its later readers
 PATTERNS = frozenset(
     {
         "Aggregator",

@@ -76,7 +76,7 @@ class Builders:
         text = self._files.text(path)
         if text is None:
             return None
-        return self._reported(lambda: CsvTable.load(PurePosixPath(path).stem, text.encode(), path))
+        return self._reported(lambda: CsvTable.read(PurePosixPath(path).stem, text, path))
 
     # -- transforms ---------------------------------------------------------------------------------------------------
     def transform(self, path: str) -> Any:

@@ -32,7 +32,7 @@ _PAGES: Mapping[Family, tuple[str, str, str]] = {
 
 def catalog(registry: Registry) -> list[dict[str, Any]]:
     """Every component with its options: family, name, pattern, summary, doc, options; plain data in a fixed order."""
-    found = []
+    found: list[dict[str, Any]] = []
     for family in FAMILIES:
         names = registry.family(family)
         found.extend(_component(names[name]) for name in sorted(names))

@@ -31,7 +31,7 @@ def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader)
     own = frozenset(spec.name for spec in options_of(component.cls))
     sink = resources.registry.get("sink", component.name)
     inside = {spec.name: "operations: <name>" for spec in options_of(sink.cls)} if sink else {}
-    label = Level("the connector", own | _COMMON | set(_OWN), node.position.column, "connector", inside, "connector")
+    label = Level("the connector", own | _COMMON | set(_OWN), node.position, "connector", inside, "connector")
     with resources.document() as scope, resources.levels.within(label):
         settings, connection = _options(node, component, own, resources, reader)
         operations = _operations(node, name or "", component.name, sink, resources, reader)
@@ -105,9 +105,8 @@ def _options(
     rest = MapNode(node.position, tuple(e for e in node.entries if e[0].text not in _COMMON and e[0].text not in _OWN))
     with reader.inside("connector"):
         settings = read_options(ConnectorSettings, common, reader)
-    known, strangers = [], []
-    for entry in rest.entries:
-        (known if entry[0].text in own else strangers).append(entry)
+    known = [entry for entry in rest.entries if entry[0].text in own]
+    strangers = [entry for entry in rest.entries if entry[0].text not in own]
     every = (*options_of(component.cls), *options_of(ConnectorSettings))
     for key, _ in strangers:
         if instead := not_yet("connector", key.text):

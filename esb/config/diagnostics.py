@@ -48,7 +48,7 @@ def render_text(
     if not ordered:
         return ""
     page = _Page(read_lines, _spans(ordered), color)
-    blocks = []
+    blocks: list[str] = []
     for path, group in groupby(ordered, key=lambda problem: problem.position.path):
         own = list(group)
         blocks.extend(page.problem(problem) for problem in own[:PER_FILE])

@@ -23,12 +23,11 @@ class Files:
 
     def find(self, folder: str, *suffixes: str) -> list[str]:
         """Every file below ``folder`` that ends in one of ``suffixes``, sorted; hidden ones are left out."""
-        found = []
+        found: list[str] = []
         for directory, folders, names in os.walk(self.root / folder, followlinks=False):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in names:
-                if name.endswith(suffixes) and not name.startswith("."):
-                    found.append((Path(directory) / name).relative_to(self.root).as_posix())
+            below = Path(directory).relative_to(self.root)
+            found.extend((below / n).as_posix() for n in names if n.endswith(suffixes) and not n.startswith("."))
         return sorted(found)
 
     def exists(self, path: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from esb.config.aliases import KEYS, plain, reader_aliases
 from esb.config.unavailable import not_yet
+from esb.errors import Position
 from esb.spec import MISSING, OptionSpec, Reader, ScalarNode
 
 
@@ -22,10 +23,16 @@ class Level:
 
     label: str
     names: frozenset[str]
-    column: int
+    at: Position
     beside: str
     inside: Mapping[str, str] = field(default_factory=dict)
     family: str = ""
+
+    def move_out(self, key: ScalarNode) -> str:
+        """Where to move a key that belongs here."""
+        if key.position.line == self.at.line:
+            return f"move it out, beside `{self.beside}`"
+        return f"move it out to column {self.at.column}, beside `{self.beside}`"
 
 
 class Levels:
@@ -78,7 +85,7 @@ class WorkspaceReader(Reader):
                 return True
         for level in levels:
             if key.text in level.names:
-                self.too_deep(key, self.where or "this", level)
+                self.too_deep(key, f"`{self.where}`" if self.where else "this", level)
                 return True
         return False
 
@@ -98,8 +105,8 @@ class WorkspaceReader(Reader):
             "ESB112",
             f"`{key.text}` is one level too deep",
             key,
-            label=f"`{where}` has no key `{key.text}`, but {level.label} has",
-            hint=f"move it out to column {level.column}, beside `{level.beside}`",
+            label=f"{where} has no key `{key.text}`, but {level.label} has",
+            hint=level.move_out(key),
         )
 
     def _other_word(self, key: ScalarNode, own: Sequence[str]) -> bool:

@@ -297,7 +297,7 @@ class Resources:
         if stranger.text in own:
             reader.too_high(stranger, f"`{reader.where}`", key.text)
         elif outer is not None:
-            reader.too_deep(stranger, reader.where, outer)
+            reader.too_deep(stranger, f"`{reader.where}`", outer)
         else:
             reader.problem(
                 "ESB101",

@@ -133,7 +133,7 @@ class RouteReader:
         """The route; its problems go to ``reader``."""
         resources = self._resources
         before = len(reader.problems)
-        level = Level("the route", FIELDS, node.position.column, "from", self._inside(node), "route")
+        level = Level("the route", FIELDS, node.position, "from", self._inside(node), "route")
         with resources.document() as scope, resources.levels.within(level):
             preset = self._preset(node, reader)
             resources.base_retry = self._base_retry(node, preset)
@@ -338,7 +338,7 @@ def fixed_text(value: Any) -> str:
 def _branches(steps: list[StepNode]) -> Iterator[tuple[str, WhenDown]]:
     """What an outage means inside a branch that says it, by the branch's scope."""
     for node in steps:
-        find = getattr(node.step, "branch", None)
+        find: Any = getattr(node.step, "branch", None)
         for block in getattr(node.step, "blocks", ()) if find is not None else ():
             branch = find(block.id)
             if branch is not None and branch.when_down is not None:

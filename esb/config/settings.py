@@ -60,7 +60,7 @@ def read_settings(node: Node | None, resources: Resources) -> tuple[Settings | N
     if not isinstance(node, MapNode):
         reader.problem("ESB103", f"esb.yaml is a mapping of settings, not {node.what}", node, hint="write `bus: name`")
         return None, reader.problems
-    level = Level("esb.yaml", FIELDS, node.position.column, "bus", family="bus")
+    level = Level("esb.yaml", FIELDS, node.position, "bus", family="bus")
     with resources.document(), resources.levels.within(level), resources.inside(Frame("preset", places_of(node))):
         settings = read_options(Settings, node, reader)
     _check(node, reader)

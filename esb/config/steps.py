@@ -151,7 +151,7 @@ class StepsReader:
         assert value is not None
         prefix = f"{block_id}/" if block_id else ""
         name = self._name(node, reader)
-        level = Level("the step", MODIFIERS, key.position.column, kind, family="modifier")
+        level = Level("the step", MODIFIERS, key.position, kind, family="modifier")
         with self._resources.levels.within(level):
             tentative = name or prefix + _numbered(kind, counts[kind] + 1)
             with reader.inside(kind), self._resources.inside(Frame(tentative, places_of(value))):
@@ -250,7 +250,7 @@ class StepsReader:
             return close
         for level in self._resources.levels:
             if word in level.names:
-                return f"`{word}` is a key of {level.label}: move it out to column {level.column}"
+                return f"`{word}` is a key of {level.label}: {level.move_out(key)}"
         if words := words_of(SINKS, word):
             return f"{words[1]}, in `to: {{ … }}`"
         return close or "the steps are listed by `esb catalog step`"
@@ -302,7 +302,7 @@ def _numbered(base: str, number: int) -> str:
 
 def _target_of(step: Any) -> Target | None:
     """The target that a step sends to, if it sends."""
-    for spec in options_of(type(step)):
+    for spec in options_of(step.__class__):
         value = getattr(step, spec.field)
         if isinstance(value, Target):
             return value

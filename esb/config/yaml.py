@@ -64,7 +64,7 @@ def read_scalar(text: str) -> str | int | Decimal | bool | None:
 def read_documents(text: str, path: str, report: Report, expand: Expand | None = None) -> tuple[list[Document], bool]:
     """The documents of a file, and whether all of it could be read. Empty documents are left out."""
     composer = _Composer(text, path, report, expand)
-    documents = []
+    documents: list[Document] = []
     try:
         documents.extend(composer.documents())
     except _Stop:
@@ -76,6 +76,11 @@ def read_documents(text: str, path: str, report: Report, expand: Expand | None =
         report(character_problem(chr(error.character) if isinstance(error.character, int) else "\0", text, path))
         return documents, False
     return documents, True
+
+
+def _mark(mark: Any) -> Any:
+    """A place that every event of a parser has, whatever the type stubs say."""
+    return mark
 
 
 class _Composer:
@@ -92,12 +97,13 @@ class _Composer:
             if not isinstance(event, yaml.DocumentStartEvent):
                 continue
             self._anchors, self._aliased = {}, 0
-            start = event.end_mark.line
+            start = _mark(event.end_mark).line
             node = self._node(next(self._events), 0)
             end = next(self._events)
             if isinstance(node, ScalarNode) and node.value is None:
                 continue
-            last = end.start_mark.line + (1 if end.start_mark.column else 0)
+            mark = _mark(end.start_mark)
+            last = mark.line + (1 if mark.column else 0)
             text = "\n".join(self._lines[start:last])
             yield Document(self._path, node, text.strip("\n") + "\n")
 

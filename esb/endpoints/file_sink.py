@@ -67,8 +67,8 @@ class _Write:
         if self.sink.exists == "unique":
             name = with_mark(name, self.delivery.id.replace("-", "")[:12])
         where = path.base + "/".join((*path.parts[:-1], name))
+        _refuse_own(self.delivery.workspace.joinpath(path.base, *folders), name, self.delivery.workspace)
         with _told(where), self._base(path.base) as base:
-            _refuse_own(base.path.joinpath(*folders), name, self.delivery.workspace)
             with base.below(folders, create=self.sink.mkdirs) as folder:
                 self._write(folder, name, data)
                 return self._reply(folder.path / name, data)

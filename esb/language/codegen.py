@@ -109,8 +109,7 @@ class _Writer:
         return f"{prefix}{self._count}"
 
     def constant(self, value: Any) -> str:
-        if value is None or value is True or value is False:
-            return repr(value)
+        # always by name: Python warns of literals that are called, indexed or compared by identity
         name = self.fresh("k")
         self.constants[name] = value
         return name

@@ -12,7 +12,7 @@ from esb.endpoints.base import Incoming
 from esb.errors import ErrorRecord, Invalid, MessageError
 from esb.message import EMPTY, Envelope, Message, State, new_id
 from esb.registry import Registry
-from esb.runtime.payload import as_text, codec_of, encode_body, message_of
+from esb.runtime.payload import as_text, codec_of, encode_body, first_message, message_of
 from esb.steps.base import HandOff
 from esb.store.base import DedupeKey, NewMessage
 
@@ -42,19 +42,19 @@ class Births:
         meta = dict(incoming.meta)
         if incoming.content_type:
             meta["content_type"] = incoming.content_type
-        envelope = Envelope(
-            id=id_,
-            origin=id_,
-            route=spec.name,
-            body=incoming.payload,
-            content="source",
-            accepted_at=now,
-            version=spec.digest,
-            correlation_id=incoming.correlation_id or id_,
-            headers=incoming.headers,
-            meta=meta,
-            priority=PRIORITY[spec.priority],
-        )
+        base: dict[str, Any] = {
+            "id": id_,
+            "origin": id_,
+            "route": spec.name,
+            "body": incoming.payload,
+            "content": "source",
+            "accepted_at": now,
+            "version": spec.digest,
+            "correlation_id": incoming.correlation_id or id_,
+            "headers": incoming.headers,
+            "meta": meta,
+            "priority": PRIORITY[spec.priority],
+        }
         source_key = None
         if incoming.source_key is not None:
             source_key = DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
@@ -66,9 +66,8 @@ class Births:
         except Invalid as error:
             if incoming.on_invalid == "refuse":
                 raise
-            return Birth(replace(_dead(envelope, error, "source"), source_key=source_key), None)
-        birth = self._admit(spec, envelope, message_of(envelope, body, 1))
-        return Birth(replace(birth.new, source_key=source_key), birth.message)
+            return Birth(_dead(Envelope(**base), error, "source", source_key), None)
+        return self._admit(spec, base, body, source_key)
 
     # -- from a hand-off ----------------------------------------------------------------------------------------------
     def of_handoff(
@@ -99,6 +98,7 @@ class Births:
             body=body,
             content=content,
             accepted_at=now,
+            version=spec.digest,
             scope=handoff.target,
             key=key,
             parent_id=parent.id,
@@ -124,32 +124,31 @@ class Births:
 
     def _across(self, handoff: HandOff, place: str, parent: Envelope, receiver: RouteSpec, now: datetime) -> Birth:
         body, content = encode_body(handoff.message.body)
-        envelope = Envelope(
-            id=new_id(),
-            origin=f"{parent.origin}/{place}",
-            route=receiver.name,
-            body=body,
-            content=content,
-            accepted_at=now,
-            version=receiver.digest,
-            correlation_id=parent.correlation_id,
-            parent_id=parent.id,
-            headers=handoff.message.headers,
-            meta={
+        base: dict[str, Any] = {
+            "id": new_id(),
+            "origin": f"{parent.origin}/{place}",
+            "route": receiver.name,
+            "body": body,
+            "content": content,
+            "accepted_at": now,
+            "version": receiver.digest,
+            "correlation_id": parent.correlation_id,
+            "parent_id": parent.id,
+            "headers": handoff.message.headers,
+            "meta": {
                 **_carried(handoff.message.meta),
                 "source": {"type": handoff.kind, "name": handoff.target, "route": parent.route},
             },
-            track=parent.track,
-            priority=PRIORITY[receiver.priority],
-        )
+            "track": parent.track,
+            "priority": PRIORITY[receiver.priority],
+        }
         contract = getattr(receiver.source.options, "contract", None)
-        message = message_of(envelope, handoff.message.body, 1)
         if contract is not None:
             try:
-                contract.check(message.body)
+                contract.check(handoff.message.body)
             except Invalid as error:
-                return Birth(_dead(envelope, error, "source"), None)
-        return self._admit(receiver, envelope, message)
+                return Birth(_dead(Envelope(**base), error, "source"), None)
+        return self._admit(receiver, base, handoff.message.body)
 
     # -- from a replay ------------------------------------------------------------------------------------------------
     @staticmethod
@@ -167,21 +166,30 @@ class Births:
         return Birth(NewMessage(envelope, supersede=False), None)
 
     # -- the route's own rules ----------------------------------------------------------------------------------------
-    def _admit(self, spec: RouteSpec, envelope: Envelope, message: Message) -> Birth:
-        scope = message.scope(self._site)
+    def _admit(self, spec: RouteSpec, base: dict[str, Any], body: Any, source_key: DedupeKey | None = None) -> Birth:
+        """Key, dedupe, tracked values and precedence of a new message; a fault in these rules makes it a dead letter."""
+        message = first_message(base, body)
         try:
-            key = as_text(spec.key(scope), "key") if spec.key is not None else None
             dedupe = None
-            if spec.dedupe is not None:
-                value = as_text(spec.dedupe.key(scope), "dedupe")
-                if value is not None:
-                    dedupe = DedupeKey("dedupe", value, envelope.accepted_at + spec.dedupe.window)
-            track = {**envelope.track, **self._track(spec, message)}
-            overtakes = spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
+            if spec.key is not None or spec.dedupe is not None or spec.track:
+                scope = message.scope(self._site)
+                key = as_text(spec.key(scope), "key") if spec.key is not None else None
+                if spec.dedupe is not None:
+                    value = as_text(spec.dedupe.key(scope), "dedupe")
+                    if value is not None:
+                        dedupe = DedupeKey("dedupe", value, base["accepted_at"] + spec.dedupe.window)
+                base["track"] = {**base.get("track", EMPTY), **self._track(spec, message)}
+                base["key"] = key
+                base["overtakes"] = (
+                    spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
+                )
         except MessageError as error:
-            return Birth(_dead(envelope, error, "source"), None)
-        envelope = replace(envelope, key=key, track=track, overtakes=overtakes)
-        return Birth(NewMessage(envelope, dedupe=dedupe, supersede=overtakes), message.with_meta("key", key))
+            return Birth(_dead(Envelope(**base), error, "source", source_key), None)
+        envelope = Envelope(**base)
+        new = NewMessage(envelope, dedupe=dedupe, source_key=source_key, supersede=envelope.overtakes)
+        if envelope.key is not None:
+            message = message.with_meta("key", envelope.key)
+        return Birth(new, message)
 
     def _track(self, spec: RouteSpec, message: Message) -> dict[str, str]:
         scope = message.scope(self._site)
@@ -199,7 +207,7 @@ def _carried(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in meta.items() if name not in _BUS_META} if meta else dict(EMPTY)
 
 
-def _dead(envelope: Envelope, error: MessageError, step: str) -> NewMessage:
+def _dead(envelope: Envelope, error: MessageError, step: str, source_key: DedupeKey | None = None) -> NewMessage:
     record = ErrorRecord(
         error_class=error.error_class,
         message=error.message[:2000],
@@ -208,4 +216,4 @@ def _dead(envelope: Envelope, error: MessageError, step: str) -> NewMessage:
         hint=error.hint,
         violations=error.violations[:50],
     )
-    return NewMessage(envelope, state=State.DEAD, error=record)
+    return NewMessage(envelope, state=State.DEAD, error=record, source_key=source_key)

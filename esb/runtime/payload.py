@@ -10,8 +10,8 @@ from typing import Any
 from esb.config.model import RouteSpec
 from esb.errors import InternalFault, Invalid
 from esb.formats.base import Codec
-from esb.formats.json import Json
 from esb.formats.content_types import by_content_type
+from esb.formats.json import Json
 from esb.message import Envelope, Message
 from esb.registry import Registry
 
@@ -50,21 +50,37 @@ def decode_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Any:
 
 def message_of(envelope: Envelope, body: Any, attempt: int) -> Message:
     """The message that the first step sees."""
-    return Message(
-        body=body,
-        headers=envelope.headers,
-        vars=envelope.vars,
-        meta={
-            **envelope.meta,
-            "message_id": envelope.id,
-            "correlation_id": envelope.correlation_id,
-            "route": envelope.route,
-            "key": envelope.key,
-            "received_at": envelope.accepted_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            "attempt": attempt,
-            "version": envelope.version,
-        },
-    )
+    meta = {
+        **envelope.meta,
+        "message_id": envelope.id,
+        "correlation_id": envelope.correlation_id,
+        "route": envelope.route,
+        "key": envelope.key,
+        "received_at": instant_text(envelope.accepted_at),
+        "attempt": attempt,
+        "version": envelope.version,
+    }
+    return Message(body=body, headers=envelope.headers, vars=envelope.vars, meta=meta)
+
+
+def first_message(base: Mapping[str, Any], body: Any) -> Message:
+    """The same for a message that is only about to get its envelope: what its key and dedupe see."""
+    meta = {
+        **base["meta"],
+        "message_id": base["id"],
+        "correlation_id": base["correlation_id"],
+        "route": base["route"],
+        "key": None,
+        "received_at": instant_text(base["accepted_at"]),
+        "attempt": 1,
+        "version": base["version"],
+    }
+    return Message(body=body, headers=base["headers"], meta=meta)
+
+
+def instant_text(at: datetime) -> str:
+    """RFC 3339 in UTC. Instants of the bus are UTC already, so only the offset is rewritten."""
+    return at.isoformat()[:-6] + "Z" if at.tzinfo is UTC else at.astimezone(UTC).isoformat()[:-6] + "Z"
 
 
 def as_text(value: Any, what: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -26,6 +26,8 @@ from esb.store.base import Accepted, Pending, Settlement
 
 #: A message whose attempts ended this many times with the death of the process is dead.
 CRASHES = 3
+#: Attempts of a route that may wait for their commit beside those at work.
+SETTLING = 500
 #: Decoded messages kept in memory per route; beyond it the store is asked when their turn comes.
 KEPT_DECODED = 4096
 
@@ -72,6 +74,7 @@ class RouteRunner:
         self._hub = hub
         self._versions: dict[str, tuple[RouteSpec, Bench, Births]] = {spec.digest: (spec, bench, births)}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._busy = 0  #: attempts at work; those that only wait for their commit leave their place to the next
         self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._timer: asyncio.Task[None] | None = None
         self._timer_due: datetime | None = None
@@ -143,11 +146,12 @@ class RouteRunner:
         if self.paused or self.stopping:
             return
         self.lanes.wake(self.bench.clock.now())
-        while len(self._tasks) < self.spec.concurrency:
+        while self._busy < self.spec.concurrency and len(self._tasks) < self._busy + SETTLING:
             entry = self.lanes.take()
             if entry is None:
                 break
             self._idle.clear()
+            self._busy += 1
             task = asyncio.create_task(self._attempt(entry), name=f"esb:{self.spec.name}:{entry.seq}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -219,25 +223,31 @@ class RouteRunner:
 
     # -- one attempt --------------------------------------------------------------------------------------------------
     async def _attempt(self, entry: Entry) -> None:
-        if entry.crashes:
-            async with self._suspects:  # one at a time: if the process dies again, this message is the reason
-                await self._run(entry)
-        else:
-            if self.spec.priority == "low":
-                await asyncio.sleep(0)
-            await self._run(entry)
+        settling: Awaitable[None]
+        try:
+            if entry.crashes:
+                async with self._suspects:  # one at a time: if the process dies again, this message is the reason
+                    settling = await self._run(entry)
+            else:
+                if self.spec.priority == "low":
+                    await asyncio.sleep(0)
+                settling = await self._run(entry)
+        finally:
+            self._busy -= 1
+            if not self.stopping:
+                self.wake()
+        await settling
 
-    async def _run(self, entry: Entry) -> None:
+    async def _run(self, entry: Entry) -> Awaitable[None]:
+        """Run the message; gives what is left to do: the settlement."""
         store, now = self.bench.store, self.bench.clock.now()
         spec, bench, births = self._version_of(entry)
         envelope, ledger = entry.envelope, {}
         if envelope is None:
             envelope, stored = store.payload(entry.seq)
             ledger = dict(stored)
-        envelope = replace(envelope, seq=entry.seq, version=spec.digest)
         if spec.ttl is not None and now >= entry.accepted_at + spec.ttl:
-            await self._end(entry, Settlement(entry.seq, State.EXPIRED, entry.attempts, now, reason="older than ttl"))
-            return
+            return self._end(entry, Settlement(entry.seq, State.EXPIRED, entry.attempts, now, reason="older than ttl"))
         entry.attempts += 1
         run = MessageRun(bench=bench, spec=spec, entry=entry, envelope=envelope, ledger=ledger)
         run.when_down = _when_down(spec, entry.scope)
@@ -252,20 +262,19 @@ class RouteRunner:
             message = entry.message or message_of(envelope, decode_body(envelope, spec, self._registry), entry.attempts)
             result = await run_block(block, message, run)
         except Wait as wait:
-            await self._suspend(entry, run, wait)
+            return self._suspend(entry, run, wait)
         except StepFailed as failure:
-            await self._failed(entry, run, births, failure)
+            return self._failed(entry, run, births, failure)
         except MessageError as error:
-            await self._bury(entry, run, error, error.error_class, births=births)
+            return self._bury(entry, run, error, error.error_class, births=births)
         except asyncio.CancelledError:
             await asyncio.shield(self._give_back(entry, run))
             raise
         except StoreError as error:
             bench.log("warning", "store.trouble", route=spec.name, message=entry.id, error=str(error))
             await bench.clock.sleep(1.0)
-            await self._give_back(entry, run)
-        else:
-            await self._complete(entry, run, births, result)
+            return self._give_back(entry, run)
+        return self._complete(entry, run, births, result)
 
     # -- how attempts end ---------------------------------------------------------------------------------------------
     async def _complete(self, entry: Entry, run: MessageRun, births: Births, result: Message | Stop) -> None:

@@ -26,7 +26,7 @@ class Format:
     """
 
     as_: Annotated[Any, CodecKind()] = option(
-        doc="The format: `json`, `xml`, `csv`, `text` …, or one with options.",
+        doc="The format: `json`, `xml`, `csv`, `text`, or one with options.",
         example="xml",
         shorthand=True,
         aliases=("format", "codec", "with", "type"),

@@ -27,7 +27,7 @@ class Parse:
     """
 
     as_: Annotated[Any, CodecKind()] = option(
-        doc="The format: `json`, `xml`, `csv`, `text` …, or one with options.",
+        doc="The format: `json`, `xml`, `csv`, `text`, or one with options.",
         example='{ csv: { delimiter: ";" } }',
         shorthand=True,
         aliases=("format", "codec", "with", "type"),

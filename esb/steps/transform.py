@@ -39,7 +39,7 @@ class Transform:
     )
     format: Annotated[Any, CodecKind()] = option(
         default=None,
-        doc="How the text of `jinja` is read: `json` (if nothing is said), `xml`, `text` …",
+        doc="How the text of `jinja` is read: `json` (if nothing is said), `xml`, `text` or another format.",
         example="json",
     )
 

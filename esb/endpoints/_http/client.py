@@ -132,7 +132,7 @@ class LiveHttp:
     @property
     def host(self) -> str:
         """Host and port, for the words of an error."""
-        return URL(self._base).authority
+        return URL(self._base).raw_authority
 
     async def exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Answer:
         """Send with credentials and give the answer, whatever its status.
@@ -214,9 +214,9 @@ class LiveHttp:
                 content = await _read(response, max_response)
                 return Answer(response.status, _lower(response.headers), content)
         except MessageError as error:
-            raise type(error)(f"{address.authority}: {error.message}", hint=error.hint) from None
+            raise type(error)(f"{address.raw_authority}: {error.message}", hint=error.hint) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _unavailable(address.authority, error) from error
+            raise failure(address.raw_authority, error) from error
 
 
 def merged(*layers: Mapping[str, str]) -> dict[str, str]:
@@ -263,7 +263,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _unavailable(host: str, error: Exception) -> Unavailable:
+def failure(host: str, error: Exception) -> Unavailable:
     """A failure in words that name the host and never the request."""
     hint = ""
     match error:

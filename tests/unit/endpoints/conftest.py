@@ -14,9 +14,11 @@ import pytest
 
 from esb.clock import ManualClock
 from esb.endpoints.base import Delivery, Incoming, KeyConflict, Outcome, Receipt, SourceContext
-from esb.errors import ErrorRecord, InternalFault
+from esb.errors import ErrorRecord, InternalFault, Position
 from esb.language import Expression, TextTemplate
 from esb.message import Message
+from esb.registry import Registry
+from esb.spec import ListNode, MapNode, Node, Reader, ScalarNode, read_options
 
 
 def _date_format(text: str, pattern: str) -> str:
@@ -142,6 +144,47 @@ class Bench:
             "message_id": "m1",
         }
         return Delivery(**{**given, **changes})
+
+
+@dataclass
+class Resources:
+    """What a reader of options asks for, without a workspace."""
+
+    registry: Registry
+    language: Any
+
+    def contract(self, node: Node, reader: Reader) -> Any:
+        return node
+
+
+class Words:
+    expression = staticmethod(make_expression)
+    template = staticmethod(make_template)
+
+
+def node_of(value: Any, at: Position | None = None) -> Node:
+    at = at or Position("routes/r.yaml", 1, 1)
+    if isinstance(value, dict):
+        entries = tuple((ScalarNode(at, key, key), node_of(item, at)) for key, item in value.items())
+        return MapNode(at, entries)
+    if isinstance(value, list):
+        return ListNode(at, tuple(node_of(item, at) for item in value))
+    return ScalarNode(at, value, "" if value is None else str(value), quoted=isinstance(value, str))
+
+
+def read(cls: type, value: Any) -> tuple[Any, list[str]]:
+    """The options of ``cls`` from a plain value, and the problems as `CODE words | hint`."""
+    from esb.formats import json as json_format
+    from esb.registry import components_of
+
+    reader = Reader(Resources(Registry(components_of(json_format)), Words()), where="from")
+    options = read_options(cls, node_of(value), reader)
+    return options, [f"{problem.code} {problem.message} | {problem.hint}" for problem in reader.problems]
+
+
+@pytest.fixture
+def options() -> Callable[[type, Any], tuple[Any, list[str]]]:
+    return read
 
 
 @pytest.fixture

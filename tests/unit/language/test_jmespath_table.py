@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from esb.language import ExpressionError
+
 LOT = {
     "id": "L-1",
     "erp": {"no": "0012", "plant": {"code": "P10"}},
@@ -138,7 +140,7 @@ PROJECTIONS = [
 ]
 
 FLATTEN = [
-    ("grid[]", [1, 2, 3, [4, 5], 6, None]),
+    ("grid[]", [1, 2, 3, [4, 5], 6]),
     ("grid[][]", [1, 2, 3, 4, 5, 6]),
     ("grid[] | [3]", [4, 5]),
     ("samples[].n", [1, 2, 3, 4]),
@@ -261,6 +263,13 @@ LOGIC = [
     ("empty.zero && id", "L-1"),
     ("empty.no && id", False),
     ("!id", False),
+    ("!erp.no", False),
+    ("!erp.nothing", True),
+    ("!samples[0].ok", False),
+    ("!samples[?n > `9`]", True),
+    ("!samples[].n", False),
+    ("!erp.no == `true`", False),
+    ("!erp.nothing && id", "L-1"),
     ("!nothing", True),
     ("!empty.text", True),
     ("!empty.list", True),
@@ -300,11 +309,11 @@ MADE = [
     ("[[id], [erp.no]]", [["L-1"], ["0012"]]),
     ("[id, 'x', `1.50`]", ["L-1", "x", Decimal("1.50")]),
     ("{a: sum(numbers), b: length(words)}", {"a": Decimal("12.5"), "b": 3}),
-    ("[id, erp.no][1]", "refused"),
+    ("[id, erp.no][1]", "0012"),
     ("[id, erp.no] | [1]", "0012"),
     ("{a: id}.a", "L-1"),
     ("{a: id, a: erp.no}", {"a": "0012"}),
-    ("[nothing, id][]", [None, "L-1"]),
+    ("[nothing, id][]", ["L-1"]),
     ("samples[0].{n: n, tags: tags[*], first: tags[0]}", {"n": 1, "tags": ["a", "b"], "first": "a"}),
     ("samples[*].{n: n, ok: ok} | [1]", {"n": 2, "ok": False}),
 ]
@@ -525,7 +534,7 @@ CASES = [pytest.param(text, result, id=f"{group}: {text}") for group, cases in G
 @pytest.mark.parametrize(("expression", "result"), CASES)
 def test_expression_gives(search: Callable[[str, Any], Any], expression: str, result: Any) -> None:
     if result == "refused":
-        with pytest.raises(ValueError):
+        with pytest.raises(ExpressionError):
             search(expression, LOT)
         return
     found = search(expression, LOT)

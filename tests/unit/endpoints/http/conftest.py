@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jinja2
 import jmespath
@@ -60,7 +60,8 @@ class FakeLanguage:
         return Expression(text, compiled.search)
 
     def template(self, text: str) -> TextTemplate:
-        return TextTemplate(text, lambda scope, t=self._jinja.from_string(text): t.render(**scope), "{{" not in text)
+        compiled = self._jinja.from_string(text)
+        return TextTemplate(text, lambda scope: compiled.render(**scope), "{{" not in text)
 
 
 class FakeResources:
@@ -182,7 +183,7 @@ class Bus:
             log=self._log,
         )
 
-    async def __aenter__(self) -> Bus:
+    async def __aenter__(self) -> Self:
         await self.listener.start()
         return self
 
@@ -298,7 +299,7 @@ class Target:
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Target:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -156,6 +156,10 @@ def test_the_end_of_a_chunked_body_is_found_however_it_arrives(step: int) -> Non
 @pytest.mark.parametrize("step", [1, 1000])
 def test_a_bad_chunk_is_refused(body: bytes, step: int) -> None:
     chunks = Chunks()
-    with pytest.raises(Refused):
+
+    def feed() -> None:
         for start in range(0, len(body), step):
             chunks.take(body[start : start + step])
+
+    with pytest.raises(Refused):
+        feed()

@@ -1,0 +1,3 @@
+from esb.registry import step
+
+raise RuntimeError('boom')

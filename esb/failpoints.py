@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-_SYNTAX = re.compile(r"(?P<name>[a-z0-9_.-]+)=(?:(?P<what>kill|error)|sleep:(?P<seconds>\d+(?:\.\d+)?))(?:@(?P<nth>\d+))?")
+_SYNTAX = re.compile(
+    r"(?P<name>[a-z0-9_.-]+)=(?:(?P<what>kill|error)|sleep:(?P<seconds>\d+(?:\.\d+)?))(?:@(?P<nth>\d+))?"
+)
 
 
 class FailpointError(OSError):

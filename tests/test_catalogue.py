@@ -6,10 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from esb.config.loader import load_workspace
+from esb.config.yaml import read_documents
+from esb.errors import Problem
 from esb.registry import FAMILIES, Component, load
 from esb.spec import options_of
+from esb.spec.schema import options_schema
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -111,6 +115,20 @@ def test_says_what_it_is(component: Component) -> None:
 def test_every_option_says_what_it_is_for(component: Component) -> None:
     silent = [spec.name for spec in options_of(component.cls) if not spec.doc.strip().endswith(".")]
     assert not silent, f"{component.cls.__module__}: give {silent} a `doc` of one sentence"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_example_of_an_option_can_stand_in_a_file(component: Component) -> None:
+    for spec in options_of(component.cls):
+        example = str(spec.example).lower() if isinstance(spec.example, bool) else spec.example
+        problems: list[Problem] = []
+        read_documents(f"{spec.name}: {example}\n", f"{component.name}.{spec.name}", problems.append)
+        assert spec.example is None or not problems, f"{component.cls.__module__}: {problems[0]}"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_options_have_a_schema_for_editors(component: Component) -> None:
+    Draft202012Validator.check_schema(options_schema(component.cls))
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

@@ -14,6 +14,7 @@ CONNECT = "Redpanda Connect"
 MIRTH = "Mirth"
 NODE_RED = "Node-RED"
 MULE = "Mule"
+CAMEL_OR_MULE = "Camel's and Mule"
 SPRING = "Spring Integration"
 
 Word = tuple[str, str]  #: whose word it is (empty where it is everybody's), and what to write here
@@ -30,11 +31,11 @@ STEPS: Mapping[str, Word] = {
     "setheader": (CAMEL, "`set: { headers.name: expression }`"),
     "setheaders": (CAMEL, "`set: { headers.name: expression }`"),
     "setproperty": (CAMEL, _VARS),
-    "setvariable": (CAMEL, _VARS),
+    "setvariable": (CAMEL_OR_MULE, _VARS),
     "removeheader": (CAMEL, "`remove: [ headers.name ]`"),
     "removeheaders": (CAMEL, "`remove: [ headers.name ]`"),
     "removeproperty": (CAMEL, "`remove: [ vars.name ]`"),
-    "choice": (CAMEL, _CHOOSE),
+    "choice": (CAMEL_OR_MULE, _CHOOSE),
     "multicast": (CAMEL, _FANOUT),
     "recipientlist": (CAMEL, _FANOUT),
     "wiretap": (CAMEL, "`tap: <target>`"),

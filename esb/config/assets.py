@@ -135,7 +135,10 @@ class Assets:
             return reader.problem(
                 "ESB504", f"`{name}` leaves the folder {kind.folder}/", node, hint=f"put the file into {kind.folder}/"
             )
-        hint = reader.nearest(name.removeprefix(f"{kind.folder}/"), self._names[family])
+        folder = f"{kind.folder}/" if name.startswith(f"{kind.folder}/") else ""
+        hint = reader.nearest(name.removeprefix(folder), self._names[family])
+        if folder and hint.startswith("did you mean `"):
+            hint = hint.replace("`", f"`{folder}", 1)
         ending = " or ".join(f"{kind.folder}/{name}{suffix}" for suffix in kind.suffixes) if kind.bare else ""
         return reader.problem(
             kind.code,

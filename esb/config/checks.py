@@ -33,6 +33,8 @@ class Routes:
     docs: Sequence[RouteDoc]
     resources: Resources
     settings: Settings
+    #: names in files that could not be read
+    unread: frozenset[str]
 
     @property
     def specs(self) -> list[RouteSpec]:
@@ -41,12 +43,14 @@ class Routes:
     @property
     def complete(self) -> bool:
         """False where a route has faults, so that what it publishes or reads is not known."""
-        return all(doc.spec is not None for doc in self.docs)
+        return not self.unread and all(doc.spec is not None for doc in self.docs)
 
 
-def check_routes(docs: Sequence[RouteDoc], resources: Resources, settings: Settings) -> Iterator[Problem]:
+def check_routes(
+    docs: Sequence[RouteDoc], resources: Resources, settings: Settings, unread: frozenset[str] = frozenset()
+) -> Iterator[Problem]:
     """Every fault between the parts of routes, and between routes."""
-    routes = Routes(docs, resources, settings)
+    routes = Routes(docs, resources, settings, unread)
     yield from duplicate_names(routes)
     yield from http_paths(routes)
     yield from route_targets(routes)
@@ -88,9 +92,10 @@ def http_paths(routes: Routes) -> Iterator[Problem]:
             place = _path_place(routes, spec)
             other = first.setdefault((word, path), (spec.name, place))
             if other[0] != spec.name:
+                shown = fixed_text(getattr(spec.source.options, "path", ""))
                 yield Problem(
                     "ESB109",
-                    f"`{word} {path}` belongs to the route `{other[0]}` already",
+                    f"`{word} {shown}` belongs to the route `{other[0]}` already",
                     place,
                     hint="give the route a path or method of its own",
                     related=((other[1], f"taken by `{other[0]}`"),),
@@ -106,7 +111,7 @@ def _path_place(routes: Routes, spec: RouteSpec) -> Position:
 
 
 def route_targets(routes: Routes) -> Iterator[Problem]:
-    names = [doc.name for doc in routes.docs]
+    names = [*(doc.name for doc in routes.docs), *routes.unread]
     for spec in routes.specs:
         for _, target in all_targets(spec):
             called = fixed_text(getattr(target.sink, "route", None)) if target.protocol == "route" else ""
@@ -256,7 +261,9 @@ def plain_http(routes: Routes) -> Iterator[Problem]:
     places: dict[Position, str] = {}
     for connector in routes.resources.connectors.values():
         if connector.type == "http":
-            places[connector.position] = fixed_text(getattr(connector.connection, "base_url", ""))
+            url_node = routes.resources.connector_nodes[connector.name].get("base_url")
+            at = url_node.position if url_node is not None else connector.position
+            places[at] = fixed_text(getattr(connector.connection, "base_url", ""))
     for spec in routes.specs:
         for _, target in all_targets(spec):
             if target.protocol == "http" and not target.connector:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,6 @@ from esb.config.builders import Builders
 from esb.config.checks import check_routes
 from esb.config.connectors import operation_places, read_connector
 from esb.config.diagnostics import order
-from esb.config.digest import canonical, digest
 from esb.config.env import Expander
 from esb.config.files import Files
 from esb.config.model import Connector, Settings, Workspace
@@ -34,6 +34,7 @@ from esb.spec import MapNode, Node, ScalarNode
 
 SETTINGS = "esb.yaml"
 _KINDS = ("route", "connector", "bus", "template", "site")
+_NAMED = re.compile(r"^(?:route|connector):[ \t]*([a-z0-9-]+)", re.MULTILINE)
 _HOMES = {
     "route": "routes/",
     "connector": "connectors/",
@@ -102,7 +103,10 @@ class _Loading:
         self._registry = registry
         self._problems: list[Problem] = []
         self._files = Files(root, self._problems.append)
-        self._unknown: set[Position] = set()
+        #: places that a fault of YAML or the environment has spoken about: what follows there is its consequence
+        self._settled: set[tuple[str, int, int]] = set()
+        #: names of routes and connectors in files or documents that could not be read
+        self._unread: set[str] = set()
         self._count = 0
 
     # -- the way ------------------------------------------------------------------------------------------------------
@@ -122,7 +126,7 @@ class _Loading:
         settings, problems = read_settings(settings_node, resources)
         self._add(problems)
         docs = self._routes(routes, resources, settings, settings_node)
-        self._add(check_routes(docs, resources, settings or Settings()))
+        self._add(check_routes(docs, resources, settings or Settings(), frozenset(self._unread)))
         resources.assets.load_all()
         return self._loaded(self._workspace(resources, settings, docs), settings)
 
@@ -134,7 +138,7 @@ class _Loading:
 
     def _workspace(self, resources: Resources, settings: Settings | None, docs: Sequence[RouteDoc]) -> Workspace | None:
         specs = [doc.spec for doc in docs if doc.spec is not None]
-        if settings is None or len(specs) < len(docs) or resources.broken:
+        if settings is None or len(specs) < len(docs) or resources.broken - self._unread:
             return None
         if any(problem.severity == "error" for problem in self._problems):
             return None
@@ -153,12 +157,9 @@ class _Loading:
             Problem(code, message, at, hint, severity="warning" if severity == "warning" else "error")
         )
 
-    def _add(self, problems: Sequence[Problem] | object) -> None:
-        """Take problems over, but none about a value that is not known because a variable is not set."""
-        assert not isinstance(problems, str)
-        for problem in problems:  # type: ignore[attr-defined]  # any iterable of problems
-            if problem.position not in self._unknown:
-                self._problems.append(problem)
+    def _add(self, problems: Iterable[Problem]) -> None:
+        """Take problems over, but none about a value that could not be read or is not known."""
+        self._problems.extend(problem for problem in problems if _place(problem.position) not in self._settled)
 
     # -- files --------------------------------------------------------------------------------------------------------
     def _settings_node(self) -> Node | None:
@@ -184,16 +185,19 @@ class _Loading:
 
     def _make_expander(self, peek: Peek) -> Expander:
         secrets = Secrets(self._root / peek.secrets, self._environ, peek.secrets)
-        expander = Expander(self._environ, secrets, self._problems.append, resolve=self._resolve)
-        self._unknown = expander.unknown
-        return expander
+        return Expander(self._environ, secrets, self._problems.append, resolve=self._resolve)
 
     def _parse(self, path: str) -> list[Document]:
         text = self._files.text(path)
         if text is None:
             return []
         self._count += 1
-        documents, _ = read_documents(text, path, self._problems.append, self._expander)
+        before = len(self._problems)
+        documents, whole = read_documents(text, path, self._problems.append, self._expander)
+        self._settled |= {_place(problem.position) for problem in self._problems[before:]}
+        self._settled |= {_place(at) for at in self._expander.unknown}
+        if not whole:
+            self._unread.update(_NAMED.findall(text), [Path(path).stem])
         return documents
 
     def _documents(self, folder: str) -> list[Document]:
@@ -211,6 +215,9 @@ class _Loading:
                 routes.append(document)
             elif kind == "connector":
                 connectors.append(document)
+            elif isinstance(document.node, MapNode):
+                named = (document.node.get(word) for word in ("route", "connector"))
+                self._unread.update(str(name.value) for name in named if isinstance(name, ScalarNode))
         return routes, connectors
 
     def _kind(self, document: Document, expected: str) -> str:
@@ -259,9 +266,13 @@ class _Loading:
         return ""
 
     def _misplaced(self, first: ScalarNode) -> None:
-        home = _HOMES[first.text]
-        where = f"in {home}" if home.endswith("/") else f"in the file {home}"
-        self._report("ESB108", f"a `{first.text}:` document stands {where}", first.position, hint=f"move it: {home}")
+        here = first.position.path.rpartition("/")[0]
+        self._report(
+            "ESB108",
+            f"a `{first.text}:` document does not belong {f'in {here}/' if here else 'here'}",
+            first.position,
+            hint=f"move it to {_HOMES[first.text]}",
+        )
 
     # -- connectors and routes ------------------------------------------------------------------------------------------
     def _resources(self, registry: Registry, peek: Peek) -> Resources:
@@ -278,7 +289,7 @@ class _Loading:
 
     def _connectors(self, documents: Sequence[Document], resources: Resources) -> None:
         found: dict[str, Connector] = {}
-        nodes: dict[str, MapNode] = {}
+        resources.broken |= self._unread
         for document in documents:
             assert isinstance(document.node, MapNode)
             places = operation_places(document.node)
@@ -294,10 +305,8 @@ class _Loading:
                 resources.broken.add(name)
             else:
                 found[name] = connector
-                nodes[name] = document.node
+                resources.connector_nodes[name] = document.node
         resources.connectors.update(found)
-        for name in found:
-            resources.connector_texts[name] = digest([canonical(nodes[name])])
 
     def _routes(
         self, documents: Sequence[Document], resources: Resources, settings: Settings | None, settings_node: Node | None
@@ -310,6 +319,10 @@ class _Loading:
             docs.append(routes.read(document, document.node, reader))
             self._add(reader.problems)
         return docs
+
+
+def _place(at: Position) -> tuple[str, int, int]:
+    return at.path, at.line, at.column
 
 
 def _first_key(node: Node) -> ScalarNode | None:

@@ -11,7 +11,8 @@ from typing import Any
 from esb.config.aliases import KEYS, plain, reader_aliases
 from esb.config.unavailable import not_yet
 from esb.errors import Position
-from esb.spec import MISSING, OptionSpec, Reader, ScalarNode
+from esb.spec import MISSING, Kind, Node, OptionSpec, Reader, ScalarNode, options_of
+from esb.spec.kinds import OptionsKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class WorkspaceReader(Reader):
     ) -> None:
         super().__init__(resources, where=where, aliases=aliases if aliases is not None else reader_aliases())
 
+    def wrong_type(self, node: Node, kind: Kind, *, hint: str = "") -> Any:
+        if not hint and isinstance(kind, OptionsKind):
+            hint = _example_of(kind.cls)
+        return super().wrong_type(node, kind, hint=hint)
+
     def unknown_key(self, key: ScalarNode, specs: Sequence[OptionSpec]) -> Any:
         own = [spec.name for spec in specs]
         foreign = any(key.text in spec.aliases for spec in specs)
@@ -96,7 +102,7 @@ class WorkspaceReader(Reader):
             f"`{key.text}` is one level too high",
             key,
             label=f"{label} has no key `{key.text}`, but `{inside}` has",
-            hint=f"indent it, so that it stands inside `{inside}`",
+            hint=f"move it into `{inside}`",
         )
 
     def too_deep(self, key: ScalarNode, where: str, level: Level) -> None:
@@ -134,3 +140,11 @@ class WorkspaceReader(Reader):
     def unavailable(self, at: Any, word: str, instead: str) -> Any:
         """Report a word of the route language that this version does not have yet."""
         return self.problem("ESB113", f"`{word}` is not available in this version", at, hint=instead, label="not yet")
+
+
+def _example_of(cls: type) -> str:
+    """How the options of ``cls`` are written: those that must be there, else the first few."""
+    specs = [spec for spec in options_of(cls) if spec.example is not None]
+    chosen = [spec for spec in specs if spec.required] or specs[:2]
+    parts = ", ".join(f"{spec.name}: {spec.example}" for spec in chosen)
+    return f"write it like `{{ {parts} }}`" if parts else ""

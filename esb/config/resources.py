@@ -80,8 +80,8 @@ class Resources:
         #: where each operation and connector is declared
         self.places: dict[str, Position] = {}
         self.base_retry = RetryPolicy()
-        #: what identifies each connector's meaning, for the digests of routes
-        self.connector_texts: dict[str, str] = {}
+        #: the document of each connector
+        self.connector_nodes: dict[str, MapNode] = {}
         #: the names that each operation reads
         self.operation_names: dict[str, frozenset[str]] = {}
         self._frame = Frame()
@@ -173,7 +173,7 @@ class Resources:
         name, connector, sink = found
         if not self._can_stand_alone(sink, bool(connector), node, name, reader):
             return MISSING
-        return Target(name=name, protocol=name, connector=connector, sink=sink, position=node.entries[0][0].position)
+        return Target(name=name, protocol=name, connector=connector, sink=sink, position=_endpoint_place(node))
 
     @staticmethod
     def _can_stand_alone(sink: Any, shared: bool, node: MapNode, name: str, reader: Reader) -> bool:
@@ -200,7 +200,7 @@ class Resources:
         if found is MISSING:
             return MISSING
         name, connector, options = found
-        return SourceSpec(name, options, connector, node.entries[0][0].position)
+        return SourceSpec(name, options, connector, _endpoint_place(node))
 
     def _operation(self, node: ScalarNode, text: str, reader: Reader) -> Any:
         if _URL.match(text):
@@ -398,6 +398,12 @@ _TARGET_HINT = "write `erp.create-order`, or `{ http: { url: … } }`"
 
 def _hint_for(family: str) -> str:
     return "write `http: { path: /orders, method: POST }`" if family == "source" else _TARGET_HINT
+
+
+def _endpoint_place(node: MapNode) -> Position:
+    """The name of an endpoint; its value where that is one word (``{ topic: lot.blocked }``)."""
+    key, value = node.entries[0]
+    return value.position if isinstance(value, ScalarNode) and value.value is not None else key.position
 
 
 def _with_prefix(hint: str, prefix: str) -> str:

@@ -283,7 +283,7 @@ class RouteReader:
         for path in list(files)[1:]:
             if path not in connectors:
                 parts.extend((path, files[path]))
-        parts.extend(self._resources.connector_texts[name] for name in sorted(scope.connectors))
+        parts.extend(canonical(self._resources.connector_nodes[name]) for name in sorted(scope.connectors))
         return digest(parts)
 
 

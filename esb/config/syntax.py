@@ -210,12 +210,20 @@ class _Fault:
             hint = f"begin the line with `- `, or indent it to belong to the item above{started}"
             return self.at((row, column), "a list item is expected here", hint, length=length)
         if self.token(self.mark).startswith("-"):
-            return self.at((row, column), "a list item stands where a key is expected", _indent_hint(started))
+            return self.at((row, column), "a list item stands where a key is expected", self._columns(row))
         if self.token(self.mark) in ("}", "]"):
             return self.at((row, column), f"`{self.token(self.mark)}` closes nothing")
         return self.at(
-            (row, column), "the indentation of this line fits no line above", _indent_hint(started), length=length
+            (row, column), "the indentation of this line fits no line above", self._columns(row), length=length
         )
+
+    def _columns(self, row: int) -> str:
+        """Where the line may begin: with the line above, or with the mapping that is open."""
+        above, content = self.previous(row)
+        places = {len(content) - len(content.lstrip()): above}
+        if self.context:
+            places.setdefault(self.context[1], self.context[0])
+        return "begin it in " + " or ".join(f"column {c + 1} (as line {r + 1} does)" for c, r in places.items())
 
     def _trailing(self, row: int, column: int, before: str) -> Problem:
         template = before.find("{{")
@@ -267,7 +275,3 @@ class _Fault:
         return self.at(
             self.mark, "nothing may follow `|` or `>` in its line", "begin the text in the next line, indented"
         )
-
-
-def _indent_hint(started: str) -> str:
-    return f"line it up with the keys of its mapping{started}"

@@ -63,17 +63,26 @@ def read_scalar(text: str) -> str | int | Decimal | bool | None:
 
 def read_documents(text: str, path: str, report: Report, expand: Expand | None = None) -> tuple[list[Document], bool]:
     """The documents of a file, and whether all of it could be read. Empty documents are left out."""
-    composer = _Composer(text, path, report, expand)
+    places: set[tuple[int, int]] = set()
+
+    def note(problem: Problem) -> None:
+        """One place, one problem: what comes after the first is its consequence."""
+        place = (problem.position.line, problem.position.column)
+        if place not in places:
+            places.add(place)
+            report(problem)
+
+    composer = _Composer(text, path, note, expand)
     documents: list[Document] = []
     try:
         documents.extend(composer.documents())
     except _Stop:
         return documents, False
     except yaml.MarkedYAMLError as error:
-        report(syntax_problem(error, text, path))
+        note(syntax_problem(error, text, path))
         return documents, False
     except yaml.reader.ReaderError as error:
-        report(character_problem(chr(error.character) if isinstance(error.character, int) else "\0", text, path))
+        note(character_problem(chr(error.character) if isinstance(error.character, int) else "\0", text, path))
         return documents, False
     return documents, True
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import jsonschema_rs
 
-from esb.contracts.faults import DRAFTS, Path, Where, declared
+from esb.contracts.faults import DRAFTS, Path, Where, declared, shape_problems
 from esb.errors import Position, Problem
 from esb.formats.faults import shown
 
@@ -83,9 +83,12 @@ class References:
                     hint = "written like `#/$defs/name`, and that name must stand there"
                     yield here.problem(parts, "ESB307", f"$ref {shown(ref)} leads nowhere", hint)
                 self._resources[uri] = schema
-                if (target, uri) not in seen and target in self._schemas:
-                    seen.add((target, uri))
-                    todo.append((target, uri))
+                if (target, uri) in seen or target not in self._schemas:
+                    continue
+                if target not in {path for path, _ in seen}:
+                    yield from shape_problems(schema, Where(target))
+                seen.add((target, uri))
+                todo.append((target, uri))
         self.files = tuple(sorted({path for path, _ in seen} - {self._path}))
 
     def _target(self, path: str, uri: str, ref: str) -> str | None:

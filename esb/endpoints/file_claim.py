@@ -17,6 +17,7 @@ from esb.endpoints.file_scan import CLAIM, Found, Scanner
 from esb.endpoints.folders import CREATE, READ, Folder, give_back, is_file, move_free, take_lock, write_all
 from esb.endpoints.paths import clean_name, is_hostile, render_path
 from esb.errors import ErrorRecord
+from esb.failpoints import hit
 from esb.language import TextTemplate
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Desk:
         with self._folder(found) as folder, folder.child(CLAIM, create=True, mode=0o700) as claim:
             if not found.claimed and not self._claim(found, folder, claim):
                 return None
+            hit("file.claimed")
             try:
                 fd = claim.open(found.name, READ)
             except OSError as error:

@@ -17,6 +17,7 @@ from esb.endpoints.base import Delivery
 from esb.endpoints.folders import APPEND, CREATE, READ, Folder, apart, is_file, publish, take_lock, write_all
 from esb.endpoints.paths import OWN_FOLDERS, clean_name, render_path, with_mark
 from esb.errors import Invalid, MessageError, Rejected, Timeout, Unavailable
+from esb.failpoints import hit
 from esb.formats.json import Json
 from esb.message import Message
 from esb.steps.base import Reply
@@ -68,10 +69,13 @@ class _Write:
             name = with_mark(name, self.delivery.id.replace("-", "")[:12])
         where = path.base + "/".join((*path.parts[:-1], name))
         _refuse_own(self.delivery.workspace.joinpath(path.base, *folders), name, self.delivery.workspace)
-        with _told(where), self._base(path.base) as base:
-            with base.below(folders, create=self.sink.mkdirs) as folder:
-                self._write(folder, name, data)
-                return self._reply(folder.path / name, data)
+        with (
+            _told(where),
+            self._base(path.base) as base,
+            base.below(folders, create=self.sink.mkdirs) as folder,
+        ):
+            self._write(folder, name, data)
+            return self._reply(folder.path / name, data)
 
     def _scope(self) -> dict[str, Any]:
         meta = {**self.delivery.scope.get("meta", {}), "delivery_id": self.delivery.id}
@@ -108,6 +112,7 @@ class _Write:
         temporary = self._part(folder, name)
         try:
             _write_new(folder, temporary, data)
+            hit("file.written")
             if self.abandoned.is_set():
                 raise Timeout("nobody waits any more")
             if self.sink.exists == "replace":
@@ -115,6 +120,7 @@ class _Write:
                 folder.sync()
             elif not publish(folder, temporary, folder, name) and not _is_there(folder, name, data):
                 raise FileExistsError(errno.EEXIST, "taken", name)
+            hit("file.published")
         finally:
             with suppress(OSError):
                 folder.discard(temporary)

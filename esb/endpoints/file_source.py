@@ -14,6 +14,7 @@ from esb.endpoints.file_scan import Found, Pattern, Scanner
 from esb.endpoints.folders import apart
 from esb.endpoints.paths import split_suffix
 from esb.errors import EsbError, Invalid, StoreBusy, Unavailable
+from esb.failpoints import pause
 from esb.registry import load
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class FilePoller:
 
     async def _settle(self, taken: Taken, receipt: Receipt) -> None:
         """The message is committed: only now the file may go. A failure here leaves it claimed, and it is tried again."""
+        await pause("file.accepted")
         taken.payload = b""
         if receipt.state == "dead":
             error = receipt.error

@@ -106,10 +106,11 @@ class HttpConnection:
     """A system that is called over HTTP: its address, credentials and transport.
 
     Connections are kept and shared; redirects are never followed, and proxies of the environment are not used.
+    Opened without `base_url` it serves the sinks that stand alone with their `url`, each over a session of its own.
     """
 
     base_url: str = option(
-        doc="Address below which all operations are.", example="https://erp.example.com/sap/opu/odata/sap"
+        default="", doc="Address below which all operations are.", example="https://erp.example.com/sap/opu/odata/sap"
     )
     auth: OutboundAuth | None = option(default=None, doc="What the bus shows to the system.")
     csrf: Literal["sap"] | None = option(
@@ -133,8 +134,11 @@ class HttpConnection:
     )
 
     def check(self, node: Node, reader: Reader) -> None:
-        for name, value in (("base_url", self.base_url), ("proxy", self.proxy or "")):
-            if name == "base_url" or value:
+        if not self.base_url:
+            hint = "for example `base_url: https://erp.example.com`"
+            reader.problem("ESB102", "a connector of type `http` needs `base_url`", node, hint=hint)
+        for name, value in (("base_url", self.base_url), ("proxy", self.proxy)):
+            if value:
                 _check_address(name, value, node, reader)
         if self.csrf_path and not re.fullmatch(r"/[!-~]*", self.csrf_path):
             reader.problem("ESB103", "`csrf_path` begins with `/` and has no blanks", node)
@@ -247,14 +251,10 @@ class HttpSink:
     async def send(self, message: Message, delivery: Delivery, connection: Any) -> Reply:
         from esb.endpoints._http.exchange import send  # noqa: PLC0415 - the client library loads when it is used
 
-        if connection is not None:
-            if self.url is not None and connection.origin.lower() != self.url.origin.lower():
-                raise InternalFault(
-                    f"an operation of a connector may not call another host ({self.url.origin})",
-                    hint="write `path` instead of `url`",
-                )
-            return await send(self, message, delivery, connection)
         own = self.own_connection()
+        if connection is not None:
+            live = connection if own is None else await connection.to(own)
+            return await send(self, message, delivery, live)
         if own is None:
             raise InternalFault("an `http` sink with `path` needs a connector", hint="write the whole address as `url`")
         opened: Any = await own.open(ConnectionContext("", delivery.clock, delivery.workspace, _no_log))

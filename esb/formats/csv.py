@@ -179,10 +179,15 @@ class Csv:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield line, [], _WORDS.get(str(error), str(error))
+                yield line, [], _words(str(error))
 
 
-_WORDS = {"unexpected end of data": "a quote is opened here and never closed"}
+def _words(said: str) -> str:
+    if said == "unexpected end of data":
+        return "a quote is opened here and never closed"
+    if "expected after" in said:
+        return "something follows the closing quote of a cell; a quote inside of a quoted cell is doubled"
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +223,8 @@ class _Layout:
         names = self.names or self._numbered(len(cells))
         if len(cells) != len(names):
             few = "only " if len(cells) < len(names) else ""
-            detail = f"line {line}: {few}{len(cells)} cells where the header has {len(names)}"
+            found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            detail = f"line {line}: {few}{found} where the header has {len(names)}"
             hint = f"a cell that holds `{self.options.delimiter}` must be quoted" if not few else ""
             raise invalid(_BAD, detail, at=(index,), hint=hint)
         if self.plain:

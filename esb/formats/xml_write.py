@@ -90,7 +90,7 @@ class XmlWriter:
         out.append(f"</{name}>")
 
     def _children(self, name: str, value: Any, at: Path, scope: frozenset[str], depth: int) -> None:
-        if type(value) is str and self._unicode and _prefix_of(name) == "":  # by far the most frequent case
+        if type(value) is str and self._unicode and depth <= MAX_DEPTH and _prefix_of(name) == "":  # most are these
             self._out.append(f"<{name}>{_text(value)}</{name}>" if value else f"<{name}/>")
             return
         if not isinstance(value, (list, tuple)):

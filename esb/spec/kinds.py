@@ -48,8 +48,6 @@ class TextKind(Kind):
     def read(self, node: Node, reader: Reader) -> Any:
         if isinstance(node, ScalarNode) and isinstance(node.value, str):
             return node.value
-        if isinstance(node, ScalarNode) and isinstance(node.value, Secret):
-            return reader.problem("ESB502", "a secret may not stand here", node, hint="use it in `auth` or `password`")
         if isinstance(node, ScalarNode) and isinstance(node.value, (int, Decimal)):
             return reader.wrong_type(node, self, hint=f"put it in quotes: '{node.text}'")
         return reader.wrong_type(node, self)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from esb.errors import Position, Problem
+from esb.secret import Secret
 from esb.spec.kinds import Kind, OptionsKind, UnionKind, kind_of
 from esb.spec.nodes import MapNode, Node, ScalarNode
 from esb.spec.options import OptionSpec, options_of
@@ -60,6 +61,9 @@ class Reader:
         return MISSING
 
     def wrong_type(self, node: Node, kind: Kind, *, hint: str = "") -> Any:
+        if isinstance(node, ScalarNode) and isinstance(node.value, Secret):
+            words = "only options for passwords, tokens and keys take one: elsewhere it could be stored or shown"
+            return self.problem("ESB502", "a secret may not stand here", node, hint=words)
         subject = f"`{self.where}` needs " if self.where else "expected "
         return self.problem("ESB103", f"{subject}{kind.label}, not {node.what}", node, hint=hint)
 

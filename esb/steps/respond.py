@@ -37,7 +37,7 @@ class Respond:
     body: Expression | None = option(
         default=None,
         doc="Body of the answer; the message's body without it. Null is an empty answer.",
-        example="{ no: body.no }",
+        example='"{ no: body.no }"',
         aliases=("payload", "data"),
     )
 

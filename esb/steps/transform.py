@@ -32,10 +32,10 @@ class Transform:
         default=None, doc="A transform file.", example="transforms/inspection_lot.jmes", shorthand=True
     )
     jmespath: Expression | None = option(
-        default=None, doc="An expression that gives the body.", example="body.lines[].{ pos: line, qty: menge }"
+        default=None, doc="An expression that gives the body.", example='"body.lines[].{ pos: line, qty: menge }"'
     )
     jinja: TextTemplate | None = option(
-        default=None, doc="A template whose text gives the body.", example='{ "lot": {{ body.lot | tojson }} }'
+        default=None, doc="A template whose text gives the body.", example="'{ \"lot\": {{ body.lot | tojson }} }'"
     )
     format: Annotated[Any, CodecKind()] = option(
         default=None,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from esb.store.sqlite import SqliteStore
 
 
-async def open_store(  # noqa: RUF029 - another store will have to wait for its connection
+async def open_store(
     url: str,
     root: Path,
     *,

@@ -218,9 +218,7 @@ def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, draft: Draft
     return tuple(sorted([row[0] for row in rows] + [row[0] for row in heads]))
 
 
-def end_open(
-    writer: Writer, seq: int, route: int, state: int, after: int, at: int, attempts: int, reason: str
-) -> None:
+def end_open(writer: Writer, seq: int, route: int, state: int, after: int, at: int, attempts: int, reason: str) -> None:
     """An open message ends without an attempt of its own. Raises StoreError where it is not in ``state``."""
     writer.execute("DELETE FROM pending WHERE seq = ? AND state = ?", (seq, state))
     if writer.cursor.rowcount != 1:

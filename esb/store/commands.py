@@ -25,12 +25,8 @@ _OUTCOME = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LEDGER = "INSERT OR REPLACE INTO ledger (seq, step, value) VALUES (?, ?, ?)"
-_ATTEMPT = (
-    "INSERT INTO attempt (seq, n, attempt, at, state, trace, error) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-_HOLD = (
-    "UPDATE pending SET state = ?, due = NULL WHERE route = ? AND scope = ? AND key = ? AND seq > ? AND state = ?"
-)
+_ATTEMPT = "INSERT INTO attempt (seq, n, attempt, at, state, trace, error) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_HOLD = "UPDATE pending SET state = ?, due = NULL WHERE route = ? AND scope = ? AND key = ? AND seq > ? AND state = ?"
 
 
 def _may_settle() -> frozenset[tuple[int, int]]:
@@ -61,7 +57,7 @@ def start(writer: Writer, seq: int, attempts: int) -> bool:
     return True
 
 
-def would_start(writer: Writer, seq: int, attempts: int) -> bool:  # noqa: ARG001 - stands in for start
+def would_start(writer: Writer, seq: int, attempts: int) -> bool:
     """What :func:`start` would answer. The settlement in the same group makes the move, so nothing is written here."""
     row = writer.execute("SELECT state FROM pending WHERE seq = ?", (seq,)).fetchone()
     return row is not None and row[0] in (QUEUED, WAITING)
@@ -131,9 +127,7 @@ def _end(writer: Writer, ending: Ending, route: int, attempts: int) -> None:
         group = group_of(writer.words.texts[route], settlement.error)
         letter = (settlement.error.dead_letter or None) if settlement.error is not None else None
     reason = settlement.reason or None
-    writer.execute(
-        _OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, ending.error, group, letter)
-    )
+    writer.execute(_OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, ending.error, group, letter))
 
 
 # -- lanes --------------------------------------------------------------------------------------------------------------
@@ -152,13 +146,12 @@ def release_lane(writer: Writer, route: str, scope: str, key: str) -> tuple[int,
     if route not in ids or scope not in ids:
         return ()
     lane = (ids[route], ids[scope], key)
-    (limit,) = writer.execute(
-        "SELECT min(seq) FROM block WHERE route = ? AND scope = ? AND key = ?", lane
-    ).fetchone()
+    (limit,) = writer.execute("SELECT min(seq) FROM block WHERE route = ? AND scope = ? AND key = ?", lane).fetchone()
     limit = writer.next_seq if limit is None else limit
     where = (*lane, limit, HELD)
     rows = writer.execute(
-        "SELECT seq FROM pending WHERE route = ? AND scope = ? AND key = ? AND seq < ? AND state = ? ORDER BY seq", where
+        "SELECT seq FROM pending WHERE route = ? AND scope = ? AND key = ? AND seq < ? AND state = ? ORDER BY seq",
+        where,
     ).fetchall()
     writer.execute(
         "UPDATE pending SET state = ? WHERE route = ? AND scope = ? AND key = ? AND seq < ? AND state = ?",

@@ -150,11 +150,9 @@ class Committer:
                 for job in group
             ]
             writer.finish()
-        except (sqlite3.DatabaseError, OSError) as error:
+        except Exception as error:
             if _is_store_fault(error):
                 raise
-        except Exception:  # noqa: BLE001 - whatever one command does wrong must not reach the others
-            pass
         else:
             return answers
         writer.rollback(mark)
@@ -168,8 +166,8 @@ class Committer:
         try:
             answer = job.run(writer, *job.args)
             writer.finish()
-        except Exception as error:  # noqa: BLE001 - see _run
-            if isinstance(error, (sqlite3.DatabaseError, OSError)) and _is_store_fault(error):
+        except Exception as error:
+            if _is_store_fault(error):
                 raise
             writer.reset(mark)
             writer.execute("ROLLBACK TO one")
@@ -250,7 +248,9 @@ class Committer:
             return error
         code = _code(error)
         if code == sqlite3.SQLITE_FULL:
-            return StoreBusy("the disk is full; nothing of this was stored", hint="free some space; it goes on by itself")
+            return StoreBusy(
+                "the disk is full; nothing of this was stored", hint="free some space; it goes on by itself"
+            )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreCorrupt(
                 f"the store is damaged: {error}", hint="stop the bus, then `esb db verify` and `esb db restore`"

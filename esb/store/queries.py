@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, literal_column, or_, select, union
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, or_, select, union
 
 from esb.errors import StoreError
 from esb.message import OPEN_STATES, Envelope, State
@@ -42,10 +42,10 @@ _HEAD = (
 )
 _PAYLOAD = f"SELECT {_HEAD}, body FROM message WHERE seq = ?"  # noqa: S608 - a constant
 _LEDGER = "SELECT step, value FROM ledger WHERE seq = ?"
-_LAST_ERROR = "(SELECT error FROM attempt a WHERE a.seq = m.seq ORDER BY a.n DESC LIMIT 1)"
 _STORED = (
     "SELECT coalesce(p.state, o.state), coalesce(p.attempts + p.earlier, o.attempts), o.finished, p.due, o.reason,"
-    f" CASE WHEN p.seq IS NULL THEN o.error ELSE {_LAST_ERROR} END, m.*"  # noqa: S608 - a constant
+    " CASE WHEN p.seq IS NULL THEN o.error ELSE"
+    " (SELECT error FROM attempt a WHERE a.seq = m.seq ORDER BY a.n DESC LIMIT 1) END, m.*"
     " FROM message m LEFT JOIN pending p ON p.seq = m.seq LEFT JOIN outcome o ON o.seq = m.seq WHERE m.mid = ?"
 )
 _TRACE = "SELECT attempt, at, state, trace, error FROM attempt WHERE seq = ? ORDER BY n"
@@ -85,7 +85,7 @@ class Queries:
         row = None if mid is None else self._reader.row(_STORED, (mid,))
         if row is None:
             return None
-        return self._stored(row[6:], *row[:6], trace=self._trace(row[6]) if trace else ())
+        return self._stored(row[6:], row[:6], self._trace(row[6]) if trace else ())
 
     def _trace(self, seq: int) -> list[dict[str, Any]]:
         """The entries of every attempt, in order; the last one of each says when and how the attempt ended."""
@@ -128,19 +128,10 @@ class Queries:
             seq=seq,
         )
 
-    def _stored(
-        self,
-        row: Sequence[Any],
-        state: int,
-        attempts: int,
-        finished: int | None,
-        due: int | None,
-        reason: str | None,
-        error: bytes | None,
-        trace: Sequence[Mapping[str, Any]] = (),
-    ) -> Stored:
+    def _stored(self, head: Sequence[Any], fate: Sequence[Any], trace: Sequence[Mapping[str, Any]] = ()) -> Stored:
+        state, attempts, finished, due, reason, error = fate
         return Stored(
-            envelope=self._envelope(row),
+            envelope=self._envelope(head),
             state=STATES[state],
             attempts=attempts,
             finished_at=maybe_instant(finished),
@@ -168,7 +159,7 @@ class Queries:
         return sorted(found, key=lambda stored: stored.envelope.seq)
 
     def _found(self, query: Select[Any]) -> list[Stored]:
-        return [self._stored(row[6:], *row[:6]) for row in self._reader.select(query)]
+        return [self._stored(row[6:], row[:6]) for row in self._reader.select(query)]
 
     def _select(self, filter_: Filter) -> Select[Any] | None:
         """The messages of a filter; None where it names something that does not exist."""
@@ -191,9 +182,7 @@ class Queries:
         for route, counted in routes.items():
             oldest = None
             if any(counted.get(code) for code in range(LAST_OPEN + 1)):
-                oldest = self._reader.row(
-                    "SELECT created FROM pending WHERE route = ? ORDER BY seq LIMIT 1", (route,)
-                )
+                oldest = self._reader.row("SELECT created FROM pending WHERE route = ? ORDER BY seq LIMIT 1", (route,))
             found.append(
                 RouteCounts(
                     route=self._words.text(route),
@@ -281,7 +270,8 @@ def pending_of(words: Words, row: tuple[Any, ...]) -> Pending:
 def _rows(kind: str = "both") -> Select[Any]:
     """Messages with their fate: only open ones, only ended ones, or both."""
     head = [column for column in message.c if column.name != "body"]
-    p, o, null = pending_table.c, outcome.c, literal_column("NULL")
+    p, o = pending_table.c, outcome.c
+    null: ColumnElement[Any] = literal_column("NULL")
     a = attempt_table.c
     last = select(a.error).where(a.seq == message.c.seq).order_by(a.n.desc()).limit(1).scalar_subquery()
     fate: tuple[Any, ...]
@@ -347,7 +337,7 @@ def _narrow(query: Select[Any], filter_: Filter) -> Select[Any]:
 def _in_states(query: Select[Any], filter_: Filter) -> Select[Any]:
     open_codes = [CODES[state] for state in filter_.states if state in OPEN_STATES]
     ended_codes = [CODES[state] for state in filter_.states if state not in OPEN_STATES]
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if open_codes:
         conditions.append(pending_table.c.state.in_(open_codes))
     if ended_codes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ class SqliteStore:
     one, what people ask on another, so that a long search does not delay a retry. They may be called from any thread.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, min_free: int | None, threaded: bool | None, read_only: bool) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, *, min_free: int | None, threaded: bool | None, read_only: bool
+    ) -> None:
         self.path = path
         self.clock = clock
         #: messages that ran when the last process died; they are queued again
@@ -59,6 +61,7 @@ class SqliteStore:
         self._place = retention.FIRST_PLACE
         self._writer: Writer | None = None
         self._committer: Committer | None = None
+        self._submit: Callable[..., asyncio.Future[Any]] = _refuse_to_write
         if not read_only:
             self._open_writer(threaded)
         self._hot = Reader(lambda: files.connect_reader(path))
@@ -84,29 +87,22 @@ class SqliteStore:
             threaded = files.probe_sync(self.path.parent) > SLOW_SYNC
         self._writer = writer
         self._committer = Committer(writer, threaded=threaded, after_group=self._look_at_disk)
+        self._submit = self._committer.submit
 
     # -- commands -----------------------------------------------------------------------------------------------------
-    @property
-    def _submit(self) -> Any:
-        if self._committer is None:
-            raise StoreError("this store was opened to read only", hint="stop the bus, or ask it to do this")
-        if self._closed:
-            raise StoreBusy("the store is closed")
-        return self._committer.submit
-
     def accept(self, new: NewMessage) -> asyncio.Future[Accepted]:
         """Raises StoreBusy at once while disk space is short, TypeError or ValueError for what cannot be stored."""
-        submit, draft = self._submit, accept.Draft(new)
+        draft = accept.Draft(new)
         if self._short and not self.open_for_intake:
-            raise StoreBusy("disk space is short; nothing new is taken", hint=f"free some space under {self.path.parent}")
-        future: asyncio.Future[Accepted] = submit(accept.accept, draft)
+            raise StoreBusy(
+                "disk space is short; nothing new is taken", hint=f"free some space under {self.path.parent}"
+            )
+        future: asyncio.Future[Accepted] = self._submit(accept.accept, draft)
         return future
 
     def start(self, seq: int, attempts: int, at: datetime) -> asyncio.Future[bool]:
         del at  # the attempt's trace has its times
-        future: asyncio.Future[bool] = self._submit(
-            commands.start, seq, attempts, light=commands.would_start, seq=seq
-        )
+        future: asyncio.Future[bool] = self._submit(commands.start, seq, attempts, light=commands.would_start, seq=seq)
         return future
 
     def confirm(self, seq: int, entry: Confirmed) -> asyncio.Future[None]:
@@ -124,9 +120,7 @@ class SqliteStore:
         return future
 
     def claim(self, space: str, key: str, seq: int, expires_at: datetime, now: datetime) -> asyncio.Future[bool]:
-        future: asyncio.Future[bool] = self._submit(
-            accept.claim, space, key, seq, micros(expires_at), micros(now)
-        )
+        future: asyncio.Future[bool] = self._submit(accept.claim, space, key, seq, micros(expires_at), micros(now))
         return future
 
     def put_state(self, space: str, name: str, value: Any) -> asyncio.Future[None]:
@@ -267,6 +261,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
+        self._submit = _refuse_when_closed
         if self._committer is not None:
             await self._committer.drain()
             self._committer.close()
@@ -275,3 +270,11 @@ class SqliteStore:
         if self._writer is not None:
             recovery.leave(self._writer)
             self._writer.close()
+
+
+def _refuse_to_write(*_: Any, **__: Any) -> asyncio.Future[Any]:
+    raise StoreError("this store was opened to read only", hint="stop the bus, or ask it to do this")
+
+
+def _refuse_when_closed(*_: Any, **__: Any) -> asyncio.Future[Any]:
+    raise StoreBusy("the store is closed")

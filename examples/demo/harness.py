@@ -175,6 +175,10 @@ class Simulators:
                 process.stop()
 
     @property
+    def running(self) -> frozenset[str]:
+        return frozenset(name for name, process in self._processes.items() if process.running)
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a bus needs to find these systems: addresses and secrets."""
         return {**{f"{name.upper()}_URL": url for name, url in self.urls.items()}, **self.secrets}
@@ -235,6 +239,10 @@ class Bus:
         words = dict(word.split("=", 1) for word in self._process.line("ready ", within=within).split() if "=" in word)
         self.http, self.admin = words["http"], words["admin"]
         return self
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
 
     @property
     def process(self) -> Process:

@@ -19,7 +19,7 @@ from esb import __version__
 from esb.endpoints._http.tokens import TokenKeeper
 from esb.endpoints.base import ConnectionContext
 from esb.endpoints.http_login import OutboundAuth
-from esb.errors import EsbError, Invalid, MessageError, Unavailable
+from esb.errors import EsbError, InternalFault, Invalid, MessageError, Unavailable
 from esb.message import EMPTY
 
 if TYPE_CHECKING:
@@ -117,17 +117,29 @@ class LiveHttp:
         self._context = context
         self._session = session
         self._base = settings.base_url.rstrip("/")
+        self._others: dict[HttpConnection, LiveHttp] = {}
         self._keepers: dict[int, TokenKeeper] = {}
         self._csrf: str | None = None
         self._csrf_turn = asyncio.Lock()
 
     async def close(self) -> None:
+        for other in self._others.values():
+            await other.close()
         await self._session.close()
 
-    @property
-    def origin(self) -> str:
-        """Scheme and host of the system."""
-        return str(URL(self._base).origin())
+    async def to(self, own: HttpConnection) -> LiveHttp:
+        """The connection of an endpoint with an address of its own; kept for its next delivery.
+
+        Raises InternalFault where that would take a connector's credentials to another host.
+        """
+        if self._base:
+            raise InternalFault(
+                f"with a connector an address of its own is not taken ({own.base_url})",
+                hint="write `path` instead of `url`",
+            )
+        if own not in self._others:
+            self._others[own] = await open_http(own, self._context)
+        return self._others[own]
 
     @property
     def host(self) -> str:

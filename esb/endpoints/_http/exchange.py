@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from esb.endpoints._http.client import Answer, Call, LiveHttp, Progress
-from esb.endpoints._http.media import codec_named, read_reply
+from esb.endpoints._http.media import JSON, TEXT, read_reply
 from esb.endpoints._http.urls import quoted
 from esb.endpoints.base import Delivery
 from esb.errors import InternalFault, Invalid, Rejected, Timeout, Unavailable
+from esb.formats.content_types import content_type_of
 from esb.message import Message
 from esb.steps.base import Reply
 
@@ -122,13 +123,12 @@ def _body(sink: HttpSink, message: Message, scope: Mapping[str, Any]) -> tuple[b
         return None, ""
     body = message.body if sink.body is None else sink.body(scope)
     if sink.format is not None:
-        return sink.format.encode(body), sink.format.content_type
+        return sink.format.encode(body), content_type_of(sink.format)
     if isinstance(body, bytes):
         return body, "application/octet-stream"
     if isinstance(body, str):
-        return codec_named("text").encode(body), "text/plain; charset=utf-8"
-    codec = codec_named("json")
-    return codec.encode(body), codec.content_type
+        return TEXT.encode(body), "text/plain; charset=utf-8"
+    return JSON.encode(body), JSON.content_type
 
 
 def _tracing(delivery: Delivery) -> dict[str, str]:

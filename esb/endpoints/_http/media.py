@@ -3,94 +3,73 @@
 from __future__ import annotations
 
 import codecs
-import dataclasses
-import re
 from functools import lru_cache
 from typing import Any
 
 from esb.formats.base import Codec
+from esb.formats.content_types import by_content_type, parse_content_type
+from esb.formats.json import Json
+from esb.formats.text import Text
 from esb.registry import load
 
+JSON = Json()
+TEXT = Text()
+
 #: The formats that a content type may choose. Others must be named by the route.
-BY_CONTENT_TYPE = ("json", "xml", "csv", "text")
+_CHOOSABLE = ("json", "xml", "csv", "text")
 
 #: What a sender may write where the format is fixed by the route and there is nothing to choose.
-UNSPECIFIC = ("", "application/octet-stream")
+_UNSPECIFIC = ("", "application/octet-stream")
 
-_CHARSET = re.compile(r"(?:^|;)\s*charset\s*=\s*\"?([A-Za-z0-9._:-]+)\"?\s*(?:;|$)", re.IGNORECASE)
-
-#: Encodings that a `charset` may name; any other name could be a codec that is no encoding of text.
+#: Encodings that a `charset` may name, as Python calls them; others could be codecs that hide what they hold.
 _CHARSETS = frozenset({"utf-8", "utf-16", "ascii", "cp1250", "cp1252", "iso8859-1", "iso8859-2", "iso8859-15"})
 
 
 def read_content_type(value: str) -> tuple[str, str]:
-    """Media type and charset, both in lower case; the charset as Python calls it, empty where none is given.
-
-    Raises LookupError for a charset that is not taken.
-    """
-    media, semicolon, parameters = value.partition(";")
-    media = media.strip().lower()
-    match = _CHARSET.search(parameters) if semicolon else None
-    if match is None:
+    """Media type and charset, as Python calls it; empty where none is given. Raises LookupError for one that is not taken."""
+    media, parameters = parse_content_type(value)
+    charset = parameters.get("charset", "")
+    if not charset:
         return media, ""
-    name = codecs.lookup(match[1]).name
+    name = codecs.lookup(charset).name
     if name not in _CHARSETS:
-        raise LookupError(match[1])
+        raise LookupError(charset)
     return media, name
 
 
-@lru_cache(maxsize=64)
-def codec_named(name: str, charset: str = "") -> Codec:
-    """The codec with default options; ``charset`` is its encoding where it has one. Raises LookupError."""
-    component = load().get("format", name)
-    if component is None:
-        raise LookupError(name)
-    if charset in ("", "utf-8", "ascii"):
-        codec: Codec = component.cls()
-        return codec
-    if not any(field.name == "encoding" for field in dataclasses.fields(component.cls)):
-        raise LookupError(f"{name} in {charset}")
-    encoded: Codec = component.cls(encoding=charset)
-    return encoded
-
-
-@lru_cache(maxsize=1)
-def _by_media_type() -> dict[str, str]:
-    formats = load().family("format")
-    return {media: name for name in BY_CONTENT_TYPE if name in formats for media in formats[name].cls.media_types}  # type: ignore[attr-defined]  # every format has them
-
-
-def format_of(media: str) -> str | None:
-    """The name of the format for a media type; ``application/vnd.x+json`` is JSON."""
-    if media.endswith("+json"):
-        return "json"
-    if media.endswith("+xml"):
-        return "xml"
-    return _by_media_type().get(media)
-
-
+@lru_cache(maxsize=256)
 def codec_for(content_type: str) -> Codec | None:
     """The codec that a content type chooses, JSON where there is none; None for a type that nobody reads."""
+    if not content_type:
+        return JSON
     try:
-        media, charset = read_content_type(content_type)
-        name = format_of(media) if media else "json"
-        return codec_named(name, charset) if name is not None else None
+        read_content_type(content_type)
     except LookupError:
         return None
+    registry = load()
+    codec = by_content_type(registry, content_type)
+    chosen = {registry.family("format")[name].cls for name in _CHOOSABLE if name in registry.family("format")}
+    return codec if type(codec) in chosen else None
 
 
 def fits(codec: Codec, content_type: str) -> bool:
-    """Whether a sender's content type agrees with the codec that the route has fixed."""
+    """Whether a sender's content type, and its charset, agree with the codec that the route has fixed."""
     try:
-        media, _ = read_content_type(content_type)
+        media, charset = read_content_type(content_type)
     except LookupError:
         return False
-    if media in UNSPECIFIC or media in codec.media_types:
+    if charset not in ("", "ascii") and charset != _encoding_of(codec, charset):
+        return False
+    if media in _UNSPECIFIC or media in codec.media_types:
         return True
-    for suffix, base in (("+json", "application/json"), ("+xml", "application/xml")):
-        if media.endswith(suffix):
-            return base in codec.media_types
-    return False
+    _, plus, structured = media.rpartition("+")
+    return bool(plus) and f"application/{structured}" in codec.media_types
+
+
+def _encoding_of(codec: Codec, default: str) -> str:
+    """The encoding that a codec reads; ``default`` where the bytes say it themselves, as XML does."""
+    name = getattr(codec, "charset", None) if hasattr(codec, "charset") else getattr(codec, "encoding", None)
+    return codecs.lookup(name).name.removesuffix("-sig") if name else default
 
 
 def read_reply(content_type: str, content: bytes) -> Any:
@@ -103,9 +82,9 @@ def read_reply(content_type: str, content: bytes) -> Any:
     try:
         media, charset = read_content_type(content_type)
     except LookupError:
-        media, charset = content_type.partition(";")[0].strip().lower(), "utf-8"
-    if format_of(media) == "json":
-        return codec_named("json", charset).decode(content)
+        media, charset = parse_content_type(content_type)[0], ""
+    if media in JSON.media_types or media.endswith("+json"):
+        return (JSON if charset in ("", "utf-8", "ascii") else Json(encoding=charset)).decode(content)
     try:
         return content.decode(charset or "utf-8")
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 from esb.clock import Clock
 from esb.durations import Rate
-from esb.endpoints._http.media import codec_for, codec_named, fits
+from esb.endpoints._http.media import JSON, codec_for, fits
 from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt, Request, Response, SourceContext
 from esb.endpoints.http_auth import Gate, Identity
 from esb.endpoints.problem import problem
@@ -55,6 +55,9 @@ _CALLERS = frozenset({"invalid", "unmapped", "rejected"})
 
 class HttpReceiver:
     """One mounted route (:class:`esb.endpoints.base.RunningSource`)."""
+
+    #: the next version of a route mounts before this one unmounts, so that no request finds nobody
+    overlaps = True
 
     def __init__(self, source: HttpSource, context: SourceContext) -> None:
         self._source = source
@@ -132,8 +135,8 @@ class HttpReceiver:
         if isinstance(codec, Response):
             return codec
         payload = request.body
-        if not payload and request.method in ("GET", "DELETE"):
-            payload, codec = b"null", codec_named("json")
+        if not payload and request.method in ("GET", "DELETE") and self._source.format in (None, JSON):
+            payload, codec, content_type = b"null", JSON, ""
         key = headers.get("idempotency-key")
         if key is not None and not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
             return problem(400, "bad-idempotency-key", "an Idempotency-Key is 1 to 255 printable ASCII characters")
@@ -187,7 +190,7 @@ class HttpReceiver:
             "correlation_id": receipt.correlation_id,
             "state": receipt.state,
         }
-        if receipt.duplicate_of is not None:
+        if receipt.state == "duplicate" and receipt.duplicate_of is not None:
             facts["duplicate_of"] = receipt.duplicate_of
         if self._source.reply == "accepted" or receipt.state == "duplicate":
             return _json(202 if self._source.reply == "accepted" else 200, facts, headers)
@@ -275,7 +278,7 @@ def _respond(status: int, own: Mapping[str, str], body: Any, headers: Mapping[st
         return Response(status, body, {"content-type": "application/octet-stream", **fields})
     if isinstance(body, str):
         return Response(status, body.encode(), {"content-type": "text/plain; charset=utf-8", **fields})
-    codec = codec_for(fields.get("content-type", "")) or codec_named("json")
+    codec = codec_for(fields.get("content-type", "")) or JSON
     return Response(status, codec.encode(body), {"content-type": codec.content_type, **fields})
 
 

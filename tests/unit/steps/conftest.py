@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -82,6 +82,18 @@ class FakeContext:
 
     async def within(self, block: Block, message: Message) -> Any:
         raise AssertionError("no step here runs a block by itself")
+
+    # what the pipeline asks for besides
+    accepted_at: datetime = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    step_limit: float = 10.0
+    timeout: float = 10.0
+    when_down: WhenDown | None = None
+
+    def begin(self, node: StepNode) -> None:
+        self.step = node.id
+
+    def end(self, note: str = "", error: MessageError | None = None) -> None:
+        return None
 
 
 @dataclass(frozen=True)

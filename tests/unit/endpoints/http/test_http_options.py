@@ -39,7 +39,7 @@ from esb.secret import Secret
         ({"path": "/x", "headers": {"X\r\nY": "a"}}, "ESB103"),
         ({"path": "/x", "headers": {"Host": "a"}}, "ESB103"),
         ({"path": "/x", "headers": {"Content-Length": "5"}}, "ESB103"),
-        ({"path": "/x", "headers": {"X": Secret("s")}}, "ESB103"),
+        ({"path": "/x", "headers": {"X": Secret("s")}}, "ESB502"),
         ({"path": "/x", "expect": [100]}, "ESB106"),
         ({"path": "/x", "etag_path": "/y"}, "ESB102"),
         ({"path": "/x", "csrf": "sap"}, "ESB112"),

@@ -162,6 +162,11 @@ def test_nobody_gets_in_without_credentials(bus: Any, run: Any) -> None:
         (Json(), "application/xml", 415),
         (Text(), "application/json", 415),
         (Text(), "text/plain; charset=utf-8", 202),
+        (Text(), "text/plain; charset=us-ascii", 202),
+        (Text(), "text/plain; charset=cp1252", 415),
+        (Text(encoding="cp1252"), "text/plain; charset=windows-1252", 202),
+        (Text(encoding="cp1252"), "text/plain; charset=utf-8", 415),
+        (Json(), "application/vnd.plant+json", 202),
     ],
 )  # fmt: skip
 def test_the_content_type_is_taken_at_its_word(fixed: Any, kind: str, expected: int, bus: Any, run: Any) -> None:
@@ -266,6 +271,15 @@ def test_a_get_without_body_is_a_message_of_its_query(bus: Any, run: Any) -> Non
     _, server = once(HttpSource(path="/in", method="GET"), bus, run, "GET /in?lot=7 HTTP/1.1", body=b"")
     assert server.intake.bodies == [None]
     assert server.intake.accepted[0].meta["query"] == {"lot": "7"}
+
+
+def test_an_empty_get_is_read_the_same_after_a_restart(bus: Any, run: Any) -> None:
+    asked = ["GET /in HTTP/1.1", "Content-Type: text/plain"]
+    _, server = once(HttpSource(path="/in", method="GET"), bus, run, *asked, body=b"")
+    incoming = server.intake.accepted[0]
+    assert (incoming.payload, incoming.content_type) == (b"null", "")
+    _, server = once(HttpSource(path="/in", method="GET", format=Text()), bus, run, *asked, body=b"")
+    assert server.intake.bodies == [""]
 
 
 def test_reply_none_is_an_empty_204(bus: Any, run: Any) -> None:
@@ -421,6 +435,18 @@ def test_a_stopping_route_ends_what_it_has_begun(bus: Any, run: Any) -> None:
             go_on.set()
             await stopping
             assert (await asked).status == 200
+
+    run(story())
+
+
+def test_the_next_version_of_a_route_takes_over_without_a_gap(bus: Any, run: Any) -> None:
+    async def story() -> None:
+        async with bus() as server:
+            old = await server.serve(HttpSource(path="/in"))
+            new = await server.serve(HttpSource(path="/in", reply="none"))
+            assert new.overlaps
+            await old.stop()
+            assert (await server.post("/in")).status == 204
 
     run(story())
 

@@ -1,0 +1,191 @@
+"""A bus in this process, on a clock that tests move, with a target that does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esb.clock import ManualClock
+from esb.config.diagnostics import render_text
+from esb.config.loader import load_workspace
+from esb.endpoints.base import Incoming, Receipt
+from esb.endpoints.ingress import HttpIngress
+from esb.errors import MessageError
+from esb.formats.json import Json
+from esb.operations import Operations, Who
+from esb.runtime.supervisor import Supervisor
+from esb.steps.base import Reply
+from esb.store import open_store
+from esb.store.base import Filter, Stored
+
+PLUGIN = '''
+"""A target for tests: keeps what it gets, and answers as it is told."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import esb_probe
+from esb.registry import sink
+from esb.spec import option
+
+
+@sink("probe")
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Keeps what it gets."""
+
+    name: str = option(doc="Which one.", shorthand=True)
+
+    async def send(self, message, delivery, connection):
+        return await esb_probe.target.take(self.name, message, delivery)
+'''
+
+
+@dataclass
+class Got:
+    """One delivery as the target saw it."""
+
+    to: str
+    id: str
+    body: Any
+    attempt: int
+    again: bool
+    key: str | None
+
+
+@dataclass
+class ProbeTarget:
+    """Answers from ``script[name]`` in turn: a Reply, an exception, or a future to wait for; then with 200."""
+
+    got: list[Got] = field(default_factory=list)
+    script: dict[str, list[Any]] = field(default_factory=dict)
+
+    async def take(self, name: str, message: Any, delivery: Any) -> Reply:
+        self.got.append(Got(name, delivery.id, message.body, delivery.attempt, delivery.again, delivery.key))
+        answers = self.script.get(name) or []
+        answer = answers.pop(0) if answers else Reply(200)
+        if isinstance(answer, asyncio.Future):
+            answer = await answer
+        if isinstance(answer, MessageError):
+            raise answer
+        return answer
+
+    def bodies(self, name: str) -> list[Any]:
+        return [got.body for got in self.got if got.to == name]
+
+
+@pytest.fixture
+def probe() -> Iterator[ProbeTarget]:
+    module: Any = types.ModuleType("esb_probe")
+    module.target = ProbeTarget()
+    sys.modules["esb_probe"] = module
+    yield module.target
+    del sys.modules["esb_probe"]
+
+
+@dataclass
+class TestBus:
+    """A started bus. ``settle`` lets everything run that can run without time passing."""
+
+    __test__ = False
+    root: Path
+    clock: ManualClock
+    supervisor: Supervisor
+    store: Any
+    logs: list[dict[str, Any]]
+
+    @property
+    def operations(self) -> Operations:
+        return Operations(self.store, self.clock, self.supervisor)
+
+    async def send(self, route: str, body: Any, **more: Any) -> Receipt:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.supervisor.routes[route].intake.accept(Incoming(data, codec=Json(), **more))
+
+    async def settle(self) -> None:
+        quiet = 0
+        while quiet < 10:
+            await asyncio.sleep(0)
+            quiet = 0 if any(live.runner.running for live in self.supervisor.routes.values()) else quiet + 1
+
+    async def advance(self, seconds: float) -> None:
+        self.clock.advance(timedelta(seconds=seconds))
+        await self.settle()
+
+    def messages(self, **words: Any) -> list[Stored]:
+        return sorted(self.store.find(Filter(limit=10_000, **words)), key=lambda stored: stored.envelope.seq)
+
+    def states(self, route: str) -> list[str]:
+        return [stored.state.value for stored in self.messages(route=route)]
+
+    def state(self, id_: str) -> str:
+        found = self.store.get(id_)
+        assert found is not None
+        return str(found.state.value)
+
+    def whole(self) -> None:
+        """Conservation holds."""
+        assert self.store.verify_conservation() == []
+
+    def write(self, files: dict[str, str]) -> None:
+        write(self.root, files)
+
+    async def reload(self) -> Any:
+        return await self.supervisor.apply(load(self.root))
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def load(root: Path) -> Any:
+    workspace, problems = load_workspace(root)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    assert workspace is not None and not errors, render_text(
+        problems, lambda path: (root / path).read_text().splitlines()
+    )
+    return workspace
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(tmp_path: Path, probe: ProbeTarget) -> Start:
+    """``async with start({"routes/x.yaml": …}) as bus``; a second start on the same folder is a restart."""
+
+    @asynccontextmanager
+    async def begin(files: dict[str, str] | None = None, *, clock: ManualClock | None = None) -> AsyncIterator[TestBus]:
+        write(tmp_path, {"connectors/probe.py": PLUGIN, **(files or {})})
+        clock = clock or ManualClock()
+        logs: list[dict[str, Any]] = []
+        workspace = load(tmp_path)
+        store = await open_store(workspace.settings.store, tmp_path, clock=clock, min_free=0)
+        log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731
+        supervisor = Supervisor(store, clock, HttpIngress(), log, workspace)
+        await supervisor.start()
+        bus = TestBus(tmp_path, clock, supervisor, store, logs)
+        await bus.settle()
+        try:
+            yield bus
+        finally:
+            await supervisor.stop(timedelta(seconds=0.2))
+            await store.close()
+
+    return begin
+
+
+WHO = Who("tester", "because")

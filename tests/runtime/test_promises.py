@@ -1,0 +1,500 @@
+"""The promises of a running bus, one by one, over the real store and the real loader."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from esb.clock import ManualClock
+from esb.errors import Invalid, Rejected, StoreBusy, Unavailable
+from esb.operations import NotAllowed, Who
+from esb.steps.base import Reply
+from esb.store.base import Filter
+
+WHO = Who("tester", "because")
+
+PLAIN = """
+route: plain
+key: body.lot
+from: { route: {} }
+retry: { max: 3, backoff: 10s, jitter: none }
+steps:
+  - to: { probe: erp }
+"""
+
+
+def run(scenario: Any) -> None:
+    asyncio.run(scenario)
+
+
+def test_a_message_goes_through_and_is_explained(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            receipt = await bus.send("plain", {"lot": "0012"}, correlation_id="case-1")
+            await bus.settle()
+            stored = bus.store.get(receipt.message_id)
+            assert (stored.state.value, stored.attempts) == ("done", 1)
+            assert stored.envelope.correlation_id == "case-1"
+            step = next(entry for entry in stored.trace if entry.get("step") == "to:probe")
+            assert (step["status"], step["delivery_id"]) == (200, probe.got[0].id)
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_retry_waits_in_the_store_and_goes_out_under_the_same_delivery_id(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503"), Unavailable("503")]
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            receipt = await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            assert bus.state(receipt.message_id) == "waiting"
+            await bus.advance(9)
+            assert len(probe.got) == 1
+            await bus.advance(1)
+            assert len(probe.got) == 2
+            await bus.advance(20)
+            assert bus.state(receipt.message_id) == "done"
+            assert len({got.id for got in probe.got}) == 1
+            assert [got.again for got in probe.got] == [False, True, True]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_wait_survives_a_restart(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")]
+        clock = ManualClock()
+        async with start({"routes/a.yaml": PLAIN}, clock=clock) as bus:
+            receipt = await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+        async with start(clock=clock) as bus:
+            assert bus.state(receipt.message_id) == "waiting"
+            await bus.advance(10)
+            assert bus.state(receipt.message_id) == "done"
+            assert len({got.id for got in probe.got}) == 1
+
+    run(scenario())
+
+
+def test_after_the_last_retry_a_dead_letter_blocks_its_key_only(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")] * 4
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            first = await bus.send("plain", {"lot": "1", "n": 1})
+            await bus.settle()
+            second = await bus.send("plain", {"lot": "1", "n": 2})
+            for wait in (10, 20, 40):
+                await bus.advance(wait)
+            assert bus.state(first.message_id) == "dead"
+            assert bus.state(second.message_id) == "held"
+            other = await bus.send("plain", {"lot": "2", "n": 3})
+            third = await bus.send("plain", {"lot": "1", "n": 4})
+            await bus.settle()
+            assert bus.state(other.message_id) == "done"
+            assert bus.state(third.message_id) == "held"
+            error = bus.store.get(first.message_id).error
+            assert (error.error_class, error.step) == ("exhausted", "to:probe")
+            bus.whole()
+
+    run(scenario())
+
+
+def test_retrying_the_dead_head_sends_it_and_then_those_behind_it_in_order(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            first = await bus.send("plain", {"lot": "1", "n": 1})
+            await bus.settle()
+            for n in (2, 3):
+                await bus.send("plain", {"lot": "1", "n": n})
+            done = await bus.operations.retry(Filter(ids=(first.message_id,)), WHO)
+            assert done[0]["result"] == "queued"
+            await bus.settle()
+            assert [body["n"] for body in probe.bodies("erp")] == [1, 1, 2, 3]
+            assert probe.got[0].id == probe.got[1].id
+            assert bus.states("plain") == ["done"] * 3
+            entry = bus.store.audit_entries()[-1]
+            assert (entry["actor"], entry["action"], entry["reason"]) == ("tester", "dlq.retry", "because")
+            assert bus.store.verify_audit() == []
+            bus.whole()
+
+    run(scenario())
+
+
+def test_discarding_the_dead_head_needs_a_reason_and_lets_its_key_go_on(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            first = await bus.send("plain", {"lot": "1", "n": 1})
+            await bus.settle()
+            await bus.send("plain", {"lot": "1", "n": 2})
+            with pytest.raises(NotAllowed):
+                await bus.operations.discard(Filter(ids=(first.message_id,)), Who("tester"))
+            await bus.operations.discard(Filter(ids=(first.message_id,)), WHO)
+            await bus.settle()
+            assert bus.states("plain") == ["discarded", "done"]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_blocked_key_stays_blocked_over_a_restart(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            first = await bus.send("plain", {"lot": "1", "n": 1})
+            await bus.settle()
+            await bus.send("plain", {"lot": "1", "n": 2})
+        async with start() as bus:
+            third = await bus.send("plain", {"lot": "1", "n": 3})
+            await bus.settle()
+            assert bus.state(third.message_id) == "held"
+            await bus.operations.retry(Filter(ids=(first.message_id,)), WHO)
+            await bus.settle()
+            assert [body["n"] for body in probe.bodies("erp")] == [1, 1, 2, 3]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_with_skip_a_dead_letter_lets_its_key_go_on_and_its_retry_is_stale(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": PLAIN + "order: { on_dead: skip }\n"}) as bus:
+            first = await bus.send("plain", {"lot": "1", "n": 1})
+            second = await bus.send("plain", {"lot": "1", "n": 2})
+            await bus.settle()
+            assert bus.states("plain") == ["dead", "done"]
+            skipped = await bus.operations.retry(Filter(ids=(first.message_id,)), WHO)
+            assert skipped[0]["result"] == "skipped"
+            assert second.message_id in skipped[0]["why"]
+            with pytest.raises(NotAllowed):
+                await bus.operations.retry(Filter(ids=(first.message_id,)), Who("tester"), stale=True)
+            await bus.operations.retry(Filter(ids=(first.message_id,)), WHO, stale=True)
+            await bus.settle()
+            assert bus.states("plain") == ["done", "done"]
+
+    run(scenario())
+
+
+OVERTAKE = PLAIN + "order: { overtake: \"body.kind == 'HOLD'\" }\n"
+
+
+def test_a_hold_overtakes_a_waiting_release_and_supersedes_it(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")]
+        async with start({"routes/a.yaml": OVERTAKE}) as bus:
+            await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            await bus.settle()
+            await bus.send("plain", {"lot": "1", "kind": "HOLD"})
+            await bus.settle()
+            assert bus.states("plain") == ["superseded", "done"]
+            await bus.advance(60)
+            assert [body["kind"] for body in probe.bodies("erp")] == ["RELEASE", "HOLD"]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_hold_overtakes_a_dead_head_and_what_is_held_behind_it(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": OVERTAKE}) as bus:
+            for kind in ("RELEASE", "RELEASE"):
+                await bus.send("plain", {"lot": "1", "kind": kind})
+            await bus.settle()
+            await bus.send("plain", {"lot": "1", "kind": "HOLD"})
+            await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            await bus.settle()
+            assert bus.states("plain") == ["superseded", "superseded", "done", "done"]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_hold_waits_for_a_release_that_is_under_way_and_ends_it(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": OVERTAKE}) as bus:
+            under_way = asyncio.get_running_loop().create_future()
+            probe.script["erp"] = [under_way]
+            await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            while not probe.got:
+                await asyncio.sleep(0)
+            await bus.send("plain", {"lot": "1", "kind": "HOLD"})
+            assert len(probe.got) == 1
+            under_way.set_result(Unavailable("503"))
+            await bus.settle()
+            assert bus.states("plain") == ["superseded", "done"]
+            bus.whole()
+
+    run(scenario())
+
+
+TWO = """
+route: two
+from: { route: {} }
+retry: { max: 3, backoff: 10s, jitter: none }
+steps:
+  - to: { probe: first }
+    into: vars.first
+  - set: { body.seen: vars.first.body.doc }
+  - to: { probe: second }
+"""
+
+
+def test_a_confirmed_delivery_is_not_sent_again_when_a_later_step_is_retried(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["first"] = [Reply(201, {}, {"doc": "4711"})]
+        probe.script["second"] = [Unavailable("503")]
+        clock = ManualClock()
+        async with start({"routes/a.yaml": TWO}, clock=clock) as bus:
+            await bus.send("two", {"a": 1})
+            await bus.settle()
+        async with start(clock=clock) as bus:  # also not after a restart
+            await bus.advance(10)
+            assert len(probe.bodies("first")) == 1
+            assert probe.bodies("second") == [{"a": 1, "seen": "4711"}] * 2
+            assert bus.states("two") == ["done"]
+
+    run(scenario())
+
+
+def test_a_replay_is_a_new_message_under_the_same_delivery_ids(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": TWO}) as bus:
+            receipt = await bus.send("two", {"a": 1})
+            await bus.settle()
+            done = await bus.operations.replay(Filter(ids=(receipt.message_id,)), WHO)
+            await bus.settle()
+            new = bus.store.get(done[0]["new_id"])
+            assert (new.state.value, new.envelope.replay_of) == ("done", receipt.message_id)
+            ids = [got.id for got in probe.got]
+            assert ids[:2] == ids[2:]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_repeat_is_a_duplicate_linked_to_the_first(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN + "dedupe: body.id\n"}) as bus:
+            first = await bus.send("plain", {"lot": "1", "id": "x"})
+            again = await bus.send("plain", {"lot": "1", "id": "x"})
+            await bus.settle()
+            assert (again.state, again.duplicate_of) == ("duplicate", first.message_id)
+            assert bus.states("plain") == ["done", "duplicate"]
+            assert len(probe.got) == 1
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_message_older_than_its_ttl_expires(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")] * 9
+        async with start({"routes/a.yaml": PLAIN + "ttl: 15s\n"}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            await bus.advance(10)
+            await bus.advance(10)
+            assert bus.states("plain") == ["expired"]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_full_queue_refuses_and_takes_again_when_there_is_room(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")] * 2
+        async with start({"routes/a.yaml": PLAIN, "esb.yaml": "bus: t\nlimits: { queue: 2 }\n"}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.send("plain", {"lot": "2"})
+            await bus.settle()
+            with pytest.raises(StoreBusy) as refused:
+                await bus.send("plain", {"lot": "3"})
+            assert refused.value.retry_after > timedelta(0)
+            assert not bus.supervisor.routes["plain"].intake.open
+            await bus.advance(10)
+            await bus.send("plain", {"lot": "3"})
+            bus.whole()
+
+    run(scenario())
+
+
+CONTRACT = '{"type": "object", "required": ["lot"], "properties": {"lot": {"type": "string"}}}'
+
+
+def test_a_bad_payload_is_a_dead_letter_with_its_original_or_refused_as_the_source_wants(
+    start: Any, probe: Any
+) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN, "schemas/lot.v1.json": CONTRACT}) as bus:
+            dead = await bus.send("plain", b'{"lot": "1", "lot": "2"}')
+            assert dead.state == "dead"
+            assert bus.store.payload(bus.messages()[0].envelope.seq)[0].body == b'{"lot": "1", "lot": "2"}'
+            with pytest.raises(Invalid):
+                await bus.send("plain", b"{", on_invalid="refuse")
+            assert bus.states("plain") == ["dead"]
+            bus.whole()
+
+    run(scenario())
+
+
+FANOUT = """
+route: fan
+key: body.lot
+from: { route: {} }
+retry: { max: 5, backoff: 10s, jitter: none }
+steps:
+  - fanout:
+      erp: { steps: [ { to: { probe: erp } } ] }
+      wms: { steps: [ { to: { probe: wms } } ] }
+      mes: { if: body.mes, steps: [ { to: { probe: mes } } ] }
+"""
+
+
+def test_branches_have_queues_of_their_own_and_keep_the_order_of_their_key(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")]
+        async with start({"routes/a.yaml": FANOUT}) as bus:
+            parent = await bus.send("fan", {"lot": "1", "n": 1, "mes": False})
+            await bus.send("fan", {"lot": "1", "n": 2, "mes": True})
+            await bus.settle()
+            assert [body["n"] for body in probe.bodies("wms")] == [1, 2]
+            assert [body["n"] for body in probe.bodies("erp")] == [1]
+            assert [body["n"] for body in probe.bodies("mes")] == [2]
+            await bus.advance(10)
+            assert [body["n"] for body in probe.bodies("erp")] == [1, 1, 2]
+            children = bus.store.children([parent.message_id])
+            assert sorted(child.envelope.scope for child in children) == ["fanout/erp", "fanout/wms"]
+            assert {child.envelope.correlation_id for child in children} == {parent.correlation_id}
+            bus.whole()
+
+    run(scenario())
+
+
+SPLIT = """
+route: rows
+from: { route: {} }
+track: { file: body.name }
+steps:
+  - split:
+      each: body.rows
+      key: body.id
+      steps:
+        - to: { probe: erp }
+"""
+
+
+def test_a_split_makes_keyed_messages_and_one_bad_item_does_not_stop_the_others(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": SPLIT}) as bus:
+            rows = [{"id": "a", "n": 1}, {"id": "a", "n": 2}, {"id": "b", "n": 3}]
+            await bus.send("rows", {"name": "f.csv", "rows": rows})
+            await bus.settle()
+            assert bus.states("rows") == ["done", "dead", "held", "done"]
+            assert all(stored.envelope.track == {"file": "f.csv"} for stored in bus.messages(route="rows"))
+            bus.whole()
+
+    run(scenario())
+
+
+def test_publish_reaches_every_subscriber_in_the_transaction_of_its_message(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        files = {
+            "routes/p.yaml": "route: pub\nfrom: { route: {} }\nsteps: [ { publish: lots } ]\n",
+            "routes/s1.yaml": "route: sub-one\nfrom: { topic: lots }\nsteps: [ { to: { probe: one } } ]\n",
+            "routes/s2.yaml": "route: sub-two\nkey: body.lot\nfrom: { topic: lots }\nsteps: [ { to: { probe: two } } ]\n",
+        }
+        async with start(files) as bus:
+            receipt = await bus.send("pub", {"lot": "7"})
+            await bus.settle()
+            assert probe.bodies("one") == probe.bodies("two") == [{"lot": "7"}]
+            children = bus.store.children([receipt.message_id])
+            assert sorted((c.envelope.route, c.envelope.key) for c in children) == [("sub-one", None), ("sub-two", "7")]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_on_error_steps_run_instead_and_end_the_message_well(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN + "on_error:\n  - { for: rejected, steps: [ { to: { probe: desk } } ] }\n"
+        probe.script["erp"] = [Rejected("unknown lot")]
+        async with start({"routes/a.yaml": route}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            assert bus.states("plain") == ["done"]
+            assert probe.bodies("desk") == [{"lot": "1"}]
+
+    run(scenario())
+
+
+def test_a_delay_waits_in_the_store_and_uses_up_no_attempt(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = "route: slow\nfrom: { route: {} }\nsteps:\n  - delay: 5s\n  - to: { probe: erp }\n"
+        clock = ManualClock()
+        async with start({"routes/a.yaml": route}, clock=clock) as bus:
+            await bus.send("slow", {"a": 1})
+            await bus.settle()
+            assert bus.states("slow") == ["waiting"]
+        async with start(clock=clock) as bus:
+            await bus.advance(5)
+            stored = bus.messages(route="slow")[0]
+            assert (stored.state.value, stored.attempts) == ("done", 1)
+
+    run(scenario())
+
+
+def test_drop_after_ends_a_message_whose_target_stays_down(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN.replace(
+            "retry: { max: 3, backoff: 10s, jitter: none }", "retry: { max: 99, backoff: 10s, jitter: none }"
+        )
+        probe.script["erp"] = [Unavailable("503")] * 99
+        async with start({"routes/a.yaml": route + "when_down: { drop_after: 1m }\n"}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            for _ in range(8):
+                await bus.advance(10)
+            stored = bus.messages(route="plain")[0]
+            assert stored.state.value == "done"
+            assert "dropped" in stored.reason
+
+    run(scenario())
+
+
+def test_a_fallback_runs_when_the_target_is_down(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN + "when_down: { fallback: [ { to: { probe: paper } } ] }\n"
+        probe.script["erp"] = [Unavailable("503")]
+        async with start({"routes/a.yaml": route}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            assert bus.states("plain") == ["done"]
+            assert probe.bodies("paper") == [{"lot": "1"}]
+
+    run(scenario())
+
+
+def test_a_paused_route_refuses_and_rests_over_a_restart(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            await bus.operations.pause("plain", WHO, paused=True)
+            with pytest.raises(StoreBusy):
+                await bus.send("plain", {"lot": "1"})
+        async with start() as bus:
+            with pytest.raises(StoreBusy):
+                await bus.send("plain", {"lot": "1"})
+            await bus.operations.pause("plain", WHO, paused=False)
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            assert bus.states("plain") == ["done"]
+
+    run(scenario())

@@ -1,0 +1,98 @@
+"""Hot reload: all or nothing, only what changed, in-flight on the old version."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from esb.errors import Unavailable
+from tests.runtime.test_promises import run
+
+ROUTE = """
+route: mapped
+from: {{ route: {{}} }}
+retry: {{ max: 5, backoff: 10s, jitter: none }}
+steps:
+  - map: {{ version: "'{version}'" }}
+  - to: {{ probe: erp }}
+"""
+OTHER = "route: other\nfrom: { route: {} }\nsteps: [ { to: { probe: other } } ]\n"
+
+
+def test_only_a_changed_route_is_touched(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": ROUTE.format(version=1), "routes/b.yaml": OTHER}) as bus:
+            source = bus.supervisor.routes["other"].source
+            bus.write({"routes/a.yaml": ROUTE.format(version=2)})
+            change = await bus.reload()
+            assert (change.added, change.changed, change.removed) == ((), ("mapped",), ())
+            assert bus.supervisor.routes["other"].source is source
+            await bus.send("mapped", {})
+            await bus.settle()
+            assert probe.bodies("erp") == [{"version": "2"}]
+
+    run(scenario())
+
+
+def test_a_message_in_flight_ends_on_the_version_it_started_with(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": ROUTE.format(version=1)}) as bus:
+            under_way = asyncio.get_running_loop().create_future()
+            probe.script["erp"] = [under_way]
+            await bus.send("mapped", {})
+            while not probe.got:
+                await asyncio.sleep(0)
+            bus.write({"routes/a.yaml": ROUTE.format(version=2)})
+            await bus.reload()
+            under_way.set_result(Unavailable("503"))
+            await bus.settle()
+            await bus.advance(10)
+            assert probe.bodies("erp") == [{"version": "1"}, {"version": "1"}]
+            await bus.send("mapped", {})
+            await bus.settle()
+            assert probe.bodies("erp")[-1] == {"version": "2"}
+
+    run(scenario())
+
+
+def test_a_removed_route_drains_and_comes_back(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": ROUTE.format(version=1), "routes/b.yaml": OTHER}) as bus:
+            probe.script["erp"] = [Unavailable("503")]
+            await bus.send("mapped", {})
+            await bus.settle()
+            (bus.root / "routes" / "a.yaml").unlink()
+            change = await bus.reload()
+            assert change.removed == ("mapped",)
+            assert bus.supervisor.facts("mapped")["state"] == "draining"
+            await bus.advance(10)
+            assert bus.states("mapped") == ["done"]
+            assert bus.supervisor.facts("mapped")["state"] == "removed"
+            bus.write({"routes/a.yaml": ROUTE.format(version=1)})
+            assert (await bus.reload()).added == ("mapped",)
+
+    run(scenario())
+
+
+def test_reloading_the_same_files_changes_nothing(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start(
+            {"routes/a.yaml": ROUTE.format(version=1), "routes/b.yaml": OTHER + "enabled: false\n"}
+        ) as bus:
+            assert (await bus.reload()).nothing
+
+    run(scenario())
+
+
+def test_a_new_subscriber_gets_what_is_published_from_then_on(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/p.yaml": "route: pub\nfrom: { route: {} }\nsteps: [ { publish: lots } ]\n"}) as bus:
+            await bus.send("pub", {"n": 1})
+            await bus.settle()
+            bus.write({"routes/s.yaml": "route: sub\nfrom: { topic: lots }\nsteps: [ { to: { probe: sub } } ]\n"})
+            await bus.reload()
+            await bus.send("pub", {"n": 2})
+            await bus.settle()
+            assert probe.bodies("sub") == [{"n": 2}]
+
+    run(scenario())

@@ -250,7 +250,8 @@ def trace(word: str, root: Path, as_json: bool) -> None:
     for item in found["items"]:
         scope = f"/{item['scope']}" if item["scope"] else ""
         error = f"  {item['error']['class']}: {safe(item['error']['message'])[:120]}" if item.get("error") else ""
-        click.echo(f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}  {item['id']}{error}")
+        reason = f"  ({safe(item['reason'])})" if item.get("reason") else ""
+        click.echo(f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}{reason}  {item['id']}{error}")
         print_trace(item["trace"])
 
 

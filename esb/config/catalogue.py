@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from esb.config.codes import codes_markdown
 from esb.config.model import ConnectorSettings, Settings
@@ -16,7 +16,7 @@ from esb.durations import Backoff, Rate, format_duration, format_size
 from esb.registry import FAMILIES, Component, Family, Registry
 from esb.secret import Secret
 from esb.spec import OptionSpec, kind_of, options_of
-from esb.spec.kinds import OptionsKind, SizeKind
+from esb.spec.kinds import SizeKind
 
 _PAGES: Mapping[Family, tuple[str, str, str]] = {
     "step": ("steps.md", "Steps", "What a route does with a message. One list item is one step."),
@@ -62,8 +62,9 @@ def option_data(spec: OptionSpec) -> dict[str, Any]:
         "example": spec.example,
         "shorthand": spec.shorthand,
     }
-    if isinstance(kind, OptionsKind):
-        found["options"] = [option_data(inner) for inner in options_of(kind.cls)]
+    nested = [option_data(inner) for cls in option_classes(spec.annotation) for inner in options_of(cls)]
+    if nested:
+        found["options"] = nested
     return found
 
 
@@ -189,13 +190,24 @@ def _cell(text: str) -> str:
 
 
 def _nested(specs: Iterable[OptionSpec], heading: str) -> list[str]:
-    """Tables of the options that are mappings of options themselves."""
+    """Tables of the options that are mappings of options themselves, also inside lists and mappings."""
     lines: list[str] = []
     for spec in specs:
-        kind = kind_of(spec.annotation)
-        if isinstance(kind, OptionsKind) and options_of(kind.cls):
-            inner = options_of(kind.cls)
+        for cls in option_classes(spec.annotation):
+            inner = options_of(cls)
             lines += ["", f"{heading} `{spec.name}`", "", *_table(inner)]
             if len(heading) < 5:
                 lines += _nested(inner, heading + "#")
     return lines
+
+
+def option_classes(annotation: Any) -> list[type]:
+    """The option classes that a value of an annotation is made of."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return option_classes(args[0])
+    if origin is not None and origin is not Literal:
+        return [cls for arg in args for cls in option_classes(arg)]
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and options_of(annotation):
+        return [annotation]
+    return []

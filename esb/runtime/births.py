@@ -12,8 +12,9 @@ from esb.endpoints.base import Incoming
 from esb.errors import ErrorRecord, Invalid, MessageError
 from esb.message import EMPTY, Envelope, Message, State, new_id
 from esb.registry import Registry
-from esb.runtime.payload import as_text, codec_of, encode_body, first_message, message_of
+from esb.runtime.payload import codec_of, encode_body, first_message, message_of
 from esb.steps.base import HandOff
+from esb.steps.keys import key_text
 from esb.store.base import DedupeKey, NewMessage
 
 #: How long a source's own identity (Idempotency-Key, file identity, timer slot) is remembered.
@@ -173,9 +174,9 @@ class Births:
             dedupe = None
             if spec.key is not None or spec.dedupe is not None or spec.track:
                 scope = message.scope(self._site)
-                key = as_text(spec.key(scope), "key") if spec.key is not None else None
+                key = key_text(spec.key(scope), "key") if spec.key is not None else None
                 if spec.dedupe is not None:
-                    value = as_text(spec.dedupe.key(scope), "dedupe")
+                    value = key_text(spec.dedupe.key(scope), "dedupe")
                     if value is not None:
                         dedupe = DedupeKey("dedupe", value, base["accepted_at"] + spec.dedupe.window)
                 base["track"] = {**base.get("track", EMPTY), **self._track(spec, message)}
@@ -193,7 +194,7 @@ class Births:
 
     def _track(self, spec: RouteSpec, message: Message) -> dict[str, str]:
         scope = message.scope(self._site)
-        values = {name: as_text(expression(scope), f"track.{name}") for name, expression in spec.track.items()}
+        values = {name: key_text(expression(scope), f"track.{name}") for name, expression in spec.track.items()}
         return {name: value for name, value in values.items() if value is not None}
 
 

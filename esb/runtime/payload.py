@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from esb.config.model import RouteSpec
-from esb.errors import InternalFault, Invalid
+from esb.errors import InternalFault
 from esb.formats.base import Codec
 from esb.formats.content_types import by_content_type
 from esb.formats.json import Json
@@ -81,18 +81,3 @@ def first_message(base: Mapping[str, Any], body: Any) -> Message:
 def instant_text(at: datetime) -> str:
     """RFC 3339 in UTC. Instants of the bus are UTC already, so only the offset is rewritten."""
     return at.isoformat()[:-6] + "Z" if at.tzinfo is UTC else at.astimezone(UTC).isoformat()[:-6] + "Z"
-
-
-def as_text(value: Any, what: str) -> str | None:
-    """A key, dedupe or tracked value as text; null gives None. Raises Invalid for objects and lists."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (dict, list)):
-        raise Invalid(f"`{what}` gives {'an object' if isinstance(value, dict) else 'a list'}; it must give one value")
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -164,9 +165,14 @@ class MessageRun:
 
     async def copy(self, target: Target, message: Message) -> None:
         try:
-            await self.deliver(target, message)
+            async with asyncio.timeout(self.timeout):
+                await self.deliver(target, message)
         except MessageError as error:
             self.note(failed=f"{error.error_class}: {error}")
+        except TimeoutError:
+            self.note(failed=f"timeout: longer than {self.timeout:g} s")
+        except Exception as error:  # noqa: BLE001 - a copy never fails the message, whatever is wrong with its target
+            self.note(failed=f"internal: {type(error).__name__}: {error}")
 
     async def within(self, block: Block, message: Message) -> Answer:
         return await run_block(block, message, self)

@@ -53,7 +53,7 @@ def box(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return KINDS[request.param](tmp_path)
 
 
-def on_store(test: Test) -> Callable[..., None]:
+def on_store(test: Test) -> Any:
     """Run a test on a fresh store; afterwards every message must be accounted for and the audit whole."""
 
     @functools.wraps(test)
@@ -67,7 +67,7 @@ def on_store(test: Test) -> Callable[..., None]:
 
         asyncio.run(main())
 
-    return run
+    return staticmethod(run)
 
 
 def envelope(route: str = "qms-to-erp", **parts: Any) -> Envelope:

@@ -35,7 +35,7 @@ def test_it_is_the_language_that_the_rest_of_the_bus_knows(language: WorkspaceLa
         ("body.items[0].lot", {"body.items"}),
         ("{a: vars.x, b: meta.route}", {"vars.x", "meta.route"}),
         ("body.a && !headers.b || site.c", {"body.a", "headers.b", "site.c"}),
-        ("body | lot.id", {"body"}),
+        ("body | lot.id", {"body.lot.id"}),
         ("sort_by(body.items, &vars.x)", {"body.items"}),
         ("body.items[?qty > $.vars.limit]", {"body.items", "vars.limit"}),
         ("@.vars.x", {"vars.x"}),

@@ -203,14 +203,14 @@ class _Reading:
         records = self._records()
         names = tuple(records[0][1]) if records else self._header()
         columns = tuple(name for name in names if name not in SELECTORS)
-        if key:
-            if key not in columns:
-                self._problem(1, f"there is no column `{key}`", "the header has: " + ", ".join(names))
-            columns = (key, *(name for name in columns if name != key))
-        if len(columns) < 2 and not self._problems:
-            hint = "the first row names the columns: a key, and what it stands for (`plant,werks`)"
-            self._problem(1, "a table needs two columns", hint)
-        if self._problems:
+        if key and key not in columns:
+            self._problem(1, f"there is no column `{key}`", "the header has: " + ", ".join(names))
+            return columns, []
+        columns = (key, *(name for name in columns if name != key)) if key else columns
+        if len(columns) < 2:
+            if not self._problems:
+                hint = "the first row names the columns: a key, and what it stands for (`plant,werks`)"
+                self._problem(1, "a table needs two columns", hint)
             return columns, []
         rows = [row for line, record in records if (row := self._row(line, record, columns)) is not None]
         self._twice(rows, columns[0])

@@ -13,6 +13,7 @@ from esb.config.model import ConnectorSettings, Settings
 from esb.config.routes import RouteOptions
 from esb.config.steps import Modifiers
 from esb.durations import Backoff, Rate, format_duration, format_size
+from esb.language.workspace import WorkspaceLanguage
 from esb.registry import FAMILIES, Component, Family, Registry
 from esb.secret import Secret
 from esb.spec import OptionSpec, kind_of, options_of
@@ -123,7 +124,23 @@ def reference_markdown(registry: Registry) -> dict[str, str]:
         name, title, text = _PAGES[family]
         pages[name] = _family_page(registry, family, title, text)
     pages["codes.md"] = codes_markdown()
+    pages["functions.md"] = functions_markdown()
     return dict(sorted(pages.items()))
+
+
+def functions_markdown() -> str:
+    """The functions of expressions and templates, with an example each."""
+    lines = [
+        "# Functions",
+        "",
+        "In expressions, and in templates as `f(x)` and `x | f`. Those marked * are JMESPath's own,",
+    ]
+    lines += ["which templates do not have.", "", "| function | what | example |", "|---|---|---|"]
+    for _, function in sorted(WorkspaceLanguage().functions.items()):
+        mark = " *" if function.standard else ""
+        example = f"{_code(function.example)} gives {_code(function.gives)}"
+        lines.append(f"| {_code(function.signature)}{mark} | {_cell(function.doc)} | {example} |")
+    return "\n".join(lines) + "\n"
 
 
 def _page(title: str, text: str, sections: Iterable[tuple[str, str, tuple[OptionSpec, ...]]]) -> str:
@@ -161,7 +178,7 @@ def _table(specs: Iterable[OptionSpec]) -> list[str]:
     for spec in specs:
         words = spec.doc.rstrip(".") + "."
         kind = kind_of(spec.annotation).label
-        example = f" For example `{_cell(_example(spec.example))}`." if spec.example is not None else ""
+        example = f" For example {_code(_example(spec.example))}." if spec.example is not None else ""
         lines.append(
             f"| `{spec.name}` | {_cell(words)} {_cell(kind[0].upper() + kind[1:])}.{example} | {_default(spec)} |"
         )
@@ -174,7 +191,7 @@ def _default(spec: OptionSpec) -> str:
     default = shown(spec.default, spec)
     if default is None or default == "":
         return ""
-    return f"`{_cell(_example(default))}`"
+    return _code(_example(default))
 
 
 def _example(value: Any) -> str:
@@ -187,6 +204,12 @@ def _example(value: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    """Text as code, also where it holds backticks itself."""
+    cell = _cell(text)
+    return f"`` {cell} ``" if "`" in cell else f"`{cell}`"
 
 
 def _nested(specs: Iterable[OptionSpec], heading: str) -> list[str]:

@@ -47,7 +47,7 @@ def render_text(
     ordered = order(problems)
     if not ordered:
         return ""
-    page = _Page(read_lines, _spans(ordered), color)
+    page = _Page(read_lines, _spans(ordered, read_lines), color)
     blocks: list[str] = []
     for path, group in groupby(ordered, key=lambda problem: problem.position.path):
         own = list(group)
@@ -87,13 +87,22 @@ def _one_line(text: str) -> str:
 Spans = Mapping[tuple[str, int], Sequence[tuple[int, int]]]
 
 
-def _spans(problems: Iterable[Problem]) -> Spans:
+def _spans(problems: Iterable[Problem], read_lines: ReadLines) -> Spans:
     """Where secrets stand: hidden in every excerpt, whichever problem it belongs to."""
     found: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for problem in problems:
-        if problem.code == "ESB501":
-            at = problem.position
-            found.setdefault((at.path, at.line), []).append((at.column - 1, at.column - 1 + at.length))
+        if problem.code != "ESB501":
+            continue
+        at, start = problem.position, problem.position.column - 1
+        found.setdefault((at.path, at.line), []).append((start, start + at.length))
+        lines = read_lines(at.path)
+        if at.line > len(lines) or lines[at.line - 1][:start].strip():
+            continue
+        for number in range(at.line + 1, len(lines) + 1):  # a text of several lines goes on as far as it is indented
+            line = lines[number - 1]
+            if line.strip() and len(line) - len(line.lstrip()) < start:
+                break
+            found.setdefault((at.path, number), []).append((start, len(line)))
     return found
 
 
@@ -123,20 +132,25 @@ class _Page:
 
     def _excerpt(self, problem: Problem, gutter: int) -> list[str]:
         at = problem.position
-        text = self._line(problem, at.line)
+        text = self._text(at.path, at.line)
         if text is None:
             return []
+        before = self._text(at.path, at.line - 1) if at.line > 1 else None
         lines = []
-        before = self._line(problem, at.line - 1) if at.line > 1 else None
         if before is not None and before.strip():
-            lines.append(self._numbered(at.line - 1, before, gutter))
-        lines.append(self._numbered(at.line, text, gutter))
-        column, length = min(at.column, len(text) + 1), at.length
-        hidden = self._hidden_span(problem)
-        if hidden is not None:
+            lines.append(
+                self._numbered(at.line - 1, self._readable(before, self._secrets(at.path, at.line - 1)), gutter)
+            )
+        # an expression that cannot be read has to be seen; a literal secret is ESB501 and always hidden
+        keep = at.column - 1 if problem.code != "ESB501" else None
+        secrets = self._secrets(at.path, at.line, keep)
+        lines.append(self._numbered(at.line, self._readable(text, secrets), gutter))
+        start = min(at.column - 1, len(text))
+        length = max(1, min(at.length, len(text) - start))
+        if any(first == start for first, _ in secrets):
             length = len(_HIDDEN)
-        length = max(1, min(length, len(text) - column + 1))
-        pad = "".join("\t" if ch == "\t" else " " for ch in text[: column - 1])
+        ahead = self._readable(text[:start], [span for span in secrets if span[1] <= start])
+        pad = "".join("\t" if ch == "\t" else " " for ch in ahead)
         caret = self._paint("^" * length, _RED if problem.severity == "error" else _YELLOW)
         label = f" {_one_line(problem.label)}" if problem.label else ""
         lines.append(f"{' ' * gutter} {self._paint('|', _BLUE)} {pad}{caret}{label}")
@@ -145,39 +159,46 @@ class _Page:
     def _numbered(self, number: int, text: str, gutter: int) -> str:
         return f"{self._paint(f'{number:>{gutter}} |', _BLUE)} {text}".rstrip()
 
-    def _line(self, problem: Problem, number: int) -> str | None:
-        lines = self._read_lines(problem.position.path)
-        if not 0 < number <= len(lines):
-            return None
-        text = lines[number - 1]
-        at = problem.position
-        # an expression that cannot be read has to be seen; a literal secret is ESB501 and always hidden
-        keep = (at.column - 1, at.column - 1 + at.length) if number == at.line and problem.code != "ESB501" else None
-        masked = mask(text, self._spans.get((at.path, number), ()), keep)
-        return "".join(ch if ch.isprintable() or ch == "\t" else "\ufffd" for ch in masked)
+    def _text(self, path: str, number: int) -> str | None:
+        lines = self._read_lines(path)
+        return lines[number - 1] if 0 < number <= len(lines) else None
 
-    def _hidden_span(self, problem: Problem) -> tuple[int, int] | None:
-        at = problem.position
-        return next((s for s in self._spans.get((at.path, at.line), ()) if s[0] == at.column - 1), None)
+    def _secrets(self, path: str, number: int, keep: int | None = None) -> list[tuple[int, int]]:
+        return secret_spans(self._text(path, number) or "", self._spans.get((path, number), ()), keep)
+
+    @staticmethod
+    def _readable(text: str, secrets: Sequence[tuple[int, int]]) -> str:
+        return "".join(ch if ch.isprintable() or ch == "\t" else "\ufffd" for ch in _hide(text, secrets))
 
     def _paint(self, text: str, color: str) -> str:
         return f"{color}{text}{_OFF}" if self._color else text
 
 
-def mask(text: str, spans: Sequence[tuple[int, int]] = (), keep: tuple[int, int] | None = None) -> str:
-    """A line of a file without secrets: at the given places, after keys like ``password:``, and in URLs.
+def mask(text: str) -> str:
+    """A line of a file without what looks like a secret: after keys such as ``password:``, and in URLs."""
+    return _hide(text, secret_spans(text))
 
-    ``keep`` is the place that a problem points at. References such as ``${secret:name}`` stay readable.
+
+def secret_spans(text: str, known: Sequence[tuple[int, int]] = (), keep: int | None = None) -> list[tuple[int, int]]:
+    """Where a line holds secrets: the known places, and what looks like one; references such as ``${secret:name}`` do not.
+
+    The value that stands at ``keep`` stays readable unless its place is known.
     """
-    hide = list(spans)
+    found = set(known)
     for pattern in (_SENSITIVE, _USERINFO):
-        for found in pattern.finditer(text):
-            value = found["value"].rstrip()
-            start = found.start("value")
-            if "${" in value or not value.strip("\"'") or (keep and start <= keep[0] < start + len(value)):
+        for match in pattern.finditer(text):
+            value = match["value"].rstrip()
+            start = match.start("value")
+            end = start + len(value)
+            overlaps = any(start < other[1] and other[0] < end for other in found)
+            if overlaps or "${" in value or not value.strip("\"'") or (keep is not None and start <= keep < end):
                 continue
-            hide.append((start, start + len(value)))
-    for start, end in sorted(set(hide), reverse=True):
+            found.add((start, end))
+    return sorted(found)
+
+
+def _hide(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    for start, end in reversed(spans):
         if start < len(text):
             text = text[:start] + _HIDDEN + text[end:]
     return text

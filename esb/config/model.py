@@ -237,8 +237,14 @@ class Settings:
     )
     criticality: Mapping[str, Preset] = option(default=EMPTY, doc="Presets that a route names.")
     limits: Limits = option(default=Limits(), doc="Bounds.")
-    retention: Mapping[str, Any] = option(default=EMPTY, doc="How long messages are kept.")
-    policy: Mapping[str, Any] = option(default=EMPTY, doc="Lint rules of this bus.")
+    retention: Mapping[str, Any] = option(
+        default=EMPTY, doc="How long messages are kept: a duration, or `forever`.", example="{ done: 30d, dead: 365d }"
+    )
+    policy: Mapping[str, Any] = option(
+        default=EMPTY,
+        doc="Lint rules of this bus: fields that every route must have, and what is not allowed.",
+        example="{ require: [owner, criticality, key], forbid: [plain_http_out] }",
+    )
     alerts: Mapping[str, Any] = option(default=EMPTY, doc="Who hears of what.")
     secrets: str = option(default=".secrets", doc="Folder with one file per secret.", example="/run/secrets")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2 import meta, nodes
 
 from esb.language.base import SCOPE_NAMES, ExpressionError
 from esb.language.checks import fault, function_hint, nearest
@@ -28,7 +28,6 @@ _SCOPING = (
     nodes.FromImport,
 )
 _DUNDER = re.compile(r"__\w+__")
-_POSITION = re.compile(r" at (\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,41 +207,3 @@ def path_of(node: nodes.Node) -> list[str | int] | None:
             return None
         node = node.node
     return [node.name, *reversed(parts)]
-
-
-def syntax_fault(text: str, error: TemplateSyntaxError) -> ExpressionError:
-    """Jinja's syntax error in our words, at its place as far as Jinja tells it."""
-    message = error.message or "the template cannot be read"
-    at = _POSITION.search(message)
-    if at is not None and int(at[1]) < len(text):
-        offset = int(at[1])
-        found = text[offset]
-        return fault("ESB406", text, f"`{found}` cannot stand here", offset, 1, _CHARACTERS.get(found, ""))
-    got = re.search(r"got '(.+)'$", message)
-    word = got[1] if got else ""
-    words = {"end of print statement": "`}}`", "end of statement block": "`%}`"}
-    expected = re.search(r"expected token '(.+?)'", message)
-    if expected and word:
-        wanted = words.get(expected[1], f"`{expected[1]}`")
-        message = f"`{word}` stands where {wanted} is expected"
-        hint = "put texts together with `~`, conditions with `and`, `or`, `not`" if wanted == "`}}`" else ""
-        return fault_in_line(text, "ESB406", message, error.lineno, word, hint)
-    unknown = re.search(r"unknown tag '(\w+)'", message)
-    hint = (
-        ""
-        if unknown is None
-        else "tags are for, if, set, macro, call, filter, include, import, block, extends, with, raw"
-    )
-    return fault_in_line(text, "ESB406", message.rstrip("."), error.lineno, unknown[1] if unknown else "", hint)
-
-
-_CHARACTERS = {
-    "&": "write `and`; texts are put together with `~`",
-    "|": "write `or`",
-    "!": "write `not`, or `!=`",
-    "?": "write `a if condition else b`",
-    "`": "text stands in quotes: 'text'; a number stands alone",
-    "$": "names begin with body, headers, vars, meta and site",
-    "@": "names begin with body, headers, vars, meta and site",
-    "=": "values are compared with `==`",
-}

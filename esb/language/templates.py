@@ -13,7 +13,8 @@ from esb.language.declare import Function
 from esb.language.filters import filters_of, globals_of
 from esb.language.quick import quick
 from esb.language.sandbox import Sandbox, rewritten
-from esb.language.template_checks import Findings, TemplateChecker, fault_in_line, syntax_fault
+from esb.language.template_checks import Findings, TemplateChecker, fault_in_line
+from esb.language.template_syntax import syntax_fault
 from esb.language.values import MAX_TEXT
 
 #: Longest template, in characters, and longest text that a whole file may make.

@@ -72,23 +72,26 @@ class RouteIntake:
         if accepted.state is State.DUPLICATE:
             return Receipt(accepted.id, envelope.correlation_id, "duplicate", accepted.first_id)
         if accepted.state is State.DEAD:
-            return Receipt(accepted.id, envelope.correlation_id, "dead")
+            return Receipt(accepted.id, envelope.correlation_id, "dead", error=birth.new.error)
         return Receipt(accepted.id, envelope.correlation_id, "queued")
 
     async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
         runner = self._runner
+        recent = runner.outcomes.recent(message_id)
+        if recent is not None:
+            return recent
         stored = runner.bench.store.get(message_id, trace=False)
         if stored is not None and stored.finished_at is not None:
             error = stored.error.as_dict() if stored.error else None
             return Outcome(stored.state.value, error=error)
-        future = runner.outcome(message_id)
+        future = runner.outcomes.expect(message_id)
         try:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
             return None
         finally:
-            runner.forget(message_id, future)
+            runner.outcomes.forget(message_id, future)
 
     def _stored(self, birth: Birth, done: asyncio.Future[Accepted]) -> None:
         """The commit is through: the message goes to its lane, whether or not somebody waits for the receipt."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -17,11 +16,13 @@ from esb.pipeline import StepFailed, run_block
 from esb.registry import Registry
 from esb.runtime.births import Birth, Births
 from esb.runtime.lanes import Entry, Lanes
+from esb.runtime.outcomes import Meter, Outcomes
 from esb.runtime.payload import decode_body, message_of
+from esb.runtime.rules import block_of, cause_of, reply_of, when_down_of
 from esb.runtime.run import Bench, MessageRun
 from esb.runtime.settle import GiveUp, RetryAt, decide, handler_for, record
 from esb.runtime.targets import CircuitOpen
-from esb.steps.base import Block, Stop, Wait, WhenDown
+from esb.steps.base import Stop, Wait
 from esb.store.base import Accepted, Pending, Settlement
 
 #: A message whose attempts ended this many times with the death of the process is dead.
@@ -42,23 +43,6 @@ class Hub(Protocol):
     def alert(self, name: str, route: str, text: str, **fields: Any) -> None: ...
 
 
-class Meter:
-    """Messages ended per minute, over the last whole minute; ten buckets of six seconds."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
-
-    def count(self, now: float) -> None:
-        bucket = int(now // 6)
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
-        if len(self._buckets) > 12:
-            self._buckets = {slot: n for slot, n in self._buckets.items() if slot > bucket - 11}
-
-    def per_minute(self, now: float) -> int:
-        bucket = int(now // 6)
-        return sum(n for slot, n in self._buckets.items() if slot > bucket - 10)
-
-
 class RouteRunner:
     """Runs the open messages of one route; lives as long as the route has open messages or a source."""
 
@@ -70,12 +54,12 @@ class RouteRunner:
         self.paused = False
         self.stopping = False
         self.meter = Meter()
+        self.outcomes = Outcomes()
         self._registry = registry
         self._hub = hub
         self._versions: dict[str, tuple[RouteSpec, Bench, Births]] = {spec.digest: (spec, bench, births)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy = 0  #: attempts at work; those that only wait for their commit leave their place to the next
-        self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._timer: asyncio.Task[None] | None = None
         self._timer_due: datetime | None = None
         self._scheduled = False
@@ -202,25 +186,6 @@ class RouteRunner:
     def running(self) -> int:
         return len(self._tasks)
 
-    # -- outcomes -----------------------------------------------------------------------------------------------------
-    def outcome(self, message_id: str) -> asyncio.Future[Outcome]:
-        """A future that resolves when the message ends (done, dead, expired …)."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(message_id, []).append(future)
-        return future
-
-    def forget(self, message_id: str, future: asyncio.Future[Outcome]) -> None:
-        waiting = self._waiters.get(message_id, [])
-        if future in waiting:
-            waiting.remove(future)
-        if not waiting:
-            self._waiters.pop(message_id, None)
-
-    def _tell(self, message_id: str, outcome: Outcome) -> None:
-        for future in self._waiters.pop(message_id, ()):
-            if not future.done():
-                future.set_result(outcome)
-
     # -- one attempt --------------------------------------------------------------------------------------------------
     async def _attempt(self, entry: Entry) -> None:
         settling: Awaitable[None]
@@ -250,7 +215,7 @@ class RouteRunner:
             return self._end(entry, Settlement(entry.seq, State.EXPIRED, entry.attempts, now, reason="older than ttl"))
         entry.attempts += 1
         run = MessageRun(bench=bench, spec=spec, entry=entry, envelope=envelope, ledger=ledger)
-        run.when_down = _when_down(spec, entry.scope)
+        run.when_down = when_down_of(spec, entry.scope)
         run.starting = store.start(entry.seq, entry.attempts, now)
         if entry.crashes:
             await run.starting
@@ -258,7 +223,7 @@ class RouteRunner:
         try:
             if entry.crashes >= CRASHES:
                 raise InternalFault(f"the process died {entry.crashes} times while this message ran")
-            block = _block(spec, entry.scope)
+            block = block_of(spec, entry.scope)
             message = entry.message or message_of(envelope, decode_body(envelope, spec, self._registry), entry.attempts)
             result = await run_block(block, message, run)
         except Wait as wait:
@@ -414,9 +379,9 @@ class RouteRunner:
             step=what.step,
             attempt=entry.attempts,
             error=f"{error_class}: {error}",
-            cause=_cause(error),
+            cause=cause_of(error),
         )
-        outcome = Outcome("dead", error=what.as_dict(), response=_reply_of(handler))
+        outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
         await self._end(entry, settlement, outcome=outcome)
         alert = (handler.alert if handler is not None else "") or run.spec.alert
         if alert:
@@ -450,7 +415,7 @@ class RouteRunner:
             self._hub.arrived(birth, one)
         if settlement.state not in (State.WAITING, State.QUEUED):
             self.meter.count(self.bench.clock.monotonic())
-            self._tell(entry.id, outcome or Outcome(settlement.state.value))
+            self.outcomes.tell(entry.id, outcome or Outcome(settlement.state.value))
 
     async def _commit(self, settlement: Settlement) -> tuple[Accepted, ...]:
         """Store the settlement; while the store cannot take it, keep it and try again: an effect must not be forgotten."""
@@ -462,34 +427,3 @@ class RouteRunner:
                     "error", "store.cannot_settle", route=self.spec.name, seq=settlement.seq, error=str(error)
                 )
                 await self.bench.clock.sleep(1.0)
-
-
-def _block(spec: RouteSpec, scope: str) -> Block:
-    if not scope:
-        return spec.steps
-    block = spec.blocks.get(scope)
-    if block is None:
-        raise InternalFault(
-            f"the route has no `{scope}` any more", hint="retry it on the version that made it, or discard it"
-        )
-    return block
-
-
-def _when_down(spec: RouteSpec, scope: str) -> WhenDown | None:
-    """What an outage means here: the branch's own word, else the route's."""
-    return spec.branch_when_down.get(scope, spec.when_down)
-
-
-def _cause(error: MessageError) -> str:
-    """Where a fault in the code came from, for the log alone: file and line of the last frame."""
-    cause = error.__cause__
-    if not isinstance(error, InternalFault) or cause is None or cause.__traceback__ is None:
-        return ""
-    last = traceback.extract_tb(cause.__traceback__)[-1]
-    return f"{type(cause).__name__} in {last.name}, {last.filename}:{last.lineno}"
-
-
-def _reply_of(handler: Any) -> tuple[int, dict[str, str], Any] | None:
-    if handler is None or handler.reply is None:
-        return None
-    return int(handler.reply.get("status", 502)), {}, handler.reply.get("body")

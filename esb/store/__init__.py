@@ -30,7 +30,7 @@ async def open_store(
     from esb.store.sqlite import SqliteStore  # noqa: PLC0415 - the same
 
     path = files.path_of(url, root)
-    files.prepare(path, clock.now())
+    files.prepare(path, clock.now(), read_only=read_only)
     return SqliteStore(path, clock, min_free=min_free, threaded=threaded, read_only=read_only)
 
 

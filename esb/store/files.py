@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ PAGE_SIZE = 8192
 #: A check of the whole file is made at every open up to this size; beyond it `esb db verify` does it.
 LARGEST_CHECK = 256 * 1024 * 1024
 OLDEST_SQLITE = (3, 31, 0)
+RESTORE = "`esb db restore` puts a backup back"
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.rclone"})
 
@@ -47,22 +49,23 @@ def marker_of(path: Path) -> Path:
     return path.with_name(path.name + ".exists")
 
 
-def prepare(path: Path, now: datetime) -> None:
+def prepare(path: Path, now: datetime, *, read_only: bool = False) -> None:
     """Make sure that a store which may be opened stands at ``path``; make a new one where there never was one.
 
     Raises StoreCorrupt where it is missing, damaged, not a store or newer than this program; nothing was touched then.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
-        raise StoreError(
-            f"SQLite {sqlite3.sqlite_version} is too old", hint=f"use a Python with SQLite {needed} or newer"
-        )
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old", hint=f"use a Python with SQLite {needed} or newer")
     refuse_network(path.parent)
     if not path.exists():
         refuse_missing(path)
+        if read_only:
+            raise StoreError(f"there is no store at {path} yet", hint="`esb run` makes it")
         create(path, now)
-    check_header(path)
-    if not marker_of(path).exists():
+    with explained(path):
+        check(path, whole=not read_only)
+    if not read_only and not marker_of(path).exists():
         _write_marker(path, now)
 
 
@@ -75,34 +78,40 @@ def refuse_missing(path: Path) -> None:
         )
 
 
-def check_header(path: Path) -> None:
-    """Raise StoreCorrupt unless the file is a store that this program understands."""
+def check(path: Path, *, whole: bool) -> None:
+    """Raise StoreCorrupt unless the file is a sound store that this program understands; reads only.
+
+    ``whole`` runs SQLite's quick check over files of a size that it finishes in about a second.
+    """
+    with contextlib.closing(connect_reader(path)) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise StoreCorrupt(f"{path} is not a store of this program", hint="give `store:` in esb.yaml another path")
+        if version > SCHEMA_VERSION:
+            raise StoreCorrupt(
+                f"{path} was written by a newer version of this program"
+                f" (schema {version}, this one knows {SCHEMA_VERSION})",
+                hint="install the newer version again; a store is never taken back to an older one",
+            )
+        if whole and path.stat().st_size <= LARGEST_CHECK:
+            found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+            if found != ["ok"]:
+                raise StoreCorrupt(f"{path} is damaged: {found[0]}", hint=RESTORE)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """SQLite's faults while a store is opened, in words that say what to do."""
     try:
-        with contextlib.closing(connect_reader(path)) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        yield
     except sqlite3.Error as error:
-        if (code := getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreBusy(f"{path} is in use by another process", hint="stop that process first") from error
-        if code == sqlite3.SQLITE_CANTOPEN:
-            raise StoreError(f"{path} cannot be opened: {error}", hint="check owner and permissions") from error
-        raise StoreCorrupt(f"{path} is damaged: {error}", hint="`esb db restore` puts a backup back") from error
-    if application != APPLICATION_ID:
-        raise StoreCorrupt(f"{path} is not a store of this program", hint="give `store:` in esb.yaml another path")
-    if version > SCHEMA_VERSION:
-        raise StoreCorrupt(
-            f"{path} was written by a newer version of this program (schema {version}, this one knows {SCHEMA_VERSION})",
-            hint="install the newer version again; a store is never taken back to an older one",
-        )
-
-
-def check_whole(connection: sqlite3.Connection, path: Path) -> None:
-    """SQLite's quick check, for files of a size that it finishes in about a second. Raises StoreCorrupt."""
-    if path.stat().st_size > LARGEST_CHECK:
-        return
-    found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-    if found != ["ok"]:
-        raise StoreCorrupt(f"{path} is damaged: {found[0]}", hint="`esb db restore` puts a backup back")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreCorrupt(f"{path} is damaged: {error}", hint=RESTORE) from error
+        raise StoreError(f"{path} cannot be opened: {error}", hint="check owner, permissions and disk") from error
 
 
 # -- making a store -----------------------------------------------------------------------------------------------------

@@ -76,13 +76,13 @@ class SqliteStore:
         self._look_at_disk()
 
     def _open_writer(self, threaded: bool | None) -> None:
-        writer = Writer(lambda: files.connect_writer(self.path), self._words)
-        try:
-            files.check_whole(writer.connection, self.path)
-            self.clean_start, self.recovered = recovery.recover(writer)
-        except BaseException:
-            writer.close()
-            raise
+        with files.explained(self.path):
+            writer = Writer(lambda: files.connect_writer(self.path), self._words)
+            try:
+                self.clean_start, self.recovered = recovery.recover(writer)
+            except BaseException:
+                writer.close()
+                raise
         if threaded is None:
             threaded = files.probe_sync(self.path.parent) > SLOW_SYNC
         self._writer = writer

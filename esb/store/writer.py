@@ -73,9 +73,13 @@ class Writer:
         self.connection = self._connect()
         self.cursor = self.connection.cursor()
         self.execute = self.cursor.execute
-        self.words.fill(self.execute(ALL_WORDS).fetchall())
-        (highest,) = self.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
-        self.next_seq = max(highest, int(self.meta("last_seq") or 0)) + 1
+        try:
+            self.words.fill(self.execute(ALL_WORDS).fetchall())
+            (highest,) = self.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+            self.next_seq = max(highest, int(self.meta("last_seq") or 0)) + 1
+        except BaseException:
+            self.close()
+            raise
 
     def reopen(self) -> None:
         """A fresh connection: an fsync that failed is never tried again on the old one."""

@@ -29,6 +29,8 @@ from esb.endpoints.webserver import ListenerLimits
 #: Most bytes of later requests kept while the answer to an earlier one is awaited.
 _MAX_AHEAD = 1 << 20
 _RETRY_AFTER = timedelta(seconds=5)
+#: An answer this large is not kept back, in bytes.
+_LARGE = 65_536
 
 
 class Doorkeeper:
@@ -68,6 +70,36 @@ class Doorkeeper:
         if now >= self._date_until:
             self._date_until = now + 1.0
             self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+class Cork:
+    """What an application writes in one turn of the loop goes out as one packet: an answer's head with its body."""
+
+    __slots__ = ("_loop", "_pieces", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._pieces:
+            self._loop.call_soon(self.flush)
+        self._pieces.append(data)
+        if len(data) > _LARGE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._pieces and not self._transport.is_closing():
+            self._transport.write(b"".join(self._pieces))
+        self._pieces.clear()
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -121,6 +153,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._turn_away(refusal)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._turn_away(Refused(400, "bad-request", "the request is malformed"))
+        else:
+            # armed once per request and only where it did not come whole in one piece
+            if self._deadline is None and not self._over:
+                if self._reads_body:
+                    self._arm(self._limits.body_time, self._body_too_slow)
+                elif self._partial is not None:
+                    self._arm(self._limits.header_time, self._head_too_slow)
 
     def shutdown(self) -> None:
         """The listener stops: close when idle, else after the answer that is being made."""
@@ -159,8 +198,6 @@ class GuardedProtocol(HttpToolsProtocol):
             refuse_lone_line_feed(buffer, start)
             if self._partial is None:
                 self._partial = bytearray(data)
-                if self._deadline is None:
-                    self._arm(self._limits.header_time, self._head_too_slow)
             return b""
         end += len(HEAD_END)
         head, rest = bytes(buffer[:end]), bytes(buffer[end:])
@@ -177,9 +214,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._chunks = Chunks()
         else:
             self._left = framing.length
-        if self._reads_body:
-            self._arm(limits.body_time, self._body_too_slow)
         self.parser.feed_data(framing.head)
+        self.cycle.transport = Cork(self.transport, self.loop)  # type: ignore[assignment]  # as much of one as a cycle uses
         if framing.expects_continue:
             # where the answer comes before the body, nobody can say whether the body will follow: close after it
             self.cycle.keep_alive = False

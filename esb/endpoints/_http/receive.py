@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -44,6 +43,7 @@ _NOT_PASSED_ON = frozenset(
         "x-api-key",
     ]
 )
+_OURS = ("esb-", "esb_")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _BAD_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_CLIENTS = 10_000
@@ -283,7 +283,7 @@ def _respond(status: int, own: Mapping[str, str], body: Any, headers: Mapping[st
 
 
 def _json(status: int, document: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    return Response(status, json.dumps(document).encode(), {"content-type": "application/json", **headers})
+    return Response(status, JSON.encode(document), {"content-type": "application/json", **headers})
 
 
 def _plain(text: str) -> bool:
@@ -298,13 +298,14 @@ def passed_on(headers: Mapping[str, str], hidden: frozenset[str]) -> dict[str, s
 
     Values of CloudEvents attributes (``ce-…``) are percent-decoded, as their HTTP binding says.
     """
-    hop = {name.strip().lower() for name in headers.get("connection", "").split(",")}
-    found = {}
-    for name, value in headers.items():
-        if name in hidden or name in hop or name.replace("_", "-").startswith("esb-"):
-            continue
-        found[name] = unquote(value) if name.startswith("ce-") and "%" in value else value
-    return found
+    hop = headers.get("connection", "keep-alive")
+    if hop not in ("keep-alive", "close", "Keep-Alive"):
+        hidden |= {name.strip().lower() for name in hop.split(",")}
+    return {
+        name: unquote(value) if name[:3] == "ce-" and "%" in value else value
+        for name, value in headers.items()
+        if name not in hidden and name[:4] not in _OURS
+    }
 
 
 def read_query(query: str) -> dict[str, Any]:

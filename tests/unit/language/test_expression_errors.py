@@ -122,7 +122,7 @@ def test_an_expression_begins_with_a_part_of_the_message(
     "text",
     ["body.samples[].qty", "body.samples[?qty > `5`].n", "sort_by(body.samples, &qty)", "body | lot.id", "body.*.qty",
      "map(&lot, body.items)", "body.items[].{a: lot, b: x.y}", "body.items[0].lot", "(body.items)[0].lot", "body.x.[a, b]",
-     "body.items[?true_flag]", 'body."true"', "vars | @.x", "site.plant || vars.plant", "headers.\"content-type\"",
+     "body.items[?true_flag]", 'body."true"', "vars | @.x", "site.plant || vars.plant", 'headers."content-type"',
      "join('-', [body.PO, body.Line])", "body.items[?\"odd name\" == 'x']", "@", "now()", "'literal'", "`5`"],
 )  # fmt: skip
 def test_inside_lists_and_after_pipes_names_are_those_of_the_value(language: WorkspaceLanguage, text: str) -> None:

@@ -35,8 +35,26 @@ def literal(value: Any) -> str:
 literals = (scalars | st.lists(scalars, max_size=3)).map(literal)
 leaves = st.sampled_from([*NAMES, *NAMES, "@", "a.b", "b.a", "c[0]", "a[*].b", "b[].a", "c.*", "a[-1]"]) | literals
 
-ONE = "abs avg ceil floor sum max min sort reverse length keys values to_string to_number to_array type not_null".split()
-TWO = "contains starts_with ends_with join not_null merge".split()
+ONE = [
+    "abs",
+    "avg",
+    "ceil",
+    "floor",
+    "sum",
+    "max",
+    "min",
+    "sort",
+    "reverse",
+    "length",
+    "keys",
+    "values",
+    "to_string",
+    "to_number",
+    "to_array",
+    "type",
+    "not_null",
+]
+TWO = ["contains", "starts_with", "ends_with", "join", "not_null", "merge"]
 
 
 def _extended(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -118,5 +136,7 @@ def same(ours: Any, stock: Any) -> bool:
     if isinstance(stock, list):
         return isinstance(ours, list) and len(ours) == len(stock) and all(map(same, ours, stock))
     if isinstance(stock, dict):
-        return isinstance(ours, dict) and list(ours) == list(stock) and all(same(ours[key], stock[key]) for key in stock)
+        return (
+            isinstance(ours, dict) and list(ours) == list(stock) and all(same(ours[key], stock[key]) for key in stock)
+        )
     return bool(ours == stock)

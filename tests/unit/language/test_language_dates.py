@@ -151,7 +151,9 @@ def test_patterns_are_checked() -> None:
             directives(pattern)
 
 
-@given(st.datetimes(min_value=datetime(1980, 1, 1), max_value=datetime(2090, 1, 1)).map(lambda d: d.replace(microsecond=0)))
+@given(
+    st.datetimes(min_value=datetime(1980, 1, 1), max_value=datetime(2090, 1, 1)).map(lambda d: d.replace(microsecond=0))
+)
 def test_what_is_written_in_utc_is_read_back(moment: datetime) -> None:
     text = DATES.date_format(moment.replace(tzinfo=UTC), "yyyy-MM-dd HH:mm:ss", "UTC")
     back = DATES.date_parse(text, "yyyy-MM-dd HH:mm:ss", "UTC")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,14 +43,6 @@ class Stores:
     def done(seq: int, **parts: Any) -> Settlement:
         return Settlement(seq, State.DONE, 1, NOW, **parts)
 
-    @staticmethod
-    def run(test: Callable[[], Awaitable[None]]) -> None:
-        asyncio.run(_main(test))
-
-
-async def _main(test: Callable[[], Awaitable[None]]) -> None:
-    await test()
-
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Iterator[Stores]:
@@ -63,17 +53,3 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
             for part in (store._hot, store._search, store._writer):
                 if part is not None:
                     part.close()
-
-
-@pytest.fixture
-def in_loop() -> Callable[[Callable[..., Awaitable[None]]], None]:
-    """Run a coroutine function to its end on a loop of its own."""
-
-    def run(test: Callable[..., Awaitable[None]]) -> None:
-        @functools.wraps(test)
-        async def main() -> None:
-            await test()
-
-        asyncio.run(main())
-
-    return run

@@ -71,7 +71,10 @@ def test_a_message_knows_where_it_came_from(bus: Any, run: Any) -> None:
         run,
         "POST /lots/0012?plant=P10&tag=a&tag=b&empty= HTTP/1.1",
         LOGIN,
-        "X-Plant: Graz",
+        "X-Plant:   Graz \t",
+        "X-Tag: a",
+        "x-tag: b",
+        "X-Umlaut: Prüfung",
     )
     incoming = server.intake.accepted[0]
     assert incoming.meta == {
@@ -82,6 +85,8 @@ def test_a_message_knows_where_it_came_from(bus: Any, run: Any) -> None:
         "source": {"type": "http", "client": "qms"},
     }
     assert incoming.headers["x-plant"] == "Graz"
+    assert incoming.headers["x-tag"] == "a, b"
+    assert incoming.headers["x-umlaut"] == "Prüfung"
 
 
 def test_logins_hops_and_headers_of_the_bus_stay_outside(bus: Any, run: Any) -> None:

@@ -1,0 +1,41 @@
+"""Small rules of an attempt: which block, which outage policy, which answer."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from esb.config.model import OnError, RouteSpec
+from esb.errors import InternalFault, MessageError
+from esb.steps.base import Block, WhenDown
+
+
+def block_of(spec: RouteSpec, scope: str) -> Block:
+    if not scope:
+        return spec.steps
+    block = spec.blocks.get(scope)
+    if block is None:
+        raise InternalFault(
+            f"the route has no `{scope}` any more", hint="retry it on the version that made it, or discard it"
+        )
+    return block
+
+
+def when_down_of(spec: RouteSpec, scope: str) -> WhenDown | None:
+    """What an outage means here: the branch's own word, else the route's."""
+    return spec.branch_when_down.get(scope, spec.when_down)
+
+
+def cause_of(error: MessageError) -> str:
+    """Where a fault in the code came from, for the log alone: file and line of the last frame."""
+    cause = error.__cause__
+    if not isinstance(error, InternalFault) or cause is None or cause.__traceback__ is None:
+        return ""
+    last = traceback.extract_tb(cause.__traceback__)[-1]
+    return f"{type(cause).__name__} in {last.name}, {last.filename}:{last.lineno}"
+
+
+def reply_of(handler: OnError | None) -> tuple[int, dict[str, str], Any] | None:
+    if handler is None or handler.reply is None:
+        return None
+    return int(handler.reply.get("status", 502)), {}, handler.reply.get("body")

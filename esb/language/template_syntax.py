@@ -17,6 +17,7 @@ _BRACKET = re.compile(r"unexpected '(.)'(?:, expected '(.)')?$")
 _EXPECTED = re.compile(
     r"[Ee]xpected (?:token '(?P<token>.+?)'|(?P<what>an expression|name or number))(?:, got '(?P<got>.+)')?$"
 )
+_ENDED = re.compile(r"unexpected end of template, expected '(.+?)'")
 _UNCLOSED = re.compile(r"innermost block that needs to be closed is '(\w+)'")
 _TAG = re.compile(r"unknown tag '(\w+)'")
 
@@ -57,6 +58,10 @@ def syntax_fault(text: str, error: TemplateSyntaxError) -> ExpressionError:
     if (bracket := _BRACKET.search(message)) is not None:
         hint = f"`{bracket[2]}` is missing before it" if bracket[2] else "an expression ends with `}}`"
         return _last_in_line(text, f"`{bracket[1]}` cannot stand here", error.lineno, bracket[1], hint)
+    if (ended := _ENDED.search(message)) is not None:
+        sign = "{{" if "print" in ended[1] else "{%"
+        missing = _TOKENS.get(ended[1], f"`{ended[1]}`")
+        return fault_in_line(text, "ESB406", f"`{sign}` is not closed", error.lineno, sign, f"add {missing}")
     if (unclosed := _UNCLOSED.search(message)) is not None:
         word = unclosed[1]
         hint = f"add {{% end{word} %}}"
@@ -70,17 +75,15 @@ def syntax_fault(text: str, error: TemplateSyntaxError) -> ExpressionError:
 
 
 def _expected(text: str, match: re.Match[str], line: int) -> ExpressionError:
-    token, got = match["token"], match["got"] or ""
-    wanted = (
-        _TOKENS.get(token, f"`{token}`") if token else {"an expression": "an expression"}.get(match["what"], "a name")
-    )
+    kind, got = match["token"], match["got"] or ""
+    wanted = _TOKENS.get(kind, f"`{kind}`") if kind else {"an expression": "an expression"}.get(match["what"], "a name")
     found = _TOKENS.get(got, f"`{got}`" if got else "")
     if not got:
         return fault_in_line(text, "ESB406", f"{wanted} is missing", line, "", "")
     hint = ""
     if got == "=":
         hint = "values are compared with `==`"
-    elif token == "end of print statement":
+    elif kind == "end of print statement":
         hint = "put texts together with `~`, conditions with `and`, `or`, `not`"
     word = "" if got in _TOKENS else got
     return fault_in_line(text, "ESB406", f"{found} stands where {wanted} is expected", line, word, hint)

@@ -74,10 +74,14 @@ def post(url: str, body: Any, **headers: str) -> tuple[int, dict[str, Any], dict
         request.add_header(name.replace("_", "-"), value)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, json.loads(answer.read()), dict(answer.headers)
+            return answer.status, json.loads(answer.read()), _lower(answer.headers)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, json.loads(error.read() or b"{}"), dict(error.headers)
+            return error.code, json.loads(error.read() or b"{}"), _lower(error.headers)
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def get(url: str) -> tuple[int, str]:
@@ -229,11 +233,11 @@ def test_a_bad_edit_keeps_the_last_good_version_and_the_next_good_one_is_live(tm
     until(lambda: "reload.refused" in running.log(), within=20, what="the refusal")
     assert "routes/a.yaml:8" in running.log()
     assert post(f"{running.http}/lots", {"id": "C", "lot": "1", "qty": 1})[0] == 202
-    until(lambda: (root / "out" / "C.json").exists(), within=20, what="the message")
+    until((root / "out" / "C.json").exists, within=20, what="the message")
     route.write_text(TO_FILE.replace("Qty: body.qty", "Menge: body.qty"), encoding="utf-8")
     until(lambda: "reload.done" in running.log(), within=20, what="the reload")
     post(f"{running.http}/lots", {"id": "D", "lot": "1", "qty": 1})
-    until(lambda: (root / "out" / "D.json").exists(), within=20, what="the message")
+    until((root / "out" / "D.json").exists, within=20, what="the message")
     assert json.loads((root / "out" / "D.json").read_text()) == {"Lot": "1", "Id": "D", "Menge": 1}
 
 
@@ -243,7 +247,7 @@ def test_a_full_queue_is_answered_with_503_and_retry_after(tmp_path: Path, bus: 
     running = bus(root)
     codes = [post(f"{running.http}/lots", {"lot": str(n)}) for n in range(3)]
     assert [code for code, _, _ in codes] == [202, 202, 503]
-    assert int(codes[2][2]["Retry-After"]) >= 1
+    assert int(codes[2][2]["retry-after"]) >= 1
     assert codes[2][1]["code"]
     conserved(root)
 

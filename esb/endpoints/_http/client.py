@@ -25,8 +25,8 @@ from esb.message import EMPTY
 if TYPE_CHECKING:
     from esb.endpoints.http import HttpConnection, HttpTls
 
-#: Time for one connection attempt, in seconds, within the total of a delivery.
-_CONNECT = 10.0
+#: Longest wait for a connection, in seconds, within the total of a delivery.
+CONNECT = 10.0
 _POOL = 1_000
 _LARGE_BODY = 1 << 20
 _TOKEN_REPLY = 1_000_000
@@ -56,10 +56,15 @@ class Answer:
 
 @dataclass(slots=True)
 class Progress:
-    """What a delivery is waiting for, for the words of a timeout. ``sent`` once the request itself may have gone out."""
+    """What a delivery is waiting for, for the words of a timeout. ``sent`` once the request itself may have gone out.
+
+    ``connect`` bounds the wait for a connection in seconds: short of the whole budget, so that a target that is not there
+    is told from one that is silent.
+    """
 
     doing: str = "the answer"
     sent: bool = False
+    connect: float = CONNECT
 
 
 async def open_http(settings: HttpConnection, context: ConnectionContext) -> LiveHttp:
@@ -76,7 +81,7 @@ async def open_http(settings: HttpConnection, context: ConnectionContext) -> Liv
         ),
         cookie_jar=aiohttp.CookieJar(unsafe=True) if settings.csrf else aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"esb/{__version__}", "Accept-Encoding": "gzip"},
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT),
         auto_decompress=False,
         trust_env=False,
     )
@@ -170,7 +175,8 @@ class LiveHttp:
                 csrf = await self._csrf_token(call, headers)
                 headers["X-CSRF-Token"] = csrf
             progress.doing, progress.sent = "the answer", True
-            answer = await self.request(call.method, self._base + call.path, headers, call.body, call.max_response)
+            url = self._base + call.path
+            answer = await self.request(call.method, url, headers, call.body, call.max_response, progress.connect)
             if token is not None and answer.status == 401 and auth is not None and "token" not in renewed:
                 renewed.add("token")
                 self._keeper(auth).spoil(token)
@@ -214,14 +220,26 @@ class LiveHttp:
         return token
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, max_response: int
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        max_response: int,
+        connect: float = CONNECT,
     ) -> Answer:
         """One request, no redirect followed, the answer read to its end. Raises Unavailable, Invalid."""
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
         address = URL(url, encoded=True)
         try:
             async with self._session.request(
-                method, address, headers=headers, data=data, allow_redirects=False, proxy=self.settings.proxy
+                method,
+                address,
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                proxy=self.settings.proxy,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
             ) as response:
                 content = await _read(response, max_response)
                 return Answer(response.status, _lower(response.headers), content)
@@ -293,7 +311,7 @@ def failure(host: str, error: Exception) -> Unavailable:
         case aiohttp.ClientHttpProxyError():
             words = f"the proxy answered {error.status}"
         case aiohttp.ConnectionTimeoutError():
-            words = f"no connection within {_CONNECT:g}s"
+            words = "no connection in time"
         case aiohttp.ClientConnectorError():
             words = f"no connection ({error.os_error.strerror or error.os_error})"
         case aiohttp.ServerDisconnectedError():

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from esb.endpoints._http.client import Answer, Call, LiveHttp, Progress
+from esb.endpoints._http.client import CONNECT, Answer, Call, LiveHttp, Progress
 from esb.endpoints._http.media import JSON, TEXT, read_reply
 from esb.endpoints._http.urls import quoted
 from esb.endpoints.base import Delivery
@@ -35,7 +35,7 @@ _ACCEPT = "application/json, application/xml;q=0.8, text/plain;q=0.6, */*;q=0.1"
 
 async def send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp) -> Reply:
     """Send within ``delivery.timeout`` in total, tokens and retries of preconditions included."""
-    progress = Progress()
+    progress = Progress(connect=min(CONNECT, delivery.timeout * 0.8))
     try:
         async with asyncio.timeout(delivery.timeout):
             return await _send(sink, message, delivery, live, progress)

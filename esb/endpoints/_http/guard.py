@@ -246,7 +246,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._arm(self._limits.linger_time, self._close)
         elif self._ahead:
             self._unset_keepalive_if_required()
-            self.loop.call_soon(self.data_received, b"")
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._ahead:
+            self.data_received(b"")
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:

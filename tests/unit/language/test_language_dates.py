@@ -14,6 +14,7 @@ from esb.clock import ManualClock
 from esb.language.dates import DateFunctions, directives, zone_of
 from esb.language.workspace import WorkspaceLanguage
 
+EARLY, LATE = datetime.fromisoformat("1980-01-01"), datetime.fromisoformat("2090-01-01")
 DATES = DateFunctions(ManualClock("2026-01-05T09:00:00+00:00"), "Europe/Vienna")
 Scope = Callable[..., dict[str, Any]]
 
@@ -151,9 +152,7 @@ def test_patterns_are_checked() -> None:
             directives(pattern)
 
 
-@given(
-    st.datetimes(min_value=datetime(1980, 1, 1), max_value=datetime(2090, 1, 1)).map(lambda d: d.replace(microsecond=0))
-)
+@given(st.datetimes(min_value=EARLY, max_value=LATE).map(lambda d: d.replace(microsecond=0)))
 def test_what_is_written_in_utc_is_read_back(moment: datetime) -> None:
     text = DATES.date_format(moment.replace(tzinfo=UTC), "yyyy-MM-dd HH:mm:ss", "UTC")
     back = DATES.date_parse(text, "yyyy-MM-dd HH:mm:ss", "UTC")

@@ -32,34 +32,32 @@ def test_every_function_does_what_its_docs_say(language: WorkspaceLanguage, scop
 
 def test_the_functions_of_the_contract_exist() -> None:
     names = {declared.name for declared in function_docs()}
-    assert names >= set(
-        [
-            "add",
-            "sub",
-            "mul",
-            "div",
-            "round",
-            "coalesce",
-            "default",
-            "concat",
-            "substr",
-            "replace",
-            "upper",
-            "lower",
-            "pad",
-            "strip_zeros",
-            "split_text",
-            "date_parse",
-            "date_format",
-            "now",
-            "in_zone",
-            "number",
-            "uuid",
-            "hash",
-            "xref",
-            "nullify",
-        ]
-    )
+    assert names >= {
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "round",
+        "coalesce",
+        "default",
+        "concat",
+        "substr",
+        "replace",
+        "upper",
+        "lower",
+        "pad",
+        "strip_zeros",
+        "split_text",
+        "date_parse",
+        "date_format",
+        "now",
+        "in_zone",
+        "number",
+        "uuid",
+        "hash",
+        "xref",
+        "nullify",
+    }
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def error_of(language: WorkspaceLanguage, text: str) -> ExpressionError:
         ("{{ body.lot x }}", 12, "with `~`"),
         ("{{ body.lot = 1 }}", 12, "`==`"),
         ("{% if body.lot = 1 %}{% endif %}", 15, "`==`"),
-        ("{{ pad(body.lot, 5 }}", 19, "`)` is missing"),
+        ("{{ pad(body.lot, 5 }}", 20, "`)` is missing"),
         ("{{ body. }}", 0, "a name is missing"),
         ("{{ 'abc }}", 3, "has no end"),
         ("{% foo %}", 3, "tags are"),

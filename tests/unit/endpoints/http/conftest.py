@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -355,11 +356,13 @@ class Sender:
 
     clock: ManualClock = field(default_factory=ManualClock)
     timeout: float = 5.0
+    workspace: Path = Path("/")
+    logged: list[Any] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def opened(self, connection: Any, name: str = "erp") -> AsyncIterator[Any]:
-        logged: list[Any] = []
-        live = await connection.open(ConnectionContext(name, self.clock, Path("/"), lambda *a, **k: logged.append(a)))
+        context = ConnectionContext(name, self.clock, self.workspace, lambda *args, **_: self.logged.append(args))
+        live = await connection.open(context)
         try:
             yield live
         finally:
@@ -394,3 +397,23 @@ def tools() -> Any:
     for one in (Target, answer, talk, split_answers, read_request, Seen, Answered):
         setattr(Tools, one.__name__, staticmethod(one) if callable(one) and not isinstance(one, type) else one)
     return Tools
+
+
+# -- certificates --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+            "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test ca")  # fmt: skip
+    for name in ("server", "client"):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key",
+                "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+                "-days", "2", "-copy_extensions", "copy", "-out", f"{name}.crt")  # fmt: skip
+    return folder

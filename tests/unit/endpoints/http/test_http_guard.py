@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -343,24 +342,33 @@ def test_every_answer_has_a_date(bus: Any, run: Any) -> None:
     run(story())
 
 
+def test_a_head_goes_out_while_the_body_is_still_made(run: Any) -> None:
+    async def story() -> None:
+        go_on = asyncio.Event()
+
+        async def stream(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
+            await go_on.wait()
+            await send({"type": "http.response.body", "body": b"one", "more_body": True})
+            await send({"type": "http.response.body", "body": b"z" * 200_000})
+
+        listener = Listener(stream)
+        port = await listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        go_on.set()
+        data = await reader.read()
+        assert data.startswith(b"3\r\none\r\n30d40\r\nzzz")
+        assert data.endswith(b"zzz\r\n0\r\n\r\n")
+        assert len(data) == 200_000 + 23
+        writer.close()
+        await listener.stop(1.0)
+
+    run(story())
+
+
 # -- TLS --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test ca")  # fmt: skip
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key",
-                "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "2", "-copy_extensions", "copy", "-out", f"{name}.crt")  # fmt: skip
-    return folder
 
 
 def test_tls_asks_for_a_client_certificate_where_told_so(certificates: Path, bus: Any, run: Any) -> None:

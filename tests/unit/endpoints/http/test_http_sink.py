@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,8 +21,10 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from esb.endpoints._http.client import failure
 from esb.endpoints._http.exchange import error_words, retry_after
+from esb.endpoints.base import Request, Response
 from esb.endpoints.http import HttpConnection, HttpSink
-from esb.errors import InternalFault, Invalid, MessageError, Rejected, Timeout, Unavailable
+from esb.endpoints.webserver import Listener, server_tls
+from esb.errors import EsbError, InternalFault, Invalid, MessageError, Rejected, Timeout, Unavailable
 from esb.secret import Secret
 
 
@@ -330,6 +335,23 @@ def test_silence_ends_in_a_timeout(send: Any) -> None:
     assert "did not come within 0.2s" in error.message
 
 
+def test_a_target_that_is_not_there_is_told_from_one_that_is_silent(run: Any, sender: Any, options: Any) -> None:
+    async def go() -> None:
+        with socket.socket() as full, contextlib.ExitStack() as queued:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):  # nobody takes these up, so the next knocks in vain
+                waiting = queued.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(full.getsockname())
+            connection = HttpConnection(base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
+            async with sender.opened(connection) as live:
+                with pytest.raises(Unavailable, match="no connection in time"):
+                    await sender.send(options.read(HttpSink, {"path": "/in"}), live, {}, timeout=0.3)
+
+    run(go())
+
+
 async def drip(seen: Any, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
     while True:
@@ -431,7 +453,7 @@ def test_a_failed_connection_is_told_in_words_that_help() -> None:
     slow = aiohttp.ConnectionTimeoutError("x")
     assert failure("erp", refused).message == "erp: no connection (Connection refused)"
     assert failure("erp", unknown).message == "erp: the name does not resolve"
-    assert failure("erp", slow).message == "erp: no connection within 10s"
+    assert failure("erp", slow).message == "erp: no connection in time"
     assert failure("erp", stranger).message.startswith("erp: its certificate is not trusted")
     assert "tls: { ca:" in failure("erp", stranger).hint
 
@@ -461,6 +483,59 @@ def test_a_connection_is_kept_for_the_next_delivery(run: Any, sender: Any, optio
                     await sender.send(options.read(HttpSink, {"path": "/in"}), live, {})
             assert target.connections == 1
             assert all("cookie" not in seen.headers for seen in target.seen)
+
+    run(go())
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+async def said_hello(request: Request) -> Response:
+    return Response(200, b"hello", {"content-type": "text/plain"})
+
+
+@pytest.mark.parametrize(
+    ("tls", "client_ca", "words"),
+    [
+        (None, False, "its certificate is not trusted"),
+        ({"ca": "ca.crt"}, False, None),
+        ({"trust_all": True}, False, None),
+        ({"ca": "client.crt"}, False, "its certificate is not trusted"),
+        ({"ca": "ca.crt", "cert": "client.crt", "key": "client.key"}, True, None),
+        ({"ca": "ca.crt"}, True, "127.0.0.1"),
+    ],
+)
+def test_a_target_is_believed_by_its_certificate(
+    tls: Any, client_ca: bool, words: str | None, certificates: Path, bus: Any, run: Any, sender: Any, options: Any
+) -> None:
+    async def go() -> None:
+        served = bus()
+        served.ingress.mount("POST", "/in", said_hello)
+        ca = certificates / "ca.crt" if client_ca else None
+        context = server_tls(certificates / "server.crt", certificates / "server.key", ca)
+        listener = Listener(served.ingress, tls=context)
+        port = await listener.start()
+        value = {"base_url": f"https://127.0.0.1:{port}"} | ({"tls": tls} if tls is not None else {})
+        sender.workspace = certificates
+        async with sender.opened(options.read(HttpConnection, value)) as live:
+            sending = sender.send(options.read(HttpSink, {"path": "/in"}), live, {})
+            if words is None:
+                assert (await sending).body == "hello"
+            else:
+                with pytest.raises(Unavailable, match=words):
+                    await sending
+        await listener.stop(1.0)
+        assert ("http.trusts_every_certificate" in str(sender.logged)) is bool(tls and tls.get("trust_all"))
+
+    run(go())
+
+
+def test_a_certificate_file_that_is_not_there_is_named(run: Any, sender: Any, options: Any) -> None:
+    async def go() -> None:
+        value = {"base_url": "https://erp", "tls": {"ca": "none.crt"}}
+        with pytest.raises(EsbError, match=r"none\.crt"):
+            async with sender.opened(options.read(HttpConnection, value)):
+                raise AssertionError
 
     run(go())
 

@@ -209,17 +209,25 @@ def show_message(item: dict[str, Any]) -> None:
     click.echo(safe(body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)))
 
 
+#: Facts of a trace entry that stand in columns of their own, or are for machines.
+_QUIET = frozenset({"step", "at", "ms", "attempt", "answered", "delivery_id", "ended_at", "state"})
+
+
 def print_trace(entries: list[dict[str, Any]]) -> None:
+    """Step by step, one block for each attempt."""
+    attempt = 0
     for entry in entries:
         if "step" not in entry:
             click.echo(f"  {safe(json.dumps(entry, ensure_ascii=False, default=str))[:200]}")
             continue
-        extra = " ".join(
-            f"{name}={safe(value)}"
-            for name, value in entry.items()
-            if name not in ("step", "at", "ms", "answered", "delivery_id")
+        if entry.get("attempt", 1) != attempt:
+            attempt = entry.get("attempt", 1)
+            if attempt > 1:
+                click.echo(f"  attempt {attempt}")
+        facts = [f"{name}={safe(value)}" for name, value in entry.items() if name not in _QUIET and value is not None]
+        click.echo(
+            f"  {entry.get('at', 0):>9.1f} ms  {entry['step']:<32} {entry.get('ms', 0):>8.2f} ms  {' '.join(facts)[:160]}"
         )
-        click.echo(f"  {entry.get('at', 0):>9.1f} ms  {entry['step']:<32} {entry.get('ms', 0):>8.2f} ms  {extra[:160]}")
 
 
 @messages.command("export")
@@ -251,7 +259,10 @@ def trace(word: str, root: Path, as_json: bool) -> None:
         scope = f"/{item['scope']}" if item["scope"] else ""
         error = f"  {item['error']['class']}: {safe(item['error']['message'])[:120]}" if item.get("error") else ""
         reason = f"  ({safe(item['reason'])})" if item.get("reason") else ""
-        click.echo(f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}{reason}  {item['id']}{error}")
+        due = f" until {clock(item['due'])}" if item["state"] == "waiting" else ""
+        click.echo(
+            f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}{due}{reason}  {item['id']}{error}"
+        )
         print_trace(item["trace"])
 
 

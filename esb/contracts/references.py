@@ -79,7 +79,9 @@ class References:
                     yield self._nowhere(here, parts, ref, uri)
                     continue
                 schema = self._schemas[target] if target in self._schemas else dialect(uri)
-                if uri not in self._embedded and not _leads_somewhere(schema, fragment):
+                if uri in self._embedded:  # the validator finds it inside of the file
+                    uri = file_uri(target)
+                elif not _leads_somewhere(schema, fragment):
                     hint = "written like `#/$defs/name`, and that name must stand there"
                     yield here.problem(parts, "ESB307", f"$ref {shown(ref)} leads nowhere", hint)
                 self._resources[uri] = schema

@@ -113,8 +113,6 @@ class Xml:
             root = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
             raise _unreadable(error) from None
-        except LookupError as error:
-            raise invalid(_BAD, str(error)) from None
         if root.getroottree().docinfo.internalDTD is not None:
             raise _refused()
         return root

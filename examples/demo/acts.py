@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from examples.demo.account import Account
@@ -146,7 +147,7 @@ def _linked(plant: Plant, case: Case) -> bool:
 
 def _whole_case(plant: Plant, account: Account, case: Case) -> None:
     account.act(f"What everybody says about lot {case.lot}")
-    moves = ", ".join(f"{one['movement']} {one['quantity']}" for one in plant.movements(case))
+    moves = ", ".join(f"{one['movement']} {_plain(one['quantity'])}" for one in plant.movements(case))
     account.table(
         [
             ("ERP", f"{_stock_words(plant.stock(case))}; movements {moves}"),
@@ -164,9 +165,9 @@ def _whole_case(plant: Plant, account: Account, case: Case) -> None:
         one["path"]
         for name in plant.systems.urls
         for one in plant.systems.requests(name)
-        if one["method"] != "GET" and one["path"] != "/oauth/token" and one["correlation_id"] != case.correlation
+        if one["key"] and one["correlation_id"] != case.correlation
     ]
-    account.check("one correlation id in every call to every system", not strangers, detail=case.correlation)
+    account.check("one correlation id in every delivery to every system", not strangers, detail=case.correlation)
     found = plant.bus.json("trace", case.lot)
     routes = len({one["route"] for one in found})
     account.check(
@@ -176,13 +177,12 @@ def _whole_case(plant: Plant, account: Account, case: Case) -> None:
 
 def _stock_words(stock: dict[str, Any]) -> str:
     names = {"01": "free", "02": "in inspection", "07": "blocked", "scrapped": "scrapped", "returned": "returned"}
-    return ", ".join(
-        f"{stock[kind].normalize() if hasattr(stock[kind], 'normalize') else stock[kind]:f} {name}"
-        if hasattr(stock[kind], "normalize")
-        else f"{stock[kind]} {name}"
-        for kind, name in names.items()
-        if stock[kind]
-    )
+    return ", ".join(f"{_plain(stock[kind])} {name}" for kind, name in names.items() if stock[kind])
+
+
+def _plain(quantity: Decimal | int) -> str:
+    """`5000`, not `5000.000` and not `5E+3`."""
+    return f"{Decimal(quantity).normalize():f}"
 
 
 def _names(plant: Plant, decision: str) -> str:
@@ -194,13 +194,14 @@ def misbehaviour(plant: Plant, account: Account) -> None:
     account.act("Systems misbehave")
     case = plant.case()
     plant.receive(case)
-    account.say("The ERP answers 200 and means no, twice; then it loses an answer. The QMS sends the same hold twice")
+    account.say("The ERP answers 200 and means no, twice. The QMS sends the same hold twice")
     plant.systems.behave("erp", "lying", times=2, path="MATERIAL_DOCUMENT")
     plant.systems.behave("qms", "double")
     answers = plant.emit("qms", "stock-decision", case.hold())
     plant.systems.behave("qms", "ok")
     account.check("the second copy is known as a duplicate", "duplicate" in [one["body"]["state"] for one in answers])
     account.expect("the lot is blocked in the ERP", lambda: plant.stock(case)["07"] == RECEIVED)
+    account.say("The ERP posts and loses its answer")
     plant.systems.behave("erp", "lost", times=1)
     plant.emit("qms", "disposition", case.disposition())
     account.expect("the disposition is posted", lambda: len(plant.of_case("qms", "postings", case)) == 3)

@@ -106,7 +106,10 @@ class Process:
         env = {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
         self._out = log.with_suffix(".out")
         with self._out.open("wb") as out, log.open("ab") as err:
-            self.popen = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=env, cwd=cwd)
+            # a session of its own: Ctrl-C reaches the one who started it, who ends things in order
+            self.popen = subprocess.Popen(
+                command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=env, cwd=cwd, start_new_session=True
+            )
 
     def line(self, word: str, *, within: float) -> str:
         def look() -> str:

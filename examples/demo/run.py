@@ -26,7 +26,8 @@ FOLDER = ROOT / "var" / "demo"
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     account = Account()
     shutil.rmtree(FOLDER, ignore_errors=True)
     plant = Plant(FOLDER)
@@ -80,7 +81,10 @@ def _stay(plant: Plant) -> None:
     print(
         "   edit a file under routes/: the bus takes it over, or says what is wrong and goes on with the last good one"
     )
-    threading.Event().wait()
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nstopping")
 
 
 def _last_words(plant: Plant) -> None:

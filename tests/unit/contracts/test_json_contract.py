@@ -287,6 +287,23 @@ def test_a_schema_may_refer_to_json_schema_itself() -> None:
         compiled.check({"type": "objekt"})
 
 
+def test_a_reference_into_a_schema_inside_of_another_and_into_a_list() -> None:
+    others = {
+        "schemas/all.json": {"$defs": {"q": {"$id": "https://example.com/q", "$defs": {"n": {"type": "number"}}}}}
+    }
+    schema = {
+        "properties": {
+            "a": {"$ref": "https://example.com/q#/$defs/n"},
+            "b": {"$ref": "#/allOf/0"},
+            "c": {"$ref": "#here"},
+        },
+        "allOf": [{"type": "object", "$defs": {"x": {"$anchor": "here", "type": "string"}}}],
+    }
+    with pytest.raises(Invalid) as caught:
+        contract(schema, others).check({"a": "x", "b": 1, "c": 5})
+    assert {violation.pointer for violation in caught.value.violations} == {"/a", "/b", "/c"}
+
+
 def test_other_schemas_that_are_not_referred_to_do_not_matter() -> None:
     others = {"schemas/broken.json": {"$ref": "https://example.com/nowhere"}, "schemas/odd.json": {"type": "objekt"}}
     contract({"type": "string"}, others).check("x")

@@ -35,7 +35,7 @@ def same_number(value: Any) -> Any:
 
 
 @given(BODIES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_json(body: Any) -> None:
     data = Json().encode(body)
     back = Json().decode(data)
@@ -78,7 +78,7 @@ ELEMENTS = st.recursive(
 
 
 @given(NAMES, ELEMENTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_xml(name: str, element: Any) -> None:
     body = {name: element}
     data = Xml().encode(body)
@@ -123,7 +123,7 @@ def records(draw: st.DrawFn) -> list[dict[str, str]]:
 @given(
     records(), st.sampled_from([",", ";", "\t", "|", " "]), st.sampled_from(['"', "'"]), st.sampled_from(["crlf", "lf"])
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_csv(rows: list[dict[str, str]], delimiter: str, quote: str, newline: Any) -> None:
     codec = Csv(delimiter=delimiter, quote=quote, newline=newline, skip_blank=False)
     data = codec.encode(rows)

@@ -208,6 +208,10 @@ def test_values_are_written(content: Any, written: bytes) -> None:
     assert Xml(declaration=False).encode({"R": content}) == b"<R>" + written + b"</R>"
 
 
+def test_a_list_of_one_is_a_root() -> None:
+    assert Xml(declaration=False).encode({"R": [{"a": "x"}]}) == b"<R><a>x</a></R>"
+
+
 def test_null_can_be_an_empty_element() -> None:
     assert Xml(declaration=False, nulls="empty").encode({"R": {"a": None, "b": [None]}}) == b"<R><a/><b/></R>"
 

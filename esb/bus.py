@@ -25,8 +25,8 @@ from esb.runtime.supervisor import Change, Supervisor
 from esb.runtime.watch import Watcher
 from esb.secret import Secret
 from esb.store import open_store
-from esb.store.sqlite import SqliteStore
 from esb.store.lock import StoreLock
+from esb.store.sqlite import SqliteStore
 
 
 @dataclass(slots=True)

@@ -40,6 +40,8 @@ def status(store: Store, now: datetime, live: RouteFacts | None = None) -> list[
 def _status_item(name: str, counts: RouteCounts | None, now: datetime, facts: Mapping[str, Any]) -> dict[str, Any]:
     states = {state: (counts.states.get(state, 0) if counts is not None else 0) for state in STATES}
     oldest = counts.oldest_open if counts is not None else None
+    age = round((now - oldest).total_seconds(), 3) if oldest is not None else None
+    within = facts.get("within_seconds")
     return {
         "route": name,
         "state": "stopped",
@@ -51,7 +53,8 @@ def _status_item(name: str, counts: RouteCounts | None, now: datetime, facts: Ma
         "states": states,
         "purged": counts.purged if counts is not None else 0,
         "oldest": instant(oldest),
-        "oldest_age_seconds": round((now - oldest).total_seconds(), 3) if oldest is not None else None,
+        "oldest_age_seconds": age,
+        "late": age is not None and within is not None and age > within,
     }
 
 

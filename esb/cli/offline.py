@@ -17,8 +17,8 @@ from esb.operations import Operations
 from esb.runtime.births import Births
 from esb.secret import Secret
 from esb.store import open_store
-from esb.store.sqlite import SqliteStore
 from esb.store.lock import StoreLock
+from esb.store.sqlite import SqliteStore
 
 
 @dataclass(slots=True)

@@ -206,6 +206,7 @@ class Supervisor:
             "criticality": spec.criticality,
             "description": spec.description,
             "in_flight": runner.running,
+            "within_seconds": spec.within.total_seconds() if spec.within is not None else None,
             "file": spec.position.path,
         }
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import click
+
+from esb.cli import COMMANDS, cli
 from esb.config.editor import reference_markdown
 from esb.registry import load
 
@@ -14,7 +17,38 @@ REFERENCE = ROOT / "docs" / "reference"
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    return dict(reference_markdown(load()))
+    found = {**reference_markdown(load()), "cli.md": command_line()}
+    return {"README.md": index(found), **found}
+
+
+def index(found: dict[str, str]) -> str:
+    """The list of pages, each with the first sentence below its heading."""
+    lines = ["# Reference", "", "Generated from the code by `make docs`.", ""]
+    for name, text in sorted(found.items()):
+        heading, _, rest = text.partition("\n")
+        about = next((line for line in rest.splitlines() if line.strip()), "")
+        lines.append(f"* [{heading.lstrip('# ')}]({name}): {about}")
+    return "\n".join(lines) + "\n"
+
+
+def command_line() -> str:
+    """Every command with its help."""
+    parts = ["# Command line", "", "Commands of `esb`, as `--help` prints them."]
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        parts.extend(_help(command, f"esb {name}"))
+    return "\n".join(parts) + "\n"
+
+
+def _help(command: click.Command, path: str) -> list[str]:
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    parts = ["", f"## `{path}`", "", "```text", command.get_help(context).rstrip(), "```"]
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        inner = command.get_command(context, name)
+        assert inner is not None
+        parts.extend(_help(inner, f"{path} {name}"))
+    return parts
 
 
 def main() -> None:

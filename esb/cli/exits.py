@@ -29,8 +29,12 @@ class Exit(click.ClickException):
 
     def __init__(self, message: str, code: int, *, hint: str = "") -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
         self.hint = hint
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click reads it, and only reads it
+        return self.code
 
     def show(self, file: object = None) -> None:
         click.echo(f"esb: {self.message}", err=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esb.cli import exits
+
+if TYPE_CHECKING:
+    from esb.observe.logs import Log
 
 
 def _address(text: str | None, option: str) -> tuple[str, int] | None:
@@ -61,6 +66,7 @@ def run(
     Prints one line that begins with `ready` when every route is live. SIGTERM or Ctrl-C drains and exits 0; a second one
     stops at once, which is safe, too. Exit codes: 75 another process owns the store, 78 invalid configuration.
     """
+    from esb.cli.author import line_reader
     from esb.config.diagnostics import render_text
     from esb.errors import ConfigError, EsbError, StoreError
     from esb.observe.logs import Log
@@ -76,7 +82,7 @@ def run(
     try:
         code = _loop(_run(directory.resolve(), http, admin, not no_watch, log))
     except ConfigError as error:
-        click.echo(render_text(error.problems, _reader(directory)), err=True)
+        click.echo(render_text(error.problems, line_reader(directory)), err=True)
         sys.exit(exits.BAD_CONFIG)
     except StoreError:
         raise
@@ -85,21 +91,21 @@ def run(
     sys.exit(code)
 
 
-def _loop(main: object) -> int:
+def _loop(main: Coroutine[Any, Any, int]) -> int:
     """Run on uvloop where it exists."""
     try:
-        from uvloop import run as run_loop
+        import uvloop
     except ImportError:  # Windows
-        run_loop = asyncio.run
-    return int(run_loop(main))  # type: ignore[arg-type]  # a coroutine
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 async def _run(
-    directory: Path, http: tuple[str, int] | None, admin: tuple[str, int] | None, watch: bool, log: object
+    directory: Path, http: tuple[str, int] | None, admin: tuple[str, int] | None, watch: bool, log: Log
 ) -> int:
     from esb.bus import Bus
 
-    bus = await Bus.open(directory, http=http, admin=admin, log=log)  # type: ignore[arg-type]  # Log, imported late
+    bus = await Bus.open(directory, http=http, admin=admin, log=log)
     stop = asyncio.Event()
     forced = asyncio.Event()
 
@@ -124,16 +130,10 @@ async def _run(
     return exits.DONE
 
 
-def _on_signals(act: object) -> None:
+def _on_signals(act: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(name, act)  # type: ignore[arg-type]  # a plain callable
+            loop.add_signal_handler(name, act)
         except NotImplementedError:  # Windows: Ctrl-C and Ctrl-Break come as plain signals
-            signal.signal(name, lambda *_: loop.call_soon_threadsafe(act))  # type: ignore[arg-type]  # the same
-
-
-def _reader(root: Path) -> object:
-    from esb.cli.author import line_reader
-
-    return line_reader(root)
+            signal.signal(name, lambda *_: loop.call_soon_threadsafe(act))

@@ -14,7 +14,7 @@ from jinja2.runtime import Context, Undefined
 from esb.language.declare import Function
 from esb.language.output import joined, tojson, xmlescape
 from esb.language.texts import to_text
-from esb.language.values import bounded, describe, need_text, need_whole
+from esb.language.values import MAX_RESULT, bounded, describe, need_text, need_whole
 
 #: Jinja's own filters that hold no surprise: they neither make floats, nor reach attributes, nor grow their input
 _FROM_JINJA = [
@@ -169,7 +169,7 @@ def indent(text: Any, width: Any = 4, first: bool = False) -> str:
     """The lines of a text moved right; the first one only where ``first`` says so."""
     room = " " * need_whole(width, "indent", "width", 0, 100)
     lines = need_text(text, "indent", "text").splitlines(keepends=True)
-    if len(lines) * len(room) > 1_000_000:
-        raise ValueError("indent: the result has more than 1000000 characters")
+    if len(lines) * len(room) > MAX_RESULT:
+        raise ValueError(f"indent: the result has more than {MAX_RESULT} characters")
     moved = [line if number == 0 and not first else room + line for number, line in enumerate(lines)]
     return bounded("".join(moved), "indent")

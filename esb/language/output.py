@@ -12,10 +12,7 @@ from jinja2.runtime import Undefined
 
 from esb.language.dates import as_text
 from esb.language.texts import to_json
-from esb.language.values import MAX_TEXT, bounded, describe, plain, text_of
-
-#: Most values in a structure that is written as JSON.
-MAX_VALUES = 1_000_000
+from esb.language.values import MAX_RESULT, bounded, describe, plain, text_of
 
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
@@ -53,31 +50,14 @@ def tojson(value: Any) -> str:
     """JSON with exact decimals, compact."""
     if isinstance(value, Undefined):
         return str(value)
-    if isinstance(value, (list, tuple, Mapping)):
-        measure(value)
     return to_json(value)
-
-
-def measure(value: Any) -> None:
-    """Refuse structures that are small in memory and endless on paper (a list that holds one list many times)."""
-    left = MAX_VALUES
-    rest = [value]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, Mapping):
-            rest.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            rest.extend(value)
-        left -= 1
-        if left < len(rest):
-            raise ValueError(f"a structure of more than {MAX_VALUES} values")
 
 
 def bounded_concat(parts: Iterable[str]) -> str:
     """``"".join`` within the bounds of a text."""
     pieces = parts if isinstance(parts, list) else list(parts)
-    if sum(map(len, pieces)) > MAX_TEXT * 16:
-        raise ValueError(f"a text of more than {MAX_TEXT * 16} characters")
+    if sum(map(len, pieces)) > MAX_RESULT:
+        raise ValueError(f"a text of more than {MAX_RESULT} characters")
     return "".join(pieces)
 
 
@@ -90,8 +70,8 @@ def joined(parts: Iterable[Any], separator: str) -> str:
             str(part)
         text = text_of(part, "join" if separator else "~", f"element {place}")
         total += len(text) + len(separator)
-        if total > MAX_TEXT:
-            raise ValueError(f"a text of more than {MAX_TEXT} characters")
+        if total > MAX_RESULT:
+            raise ValueError(f"a text of more than {MAX_RESULT} characters")
         texts.append(text)
     return separator.join(texts)
 

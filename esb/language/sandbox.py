@@ -25,8 +25,9 @@ from esb.language.output import as_output, bounded_concat, joined
 from esb.language.texts import replace
 from esb.language.values import MAX_TEXT, describe, in_bounds, is_number
 
-#: Turns of loops and calls of one rendering.
+#: Turns of loops of one rendering, and how many turns a call counts for.
 MAX_TURNS = 1_000_000
+CALL_TURNS = 5
 #: Numbers that one ``range`` may give.
 MAX_RANGE = 100_000
 
@@ -76,8 +77,8 @@ class Meter(threading.local):
     def start(self) -> None:
         self.left = MAX_TURNS
 
-    def turn(self) -> None:
-        self.left -= 1
+    def turn(self, count: int = 1) -> None:
+        self.left -= count
         if self.left < 0:
             raise SecurityError(f"more than {MAX_TURNS} turns of loops and calls")
 
@@ -193,7 +194,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.undefined(f"{describe(obj)} has no element {describe(argument)}", obj=obj)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063 - as in Jinja
-        __self.meter.turn()
+        __self.meter.turn(CALL_TURNS)
         if isinstance(__obj, Undefined):
             __obj._fail_with_undefined_error()
         if isinstance(__obj, LoopContext) and args:

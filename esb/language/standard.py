@@ -9,7 +9,17 @@ from typing import Any
 from esb.language.declare import function
 from esb.language.numbers import ceil_number, exact_sum, floor_number, plain_number, quotient
 from esb.language.texts import to_json
-from esb.language.values import describe, is_number, need_list, need_number, need_text, plain, type_name
+from esb.language.values import (
+    MAX_RESULT,
+    bounded,
+    describe,
+    is_number,
+    need_list,
+    need_number,
+    need_text,
+    plain,
+    type_name,
+)
 
 #: An expression argument (``&name``), ready to be asked for one element.
 Key = Callable[[Any], Any]
@@ -228,8 +238,10 @@ def ends_with(text: Any, suffix: Any) -> bool:
 )
 def join(separator: Any, texts: Any) -> str:
     mark, parts = need_text(separator, "join", "separator"), need_list(texts, "join", "texts")
+    if len(mark) * len(parts) > MAX_RESULT:
+        raise ValueError(f"join: the result has more than {MAX_RESULT} characters")
     try:
-        return mark.join(parts)
+        return bounded(mark.join(parts), "join")
     except TypeError:
         place, value = next((p, v) for p, v in enumerate(parts) if not isinstance(v, str))
         extra = "; write to_text(…) around it" if is_number(value) else ""

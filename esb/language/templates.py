@@ -15,11 +15,10 @@ from esb.language.quick import quick
 from esb.language.sandbox import Sandbox, rewritten
 from esb.language.template_checks import Findings, TemplateChecker, fault_in_line
 from esb.language.template_syntax import syntax_fault
-from esb.language.values import MAX_TEXT
+from esb.language.values import MAX_RESULT, MAX_TEXT
 
-#: Longest template, in characters, and longest text that a whole file may make.
+#: Longest template, in characters.
 MAX_LENGTH = 1_000_000
-MAX_FILE_TEXT = MAX_TEXT * 16
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -38,7 +37,7 @@ class Templates:
 
     def file(self, text: str, name: str) -> TextTemplate:
         """A whole file."""
-        return self._compile(text, name, MAX_FILE_TEXT)
+        return self._compile(text, name, MAX_RESULT)
 
     def _compile(self, text: str, name: str, limit: int) -> TextTemplate:
         if not any(mark in text for mark in ("{{", "{%", "{#")):

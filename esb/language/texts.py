@@ -12,7 +12,7 @@ import msgspec
 import uuid_utils
 
 from esb.language.declare import function
-from esb.language.values import bounded, describe, need_list, need_text, need_whole, text_of
+from esb.language.values import MAX_RESULT, bounded, describe, measure, need_list, need_text, need_whole, text_of
 
 
 def _read_only(value: Any) -> Any:
@@ -29,8 +29,15 @@ _NAMESPACE = uuids.UUID("8d2f4a52-6a0e-5c0b-9a51-3f6d2c1be7a4")
 
 def to_json(value: Any) -> str:
     """A value as compact JSON with exact decimals. Raises ValueError for what JSON cannot hold."""
+    return encoded(_ENCODER, value).decode()
+
+
+def encoded(encoder: msgspec.json.Encoder, value: Any) -> bytes:
+    """JSON of bounded size."""
+    if isinstance(value, (list, tuple, Mapping)):
+        measure(value)
     try:
-        return _ENCODER.encode(value).decode()
+        return encoder.encode(value)
     except (TypeError, msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"this value cannot be written as JSON: {error}") from None
 
@@ -93,8 +100,8 @@ def replace(text: Any, old: Any, new: Any) -> str | None:
         raise ValueError("replace: `old` is an empty text")
     if len(by) > len(what):
         growth = whole.count(what) * (len(by) - len(what))
-        if growth > 1_000_000:
-            raise ValueError("replace: the result has more than 1000000 characters")
+        if growth > MAX_RESULT:
+            raise ValueError(f"replace: the result has more than {MAX_RESULT} characters")
     return whole.replace(what, by)
 
 
@@ -251,7 +258,7 @@ def get(container: Any, name: Any) -> Any:
 def unique(list_: Any) -> list[Any]:
     seen: dict[bytes, Any] = {}
     for item in need_list(list_, "unique", "list"):
-        seen.setdefault(_SORTED.encode(item), item)
+        seen.setdefault(encoded(_SORTED, item), item)
     return list(seen.values())
 
 
@@ -269,7 +276,7 @@ def hash_(value: Any) -> str:
         raise ValueError("hash: `value` is null")
     if isinstance(value, str):
         return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    return hashlib.sha256(_SORTED.encode(value)).hexdigest()
+    return hashlib.sha256(encoded(_SORTED, value)).hexdigest()
 
 
 @function(

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
-#: Longest text that one function or one template may make, in characters.
+#: Longest text of a template in a route, in characters.
 MAX_TEXT = 1_000_000
+
+#: Longest text that a function or a template file may make, in characters, and most values that it may write as JSON.
+MAX_RESULT = 16_000_000
+MAX_VALUES = 1_000_000
 
 #: Largest power of ten of a number that is written in an expression or read from text.
 MAX_EXPONENT = 1000
+
+
+_CONTAINERS = (dict, list, tuple, MappingProxyType)
 
 
 def is_number(value: Any) -> bool:
@@ -114,9 +122,24 @@ def need_list(value: Any, function: str, parameter: str) -> list[Any]:
 
 def bounded(text: str, function: str) -> str:
     """The text, unless it is longer than any that a function may make."""
-    if len(text) > MAX_TEXT:
-        raise ValueError(f"{function}: the result has more than {MAX_TEXT} characters")
+    if len(text) > MAX_RESULT:
+        raise ValueError(f"{function}: the result has more than {MAX_RESULT} characters")
     return text
+
+
+def measure(value: Any) -> None:
+    """Refuse structures that are small in memory and endless on paper (a list that holds one list many times)."""
+    left = MAX_VALUES
+    rest = [value]
+    while rest:
+        inner = rest.pop()
+        items = inner.values() if isinstance(inner, Mapping) else inner
+        left -= len(items)
+        if left < 0:
+            raise ValueError(f"a structure of more than {MAX_VALUES} values")
+        for item in items:
+            if item.__class__ in _CONTAINERS:
+                rest.append(item)  # noqa: PERF401 - this is the fastest form
 
 
 def in_bounds(number: Decimal) -> bool:

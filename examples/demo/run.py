@@ -76,7 +76,10 @@ def _open(plant: Plant, account: Account) -> None:
 def _stay(plant: Plant) -> None:
     print("\nEverything stays up until Ctrl-C. In another terminal, for example:")
     print(f"   cd {plant.workspace.relative_to(ROOT)}")
-    print("   esb status        esb dlq ls        esb messages ls --track lot=L240101A        esb trace L240101A")
+    command = Path(sys.executable).with_name("esb")
+    esb = str(command) if command.exists() else "esb"
+    for words in ("status", "trace L240101A", "dlq ls", "messages ls --state done --route stock-decisions"):
+        print(f"   {esb} {words}")
     print(f'   curl -X POST {plant.systems.urls["portal"]}/_sim/behave -d \'{{"mode": "down"}}\'')
     print(
         "   edit a file under routes/: the bus takes it over, or says what is wrong and goes on with the last good one"

@@ -188,7 +188,7 @@ def test_the_workspace_is_good_before_anybody_mistypes(workspace: Path) -> None:
     assert len(KEYS) > 80
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(typo=typos())
 def test_a_mistyped_key_is_found_within_three_lines(workspace: Path, typo: tuple[str, ScalarNode, str]) -> None:
     path, key, typed = typo
@@ -209,11 +209,30 @@ def test_a_mistyped_key_is_found_within_three_lines(workspace: Path, typo: tuple
     assert loaded.workspace is None
 
 
-SCRAPS = ["", ": ", "- ", "{", "}", "[", "]", '"', "'", "\n", "  ", "\t", "&a ", "*a", "!x ", "${X}", "${secret:y}", "{{"]
+SCRAPS = [
+    "",
+    ": ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    "'",
+    "\n",
+    "  ",
+    "\t",
+    "&a ",
+    "*a",
+    "!x ",
+    "${X}",
+    "${secret:y}",
+    "{{",
+]
 SCRAPS += ["}}", "|", ">", "#", "?", "<<: ", "~", "1", "null", "é", "%", "@", ",", "\x00", "true", "steps:", "to: "]
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(sorted(FILES)),
     edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(SCRAPS)), min_size=1, max_size=3),

@@ -88,7 +88,8 @@ def compile_at(node: ScalarNode, reader: Reader, compile_: Any) -> Any:
         at = node.position
         line, column, length = at.line, at.column, at.length
         if node.text.startswith("|\n"):  # a literal block: its lines are those of the file
-            blank = len(node.value) - len(node.value.lstrip("\n"))  # type: ignore[arg-type]  # only texts are compiled
+            text = str(node.value)
+            blank = len(text) - len(text.lstrip("\n"))
             line, column, length = line + error.line - 1 - blank, column + error.column - 1, error.length
         elif "\n" not in node.text:
             column, length = column + (1 if node.quoted else 0) + error.offset, error.length

@@ -179,7 +179,7 @@ class _Checker:
             self._argument(node, function, number, argument, root)
         wrong = function.literal_fault([_literal(argument) for argument in arguments])
         if wrong:
-            raise self._fault_at(node, "ESB404", wrong, f"for example {function.example}")
+            raise self._fault_at(node, function.check_code, wrong, f"for example {function.example}")
 
     def _argument(self, call: Tree, function: Function, number: int, argument: Tree, root: bool) -> None:
         wants, is_expression = function.takes_expression(number), argument["type"] == "expref"

@@ -58,6 +58,7 @@ class Function:
     scoped: bool = False
     missing_ok: bool = False
     check: LiteralCheck | None = None
+    check_code: str = "ESB404"
 
     @property
     def signature(self) -> str:
@@ -106,11 +107,12 @@ def function(
     scoped: bool = False,
     missing_ok: bool = False,
     check: str = "",
+    check_code: str = "ESB404",
 ) -> Callable[[F], F]:
     """Declare a function: ``"pad(text, width, char?)"``; ``?`` is optional, ``…`` any number, ``&x`` an expression.
 
-    ``gives`` is the value of ``example`` as an expression literal; a test evaluates both. ``check`` names a method beside
-    the implementation, for literal arguments.
+    ``gives`` is the value of ``example`` as an expression literal; a test evaluates both. ``check`` names a function
+    beside the implementation that looks at literal arguments, and ``check_code`` the diagnostic it leads to.
     """
     match = _SIGNATURE.fullmatch(signature)
     if match is None:
@@ -120,6 +122,7 @@ def function(
         name, listed = match[1], match[2]
         parameters = tuple(_parameter(part.strip()) for part in listed.split(",") if part.strip())
         declared = Function(name, parameters, doc, example, gives, implementation, standard, scoped, missing_ok)
+        declared = replace(declared, check_code=check_code)
         setattr(implementation, _MARK, (declared, check))
         return implementation
 

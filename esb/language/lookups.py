@@ -44,6 +44,7 @@ class TableFunctions:
         gives="'1000'",
         scoped=True,
         check="check_table",
+        check_code="ESB304",
     )
     def xref(self, scope: Mapping[str, Any], table: Any, value: Any, column: Any = None) -> Any:
         name = need_text(table, "xref", "table")

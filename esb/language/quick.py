@@ -16,7 +16,6 @@ from esb.language.base import SCOPE_NAMES
 from esb.language.declare import Function
 from esb.language.output import as_output, joined
 from esb.language.template_checks import path_of
-from esb.language.values import MAX_TEXT
 
 Scope = Mapping[str, Any]
 Part = Callable[[Scope], Any]
@@ -27,9 +26,9 @@ class _NotQuick(Exception):
 
 
 def quick(
-    tree: nodes.Template, filters: Mapping[str, Any], functions: Mapping[str, Function]
+    tree: nodes.Template, filters: Mapping[str, Any], functions: Mapping[str, Function], limit: int
 ) -> Callable[[Scope], str] | None:
-    """The template as a plain function; None where it needs Jinja."""
+    """The template as a plain function of at most ``limit`` characters; None where it needs Jinja."""
     builder = _Builder(filters, functions)
     parts: list[Any] = []
     try:
@@ -42,8 +41,8 @@ def quick(
 
     def evaluate(scope: Scope) -> str:
         text = "".join([part if type(part) is str else part(scope) for part in parts])
-        if len(text) > MAX_TEXT:
-            raise ValueError(f"the text has more than {MAX_TEXT} characters")
+        if len(text) > limit:
+            raise ValueError(f"the text has more than {limit} characters")
         return text
 
     return evaluate

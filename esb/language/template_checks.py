@@ -164,7 +164,7 @@ class TemplateChecker:
         literals = [argument.value if isinstance(argument, nodes.Const) else UNKNOWN for argument in arguments]
         wrong = function.literal_fault(literals)
         if wrong:
-            raise self.fault("ESB404", wrong, node, name, f"for example {function.example}")
+            raise self.fault(function.check_code, wrong, node, name, f"for example {function.example}")
 
     # -- includes -----------------------------------------------------------------------------------------------------
     def _includes(self) -> Iterator[tuple[str, nodes.Node]]:

@@ -45,7 +45,9 @@ class Templates:
         tree = self._tree(text)
         try:
             findings = self._check(text, tree, NOTHING, (name,) if name else ())
-            evaluate = quick(tree, self._sandbox.filters, self._functions) or self._jinja(text, tree, name, limit)
+            evaluate = quick(tree, self._sandbox.filters, self._functions, limit) or self._jinja(
+                text, tree, name, limit
+            )
         except RecursionError:
             raise ExpressionError("ESB406", "the template is nested too deeply") from None
         return TextTemplate(text, evaluate, names=findings.names, name=name)

@@ -27,13 +27,15 @@ class Node:
 class ScalarNode(Node):
     """One value by YAML 1.2 rules. ``text`` is what stands in the file; ``expanded`` where ``${NAME}`` was filled in.
 
-    ``value`` is a :class:`~esb.secret.Secret` where the text held ``${secret:…}``.
+    ``value`` is a :class:`~esb.secret.Secret` where the text held ``${secret:…}``. ``unknown`` marks a value that refers to
+    a variable that is not set: its reader was told already, so nothing more is said about it.
     """
 
     value: str | int | Decimal | bool | Secret | None = None
     text: str = ""
     quoted: bool = False
     expanded: bool = False
+    unknown: bool = False
 
     @property
     def what(self) -> str:

@@ -76,8 +76,8 @@ def test_syntax_is_told_in_plain_words(language: WorkspaceLanguage, text: str, o
         ("{{ body.x | number('xx-YY') }}", "ESB404", "number", "number("),
         ("{{ body.x | date_format('QQ') }}", "ESB404", "date_format", "date_format("),
         ("{{ body.x | in_zone('Mars') }}", "ESB404", "in_zone", "in_zone("),
-        ("{{ xref('plant', body.x) }}", "ESB404", "xref", "xref("),
-        ("{{ body.x | xref('plant') }}", "ESB404", "xref", "xref("),
+        ("{{ xref('plant', body.x) }}", "ESB304", "xref", "xref("),
+        ("{{ body.x | xref('plant') }}", "ESB304", "xref", "xref("),
         ("{{ body.x | round(1, 'bankers') }}", "ESB404", "round", "round("),
     ],
 )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from esb.config.secrets import SecretMissing, Secrets
+from esb.config.yaml import Filled
 from esb.errors import Position, Problem
 from esb.secret import Secret
 
@@ -25,8 +26,8 @@ class Expander:
         self._environ, self._secrets, self._report, self._resolve = environ, secrets, report, resolve
         self.unknown: set[Position] = set()
 
-    def __call__(self, text: str, at: Position) -> tuple[str | Secret, bool]:
-        """The text with everything filled in, a Secret where it holds one; and whether anything was filled in."""
+    def __call__(self, text: str, at: Position) -> Filled:
+        """The text with everything filled in, a Secret where it holds one."""
         parts: list[str] = []
         secret_name = ""
         changed = False
@@ -47,7 +48,7 @@ class Expander:
             else:
                 parts.append(self._variable(reference, place, at))
         whole = "".join((*parts, text[end:]))
-        return (Secret(whole, secret_name) if secret_name else whole), changed
+        return Filled(Secret(whole, secret_name) if secret_name else whole, changed, at in self.unknown)
 
     @staticmethod
     def _inside(at: Position, text: str, start: int, end: int) -> Position:
@@ -63,7 +64,6 @@ class Expander:
         try:
             return self._secrets.find(name)
         except SecretMissing as error:
-            self.unknown.add(at)
             self._report(Problem("ESB503", error.message, place, hint=error.hint))
             return Secret(f"missing: {name}", name or "?")
 

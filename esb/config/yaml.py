@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,8 +19,17 @@ from esb.errors import Position, Problem
 from esb.secret import Secret
 from esb.spec.nodes import ListNode, MapNode, Node, ScalarNode
 
-#: Fills ``${…}`` in a text: the new value and whether anything was filled in; reports what it cannot find.
-Expand = Callable[[str, Position], tuple[str | Secret, bool]]
+
+class Filled(NamedTuple):
+    """A text whose ``${…}`` were filled in, if it had any (``expanded``) and all of them could be found (not ``unknown``)."""
+
+    value: str | Secret
+    expanded: bool = True
+    unknown: bool = False
+
+
+#: Fills ``${…}`` in a text; reports what it cannot find.
+Expand = Callable[[str, Position], Filled]
 Report = Callable[[Problem], None]
 
 MAX_DEPTH = 60
@@ -232,8 +241,8 @@ class _Composer:
     def _value(self, at: Position, value: str, text: str, *, quoted: bool) -> ScalarNode:
         if self._expand is None or "${" not in value:
             return ScalarNode(at, value, text, quoted)
-        filled, expanded = self._expand(value, at)
-        return ScalarNode(at, filled, text, quoted, expanded)
+        filled = self._expand(value, at)
+        return ScalarNode(at, filled.value, text, quoted, filled.expanded, filled.unknown)
 
     # -- aliases and tags ---------------------------------------------------------------------------------------------
     def _alias(self, event: Any) -> Node:

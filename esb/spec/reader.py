@@ -186,6 +186,8 @@ def _read_entries(specs: tuple[OptionSpec, ...], node: MapNode, values: dict[str
 
 
 def _read_option(spec: OptionSpec, node: Node, reader: Reader, where: str = "") -> Any:
+    if isinstance(node, ScalarNode) and node.unknown:
+        return MISSING
     # the name of a shorthand or `rest` option does not stand in the file: `where` is the word that does
     with reader.inside(where or spec.name):
         kind = kind_of(spec.annotation)

@@ -163,7 +163,7 @@ class Simulators:
         for name in wanted:
             port = self.urls[name].rsplit(":", 1)[1] if name in self.urls else "0"
             command = [sys.executable, "-m", "examples.demo.simulators", name, "--port", port]
-            command += ["--state", str(self.folder / f"{name}.json")]
+            command += ["--with-parent", "--state", str(self.folder / f"{name}.json")]
             self._processes[name] = Process(command, environment=self._base, log=self.folder / f"{name}.log")
         for name in wanted:
             self.urls[name] = self._processes[name].line("listening", within=20).split()[2]
@@ -257,7 +257,9 @@ class Bus:
         return self.process.stop(within=60)
 
     def kill(self) -> None:
-        self.process.kill()
+        """SIGKILL, where it runs."""
+        if self._process is not None:
+            self._process.kill()
 
     def log(self) -> str:
         return self.process.log.read_text(encoding="utf-8", errors="replace")

@@ -91,9 +91,11 @@ def test_certificates_pass_or_fail_as_their_sources_say(calm: Plant) -> None:
     calm.expect(lambda: bad <= {path.name for path in rejected.glob("*.json")}, "two bad ones")
     report = rejected / "CoA_v1.1.0_invalid_cert.json.error.json"
     calm.expect(report.exists, "a report")
+    told = json.loads(report.read_text())
     letters = {letter["id"]: letter["error"] for letter in calm.bus.json("dlq", "ls", "--route", "certificates-coa")}
     assert {error["class"] for error in letters.values()} == {"invalid"}
-    wrong = letters[json.loads(report.read_text())["message_id"]]["errors"]
+    wrong = told["error"]["errors"]
+    assert wrong == letters[told["message_id"]]["errors"]
     assert [one["pointer"] for one in wrong] == [
         "/Certificate/Analysis/Inspections/1",
         "/Certificate/BusinessTransaction/Delivery/Id",

@@ -40,7 +40,7 @@ def test_references_are_filled_in(tmp_path: Path, text: str, value: str) -> None
 
 def test_text_without_a_reference_is_not_called_expanded(tmp_path: Path) -> None:
     expand, _ = expander(tmp_path, {})
-    assert expand("$${X} stays", AT) == ("${X} stays", False)
+    assert expand("$${X} stays", AT) == ("${X} stays", False, False)
 
 
 def test_a_missing_variable_is_named_at_its_place(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_what_is_no_name_is_told_from_an_expression(tmp_path: Path, text: str) -
 
 def test_a_secret_makes_the_whole_text_secret(tmp_path: Path) -> None:
     expand, _ = expander(tmp_path, {"ESB_SECRET_ERP_PASSWORD": "s3cret", "USER": "esb"})
-    value, changed = expand("${USER}:${secret:erp-password}", AT)
+    value, changed, _ = expand("${USER}:${secret:erp-password}", AT)
     assert isinstance(value, Secret)
     assert changed
     assert value.reveal() == "esb:s3cret"
@@ -74,14 +74,14 @@ def test_nothing_is_asked_where_nothing_may_be_asked(tmp_path: Path) -> None:
     assert expand("${HOST:-default}", AT)[0] == "default"
     assert expand("${HOST}", AT)[0] == ""
     assert AT in expand.unknown
-    value, _ = expand("${secret:erp-password}", AT)
+    value = expand("${secret:erp-password}", AT).value
     assert isinstance(value, Secret)
     assert not problems
 
 
 def test_a_missing_secret_is_a_problem_that_says_where_to_put_it(tmp_path: Path) -> None:
     expand, problems = expander(tmp_path, {})
-    value, _ = expand("${secret:erp-password}", AT)
+    value = expand("${secret:erp-password}", AT).value
     assert isinstance(value, Secret)
     assert problems[0].code == "ESB503"
     assert "ESB_SECRET_ERP_PASSWORD" in problems[0].hint

@@ -111,7 +111,7 @@ def test_the_caller_may_want_an_exception(read: Read, tmp_path: Path) -> None:
         ERP + "operation: [\n",
         ERP.replace("connector: erp\ntype: http\n", "type: http\nconnector: erp\n"),
         ERP.replace("https://erp.example.com", "${ERP_URL}"),
-        ERP + "auth: { bearer: '${secret:erp}' }\n",
+        ERP + "inbound: { bearer: { token: '${secret:erp}' } }\n",
     ],
 )
 def test_a_broken_connector_is_no_second_problem_where_it_is_used(read: Read, text: str) -> None:

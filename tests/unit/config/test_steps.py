@@ -192,7 +192,7 @@ def test_a_target_is_a_connectors_operation_or_an_endpoint(read: Read) -> None:
         ("- [ { log: x } ]", "ESB103", "not a list"),
         ("- xslt", "ESB103", "not the text"),
         ("- log: x\n    name: a b", "ESB110", "no name for a step"),
-        ("- log: x\n    into: meta.x", "ESB103", "written by the bus"),
+        ("- log: x\n    into: meta.x", "ESB101", "written by the bus"),
         ("- log: x\n    when: body.a", "ESB101", "beside `log`"),
         ("- to: erp.create-order\n    when_down: { reject: 200 }", "ESB106", "400 to 599"),
         ("- to: erp.create-order\n    when_down: { rejct: 503 }", "ESB101", "rejct"),

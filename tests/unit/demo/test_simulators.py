@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from examples.demo.simulators.__main__ import serve
 from examples.demo.simulators.analytics import Analytics
 from examples.demo.simulators.base import Simulator, load
 from examples.demo.simulators.erp import Erp
@@ -315,3 +316,8 @@ def test_calls_are_recorded_with_their_outcome_but_without_credentials() -> None
         assert "Bearer" not in text
 
     play(Portal(secrets={}), scene)
+
+
+def test_a_simulator_ends_with_the_process_that_started_it(capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(serve(Wms(secrets={}), 0, parent=-1))
+    assert capsys.readouterr().out.startswith("listening wms http://127.0.0.1:")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from esb.language import ExpressionError
@@ -220,3 +222,15 @@ def test_places_in_a_text_of_several_lines(language: WorkspaceLanguage) -> None:
     assert (error.line, error.column, error.offset) == (2, 6, 12)
     error = error_of(language, "{\n  a: body.x,\n  b: body.y = 'x'\n}")
     assert (error.line, error.column) == (3, 13)
+
+
+def test_projections_may_stand_in_each_other_deeply(language: WorkspaceLanguage) -> None:
+    """Python itself allows no more than twenty nested blocks."""
+    value: Any = 1
+    for _ in range(60):
+        value = {"a": [value]}
+    found = language.expression("body" + ".a[*]" * 60)({"body": value})
+    for _ in range(60):
+        (found,) = found
+    assert found == 1
+    assert language.expression("body" + ".a[?@ || `false`]" * 40)({"body": value}) is not None

@@ -13,6 +13,8 @@ from esb.errors import Position, Problem
 ReadLines = Callable[[str], Sequence[str]]
 
 PER_FILE = 20
+#: the label of a problem whose value is not shown
+HIDDEN = "value hidden"
 _HIDDEN = "********"
 _RED, _YELLOW, _BLUE, _BOLD, _OFF = "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[1m", "\x1b[0m"
 _SENSITIVE = re.compile(
@@ -91,7 +93,7 @@ def _spans(problems: Iterable[Problem], read_lines: ReadLines) -> Spans:
     """Where secrets stand: hidden in every excerpt, whichever problem it belongs to."""
     found: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for problem in problems:
-        if problem.code != "ESB501":
+        if not _hides(problem):
             continue
         at, start = problem.position, problem.position.column - 1
         found.setdefault((at.path, at.line), []).append((start, start + at.length))
@@ -104,6 +106,10 @@ def _spans(problems: Iterable[Problem], read_lines: ReadLines) -> Spans:
                 break
             found.setdefault((at.path, number), []).append((start, len(line)))
     return found
+
+
+def _hides(problem: Problem) -> bool:
+    return problem.code == "ESB501" or problem.label == HIDDEN
 
 
 class _Page:
@@ -142,7 +148,7 @@ class _Page:
                 self._numbered(at.line - 1, self._readable(before, self._secrets(at.path, at.line - 1)), gutter)
             )
         # an expression that cannot be read has to be seen; a literal secret is ESB501 and always hidden
-        keep = at.column - 1 if problem.code != "ESB501" else None
+        keep = None if _hides(problem) else at.column - 1
         secrets = self._secrets(at.path, at.line, keep)
         lines.append(self._numbered(at.line, self._readable(text, secrets), gutter))
         start = min(at.column - 1, len(text))

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from esb.clock import Clock, SystemClock
 from esb.config.aliases import plain
@@ -19,7 +21,7 @@ from esb.config.diagnostics import order
 from esb.config.env import Expander
 from esb.config.files import Files
 from esb.config.model import Connector, Settings, Workspace
-from esb.config.plugins import load_plugins
+from esb.config.plugins import load_plugins, plugin_fault
 from esb.config.reader import WorkspaceReader
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, RouteReader
@@ -32,6 +34,7 @@ from esb.language.workspace import WorkspaceLanguage
 from esb.registry import Registry, load
 from esb.spec import MapNode, Node, ScalarNode
 
+T = TypeVar("T")
 SETTINGS = "esb.yaml"
 _KINDS = ("route", "connector", "bus", "template", "site")
 _NAMED = re.compile(r"^(?:route|connector):[ \t]*([a-z0-9-]+)", re.MULTILINE)
@@ -148,7 +151,7 @@ class _Loading:
             routes=MappingProxyType({spec.name: spec for spec in sorted(specs, key=lambda spec: spec.name)}),
             connectors=MappingProxyType(dict(sorted(resources.connectors.items()))),
             registry=resources.registry,
-            language=resources.language,
+            language=resources.plain_language,
         )
 
     # -- problems -----------------------------------------------------------------------------------------------------
@@ -294,12 +297,12 @@ class _Loading:
             assert isinstance(document.node, MapNode)
             places = operation_places(document.node)
             name = next(iter(places), Path(document.path).stem)
-            if name in found or name in resources.broken:
-                self._add([_twice(name, places[name], resources.places[name])])
+            if name in resources.places:
+                self._add([_twice(name, places.get(name, document.node.position), resources.places[name])])
                 continue
             resources.places.update(places)
             reader = WorkspaceReader(resources, where="connector")
-            connector = read_connector(document.node, resources, reader)
+            connector = self._guarded(partial(read_connector, document.node, resources, reader))
             self._add(reader.problems)
             if connector is None:
                 resources.broken.add(name)
@@ -316,9 +319,21 @@ class _Loading:
         for document in documents:
             assert isinstance(document.node, MapNode)
             reader = WorkspaceReader(resources, where="route")
-            docs.append(routes.read(document, document.node, reader))
+            doc = self._guarded(partial(routes.read, document, document.node, reader))
+            docs.append(doc or RouteDoc.unread(document, document.node))
             self._add(reader.problems)
         return docs
+
+    def _guarded(self, read: Callable[[], T]) -> T | None:
+        """What ``read`` gives; None after a fault of the workspace's own code (connectors/*.py) was reported."""
+        try:
+            return read()
+        except Exception as error:
+            problem = plugin_fault(error, self._root)
+            if problem is None:
+                raise
+            self._problems.append(problem)
+            return None
 
 
 def _place(at: Position) -> tuple[str, int, int]:

@@ -8,13 +8,15 @@ import re
 import stat
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from esb.errors import Position, Problem
-from esb.registry import Registry
+from esb.registry import Family, Registry, components_of
+from esb.spec import kind_of, options_of
 
+_METHODS: Mapping[Family, str] = {"step": "apply", "source": "bind", "sink": "send", "connection": "open"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -31,7 +33,7 @@ def load_plugins(root: Path, paths: list[str], registry: Registry, report: Calla
     """The registry with everything that the workspace's own modules declare. A fault in one becomes a problem."""
     for path in paths:
         module = _load(root, path, report)
-        if module is None:
+        if module is None or not _check(module, path, report):
             continue
         try:
             registry = registry.with_modules((module,))
@@ -68,14 +70,41 @@ def _load(root: Path, path: str, report: Callable[[Problem], None]) -> ModuleTyp
     sys.modules[name] = module  # dataclasses look their module up while it is being made
     try:
         loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - the workspace's own code may do anything; its fault is a diagnostic
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the workspace's own code may do anything
         sys.modules.pop(name, None)
         report(_fault(error, path, place))
         return None
     return module
 
 
-def _fault(error: Exception, path: str, place: Path) -> Problem:
+def _check(module: ModuleType, path: str, report: Callable[[Problem], None]) -> bool:
+    """True where every component of a module is declared so that it can be read."""
+    for component in components_of(module):
+        try:
+            for spec in options_of(component.cls):
+                kind_of(spec.annotation)
+        except (TypeError, NameError) as error:
+            message = f"{component.family} `{component.name}` cannot be read: {error}"
+            report(Problem("ESB802", message, Position(path), hint="a component is a frozen dataclass of options"))
+            return False
+        method = _METHODS.get(component.family, "")
+        if method and not callable(getattr(component.cls, method, None)):
+            message = f"{component.family} `{component.name}` has no method `{method}`"
+            report(Problem("ESB802", message, Position(path), hint=f"define `{method}` in {component.cls.__name__}"))
+            return False
+    return True
+
+
+def plugin_fault(error: Exception, root: Path) -> Problem | None:
+    """The problem of an error that the workspace's own code raised while it was asked; None where it was not its code."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = Path(last.filename)
+    if place.parent != root / "connectors":
+        return None
+    return _fault(error, f"connectors/{place.name}", place)
+
+
+def _fault(error: BaseException, path: str, place: Path) -> Problem:
     line = 1
     if isinstance(error, SyntaxError) and error.filename == str(place):
         line = error.lineno or 1

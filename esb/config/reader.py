@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from esb.config.aliases import KEYS, plain, reader_aliases
+from esb.config.diagnostics import HIDDEN
 from esb.config.unavailable import not_yet
 from esb.errors import Position
 from esb.spec import MISSING, Kind, Node, OptionSpec, Reader, ScalarNode, options_of
 from esb.spec.kinds import OptionsKind
+
+#: where a text of the wrong type may be a credential, it is not repeated
+_SENSITIVE = re.compile(
+    r"auth|basic|bearer|token|secret|passw|pwd|credential|api_?key|hmac|private_?key", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class WorkspaceReader(Reader):
     def wrong_type(self, node: Node, kind: Kind, *, hint: str = "") -> Any:
         if not hint and isinstance(kind, OptionsKind):
             hint = _example_of(kind.cls)
+        if isinstance(node, ScalarNode) and isinstance(node.value, str) and _SENSITIVE.search(self.where):
+            message = f"`{self.where}` needs {kind.label}, not a text"
+            return self.problem("ESB103", message, node, hint=hint, label=HIDDEN)
         return super().wrong_type(node, kind, hint=hint)
 
     def unknown_key(self, key: ScalarNode, specs: Sequence[OptionSpec]) -> Any:

@@ -71,6 +71,7 @@ class Resources:
     def __init__(self, registry: Registry, language: Language, assets: Assets) -> None:
         self.registry = registry
         self.scope = Scope()
+        self.plain_language = language
         self.language = RecordingLanguage(language, lambda names: self.scope.readings.append(Reading(names)))
         self.assets = assets
         self.levels = Levels()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from esb.config.connectors import kebab
 from esb.config.digest import canonical, digest
@@ -31,7 +31,6 @@ from esb.spec import (
     option,
     options_of,
     read_options,
-    to_plain,
 )
 from esb.steps.base import Block, RetryPolicy, StepNode, Target, WhenDown
 
@@ -117,8 +116,16 @@ class RouteDoc:
     node: MapNode
     spec: RouteSpec | None
     scope: Scope
-    #: nothing further can be said about it: a fault was reported
-    broken: bool = False
+
+    @classmethod
+    def unread(cls, document: Document, node: MapNode) -> Self:
+        """A route that could not be read at all."""
+        return cls(_name_of(node), document, node, None, Scope())
+
+
+def _name_of(node: MapNode) -> str:
+    given = node.get("route")
+    return str(given.value) if isinstance(given, ScalarNode) and given.value is not None else ""
 
 
 class RouteReader:
@@ -143,9 +150,9 @@ class RouteReader:
             self._alerts(node, reader)
             base_retry = resources.base_retry
         errors = any(problem.severity == "error" for problem in reader.problems[before:])
-        name = str(to_plain(node.get("route") or node)) if isinstance(node.get("route"), ScalarNode) else ""
+        name = _name_of(node)
         if options is MISSING or errors or preset is MISSING:
-            return RouteDoc(name, document, node, None, scope, broken=True)
+            return RouteDoc(name, document, node, None, scope)
         spec = self._spec(options, preset, base_retry, document, node, scope)
         return RouteDoc(name, document, node, spec, scope)
 

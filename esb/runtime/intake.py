@@ -125,7 +125,7 @@ class RouteIntake:
             error=f"{error.error_class}: {error.message}",
         )
         if spec.alert:
-            self._hub.alert(spec.alert, spec.name, f"dead letter: {error.message}", message=birth.new.envelope.id)
+            self._hub.alert(spec.alert, birth.new.envelope, error)
 
     def _reject_when_down(self, spec: RouteSpec) -> None:
         """``when_down: { reject: 503 }``: while the target's circuit is open the caller is told so at once."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from datetime import datetime
 from typing import Any
 
 from esb.config.model import OnError, RouteSpec
-from esb.errors import InternalFault, MessageError
-from esb.steps.base import Block, WhenDown
+from esb.errors import ErrorRecord, InternalFault, MessageError
+from esb.message import Envelope, Message
+from esb.runtime.payload import instant_text
+from esb.steps.base import Block, HandOff, WhenDown
 
 
 def block_of(spec: RouteSpec, scope: str) -> Block:
@@ -24,6 +27,24 @@ def block_of(spec: RouteSpec, scope: str) -> Block:
 def when_down_of(spec: RouteSpec, scope: str) -> WhenDown | None:
     """What an outage means here: the branch's own word, else the route's."""
     return spec.branch_when_down.get(scope, spec.when_down)
+
+
+def alert_of(name: str, envelope: Envelope, error: ErrorRecord, at: datetime) -> HandOff:
+    """An alert as a message: whoever reads the topic ``alert.<name>`` hears of the dead letter, with retries of its own."""
+    body = {
+        "alert": name,
+        "route": envelope.route,
+        "step": error.step,
+        "class": error.error_class,
+        "text": error.message,
+        "dead_letter": error.dead_letter,
+        "message_id": envelope.id,
+        "correlation_id": envelope.correlation_id,
+        "key": envelope.key,
+        "track": dict(envelope.track),
+        "at": instant_text(at),
+    }
+    return HandOff("topic", f"alert.{name}", Message(body), f"alert/{name}", keep_key=False)
 
 
 def cause_of(error: MessageError) -> str:

@@ -6,23 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Outcome
-from esb.errors import InternalFault, MessageError, StoreBusy, StoreError
-from esb.message import Message, State
+from esb.errors import ErrorRecord, InternalFault, MessageError, StoreBusy, StoreError
+from esb.message import Envelope, Message, State
 from esb.pipeline import StepFailed, run_block
 from esb.registry import Registry
 from esb.runtime.births import Birth, Births
 from esb.runtime.lanes import Entry, Lanes
 from esb.runtime.outcomes import Meter, Outcomes
 from esb.runtime.payload import decode_body, message_of
-from esb.runtime.rules import block_of, cause_of, reply_of, when_down_of
+from esb.runtime.rules import alert_of, block_of, cause_of, reply_of, when_down_of
 from esb.runtime.run import Bench, MessageRun
 from esb.runtime.settle import GiveUp, RetryAt, decide, handler_for, record
 from esb.runtime.targets import CircuitOpen
-from esb.steps.base import Stop, Wait
+from esb.steps.base import HandOff, Stop, Wait
 from esb.store.base import Accepted, Pending, Settlement
 
 #: A message whose attempts ended this many times with the death of the process is dead.
@@ -40,7 +40,7 @@ class Hub(Protocol):
 
     def arrived(self, birth: Birth, accepted: Accepted) -> None: ...
 
-    def alert(self, name: str, route: str, text: str, **fields: Any) -> None: ...
+    def alert(self, name: str, envelope: Envelope, error: ErrorRecord) -> None: ...
 
 
 class RouteRunner:
@@ -259,8 +259,11 @@ class RouteRunner:
         await self._end(entry, settlement, children, outcome)
 
     def _children(self, run: MessageRun, births: Births, now: datetime) -> list[Birth]:
+        return self._born(run.handoffs, run, births, now)
+
+    def _born(self, handoffs: Iterable[HandOff], run: MessageRun, births: Births, now: datetime) -> list[Birth]:
         children: list[Birth] = []
-        for handoff in run.handoffs:
+        for handoff in handoffs:
             receivers = lambda name, kind=handoff.kind: self._hub.receivers(kind, name)  # noqa: E731 - binds the kind
             children.extend(births.of_handoff(handoff, run.envelope, run.spec, now, receivers))
         return [self._held(birth) for birth in children]
@@ -360,14 +363,18 @@ class RouteRunner:
         entry.message = None
         blocks = entry.key is not None and run.spec.order.on_dead == "block" and not entry.superseded
         what = record(error, step=step or run.step or "source", error_class=error_class, handler=handler)
+        now = self.bench.clock.now()
+        alert = (handler.alert if handler is not None else "") or run.spec.alert
+        alerts = self._born([alert_of(alert, run.envelope, what, now)], run, births, now) if alert else []
         settlement = Settlement(
             entry.seq,
             State.DEAD,
             entry.attempts,
-            self.bench.clock.now(),
+            now,
             error=what,
             trace=run.trace,
             ledger=run.fresh,
+            children=[birth.new for birth in alerts],
             hold_lane=blocks,
         )
         run.bench.log(
@@ -382,10 +389,7 @@ class RouteRunner:
             cause=cause_of(error),
         )
         outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
-        await self._end(entry, settlement, outcome=outcome)
-        alert = (handler.alert if handler is not None else "") or run.spec.alert
-        if alert:
-            self._hub.alert(alert, run.spec.name, f"dead letter: {what.message}", message=entry.id, key=entry.key)
+        await self._end(entry, settlement, alerts, outcome)
 
     async def _give_back(self, entry: Entry, run: MessageRun) -> None:
         """The attempt was interrupted: the message is queued again and this attempt does not count."""

@@ -5,18 +5,21 @@ Start: store, lanes, sinks, workers, then sources. Stop: sources, ingress, worke
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from esb.clock import Clock
 from esb.config.model import RouteSpec, Workspace
 from esb.endpoints.base import Ingress, RunningSource, SourceContext
-from esb.errors import EsbError, Problem
-from esb.message import State
+from esb.errors import ErrorRecord, EsbError, Problem
+from esb.message import Envelope, State
 from esb.runtime.births import Birth, Births
 from esb.runtime.intake import RouteIntake
+from esb.runtime.rules import alert_of
 from esb.runtime.run import Bench, Logs
 from esb.runtime.runner import RouteRunner
 from esb.runtime.targets import Targets
@@ -83,8 +86,17 @@ class Supervisor:
         if live is not None and accepted.state in (State.QUEUED, State.HELD, State.RUNNING) and not accepted.known:
             live.runner.arrived(birth, accepted)
 
-    def alert(self, name: str, route: str, text: str, **fields: Any) -> None:
-        self.log("warning", "alert", alert=name, route=route, text=text, **fields)
+    def alert(self, name: str, envelope: Envelope, error: ErrorRecord) -> None:
+        """Publish an alert about a message that was dead at the door."""
+        now = self.clock.now()
+        handoff = alert_of(name, envelope, error, now)
+        spec = self.workspace.routes[envelope.route]
+        for birth in self._births().of_handoff(handoff, envelope, spec, now, self.workspace.subscribers):
+            self.store.accept(birth.new).add_done_callback(partial(self._alerted, birth))
+
+    def _alerted(self, birth: Birth, done: asyncio.Future[Accepted]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.arrived(birth, done.result())
 
     # -- start and stop -----------------------------------------------------------------------------------------------
     async def start(self) -> None:

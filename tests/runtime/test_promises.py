@@ -498,3 +498,21 @@ def test_a_paused_route_refuses_and_rests_over_a_restart(start: Any, probe: Any)
             assert bus.states("plain") == ["done"]
 
     run(scenario())
+
+
+def test_a_dead_letter_raises_its_alert_as_a_message_of_its_own(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        desk = "route: desk\nfrom: { topic: alert.oncall }\nsteps: [ { to: { probe: desk } } ]\n"
+        settings = "bus: t\nalerts: { oncall: { http: { url: 'http://127.0.0.1:9/alerts' } } }\n"
+        route = PLAIN + "alert: oncall\n"
+        probe.script["erp"] = [Rejected("unknown lot")]
+        async with start({"routes/a.yaml": route, "routes/d.yaml": desk, "esb.yaml": settings}) as bus:
+            dead = await bus.send("plain", {"lot": "1"})
+            await bus.send("plain", b"{")
+            await bus.settle()
+            told = probe.bodies("desk")
+            assert [(one["route"], one["class"]) for one in told] == [("plain", "rejected"), ("plain", "invalid")]
+            assert (told[0]["message_id"], told[0]["key"]) == (dead.message_id, "1")
+            bus.whole()
+
+    run(scenario())

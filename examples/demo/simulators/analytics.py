@@ -62,7 +62,8 @@ class Analytics(Simulator):
 
     def _card(self, supplier: str) -> dict[str, Any]:
         blank = {"received": 0, "rejected": 0, "ppm": 0, "breached": False, "tier": "A", "nonconformances": []}
-        return self.state["scorecards"].setdefault(supplier, blank)
+        card: dict[str, Any] = self.state["scorecards"].setdefault(supplier, blank)
+        return card
 
     def stock(self, call: Call) -> Answer:
         body = call.body

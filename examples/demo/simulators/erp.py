@@ -161,7 +161,7 @@ class Erp(Simulator):
         )
 
     def _stock(self, lot: str) -> dict[str, Any]:
-        stock = self.state["stock"].get(lot)
+        stock: dict[str, Any] | None = self.state["stock"].get(lot)
         if stock is None:
             raise refuse(404, "M7/042", f"Lot {lot} does not exist")
         return stock
@@ -212,7 +212,7 @@ class Erp(Simulator):
         return entity("API_INSPECTIONLOT_SRV.A_InspLotUsageDecisionType", body)
 
     def _lot(self, number: str) -> dict[str, Any]:
-        lot = self.state["inspection_lots"].get(number)
+        lot: dict[str, Any] | None = self.state["inspection_lots"].get(number)
         if lot is None:
             raise refuse(404, "QA/102", f"Inspection lot {number} does not exist")
         return lot

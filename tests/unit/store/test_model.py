@@ -1,8 +1,12 @@
-"""The store against a model of dictionaries: any order of commands, restarts and deaths gives the same messages."""
+"""The store against a model of dictionaries: any order of commands, restarts and deaths gives the same messages.
+
+``ESB_MODEL_EXAMPLES=2000`` makes it a long run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable
@@ -24,8 +28,8 @@ from esb.store.base import Accepted, AuditEntry, DedupeKey, Filter, NewMessage, 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 WINDOW = timedelta(hours=3)
 WHO = AuditEntry("mia", "dlq", "x", "why")
-KEYS = st.sampled_from([None, "L1", "L2"])
-SCOPES = st.sampled_from(["", "split"])
+KEYS = st.sampled_from([None, "L1", "L1", "L2"])
+SCOPES = st.sampled_from(["", "", "split"])
 DEDUPE = st.sampled_from([None, None, "d1", "d2"])
 PICK = st.integers(min_value=0, max_value=10_000)
 END = st.sampled_from(
@@ -88,9 +92,11 @@ class Bus(RuleBasedStateMachine):
     def now(self) -> datetime:
         return self.clock.now()
 
-    def pick(self, number: int) -> tuple[int, Kept]:
-        seqs = sorted(self.kept)
-        seq = seqs[number % len(seqs)]
+    def pick(self, number: int, *states: State) -> tuple[int, Kept]:
+        """A message, nine times out of ten one in a state where the command has something to do."""
+        fitting = [seq for seq in sorted(self.kept) if self.kept[seq].state in states]
+        seqs = fitting if fitting and number % 10 else sorted(self.kept)
+        seq = seqs[number // 10 % len(seqs)]
         return seq, self.kept[seq]
 
     def lane(self, like: Kept, *states: State) -> list[tuple[int, Kept]]:
@@ -145,10 +151,22 @@ class Bus(RuleBasedStateMachine):
         new = self.message(scope, key, dedupe, **own)
         self.expect_birth(new, self.call("accept", new))
 
+    @rule(key=st.sampled_from(["L1", "L1", "L2"]), hold=st.booleans())
+    def a_head_dies(self, key: str, hold: bool) -> None:
+        new = self.message("", key, None, started=True)
+        accepted = self.call("accept", new)
+        self.expect_birth(new, accepted)
+        self.call(
+            "settle", Settlement(accepted.seq, State.DEAD, 1, self.now, error=ErrorRecord("x", "y"), hold_lane=hold)
+        )
+        one = self.kept[accepted.seq]
+        self.end(one, State.DEAD)
+        one.blocks = hold
+
     @precondition(lambda self: self.kept)
     @rule(number=PICK)
     def start(self, number: int) -> None:
-        seq, one = self.pick(number)
+        seq, one = self.pick(number, State.QUEUED, State.WAITING)
         startable = one.state in (State.QUEUED, State.WAITING)
         assert self.call("start", seq, one.attempts + 1, self.now) is startable
         if startable:
@@ -157,7 +175,7 @@ class Bus(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     @rule(number=PICK, state=END, hold=st.booleans(), child=st.booleans(), dedupe=DEDUPE, at_once=st.booleans())
     def settle(self, number: int, state: State, hold: bool, child: bool, dedupe: str | None, at_once: bool) -> None:
-        seq, one = self.pick(number)
+        seq, one = self.pick(number, *OPEN_STATES)
         children = [self.message("split", one.lane[1], dedupe)] if child else []
         error = ErrorRecord("rejected", "no") if state is State.DEAD else None
         ending = Settlement(
@@ -200,7 +218,7 @@ class Bus(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     @rule(number=PICK)
     def retry(self, number: int) -> None:
-        seq, one = self.pick(number)
+        seq, one = self.pick(number, State.DEAD)
         pending = self.call("retry", seq, WHO, self.now)
         if one.state is not State.DEAD:
             assert pending is None
@@ -215,7 +233,7 @@ class Bus(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     @rule(number=PICK)
     def discard(self, number: int) -> None:
-        seq, one = self.pick(number)
+        seq, one = self.pick(number, State.DEAD, State.HELD)
         possible = one.state is State.DEAD or (one.state in OPEN_STATES and one.state is not State.RUNNING)
         assert self.call("discard", seq, WHO, self.now) is possible
         if possible:
@@ -225,7 +243,7 @@ class Bus(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     @rule(number=PICK)
     def edit(self, number: int) -> None:
-        seq, one = self.pick(number)
+        seq, one = self.pick(number, State.DEAD)
         assert self.call("edit", seq, b"2", WHO, self.now) is (one.state is State.DEAD)
         self.audited += one.state is State.DEAD
 
@@ -307,7 +325,7 @@ class Bus(RuleBasedStateMachine):
 
 TestModel = Bus.TestCase
 TestModel.settings = settings(
-    max_examples=40,
+    max_examples=int(os.environ.get("ESB_MODEL_EXAMPLES", "60")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -9,10 +9,11 @@ from typing import Any
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Incoming
-from esb.errors import ErrorRecord, Invalid, MessageError
+from esb.errors import Invalid, MessageError
 from esb.message import EMPTY, Envelope, Message, State, new_id
 from esb.registry import Registry
 from esb.runtime.payload import codec_of, encode_body, first_message, message_of
+from esb.runtime.settle import handler_for, record
 from esb.steps.base import HandOff
 from esb.steps.keys import key_text
 from esb.store.base import DedupeKey, NewMessage
@@ -59,6 +60,7 @@ class Births:
         source_key = None
         if incoming.source_key is not None:
             source_key = DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
+        body: Any = None
         try:
             codec = incoming.codec or codec_of(spec, meta, self._registry)
             body = codec.decode(incoming.payload)
@@ -67,7 +69,8 @@ class Births:
         except Invalid as error:
             if incoming.on_invalid == "refuse":
                 raise
-            return Birth(_dead(Envelope(**base), error, "source", source_key), None)
+            base["track"] = self._track_of_bad(spec, base, body)
+            return Birth(_dead(spec, Envelope(**base), error, source_key), None)
         return self._admit(spec, base, body, source_key)
 
     # -- from a hand-off ----------------------------------------------------------------------------------------------
@@ -148,7 +151,7 @@ class Births:
             try:
                 contract.check(handoff.message.body)
             except Invalid as error:
-                return Birth(_dead(Envelope(**base), error, "source"), None)
+                return Birth(_dead(receiver, Envelope(**base), error), None)
         return self._admit(receiver, base, handoff.message.body)
 
     # -- from a replay ------------------------------------------------------------------------------------------------
@@ -185,12 +188,19 @@ class Births:
                     spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
                 )
         except MessageError as error:
-            return Birth(_dead(Envelope(**base), error, "source", source_key), None)
+            return Birth(_dead(spec, Envelope(**base), error, source_key), None)
         envelope = Envelope(**base)
         new = NewMessage(envelope, dedupe=dedupe, source_key=source_key, supersede=envelope.overtakes)
         if envelope.key is not None:
             message = message.with_meta("key", envelope.key)
         return Birth(new, message)
+
+    def _track_of_bad(self, spec: RouteSpec, base: dict[str, Any], body: Any) -> Mapping[str, str]:
+        """What can be tracked of a payload that breaks its contract, so that it is found by its lot all the same."""
+        try:
+            return self._track(spec, first_message(base, body)) if body is not None else EMPTY
+        except MessageError:
+            return EMPTY
 
     def _track(self, spec: RouteSpec, message: Message) -> dict[str, str]:
         scope = message.scope(self._site)
@@ -208,13 +218,7 @@ def _carried(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in meta.items() if name not in _BUS_META} if meta else dict(EMPTY)
 
 
-def _dead(envelope: Envelope, error: MessageError, step: str, source_key: DedupeKey | None = None) -> NewMessage:
-    record = ErrorRecord(
-        error_class=error.error_class,
-        message=error.message[:2000],
-        step=step,
-        pointer=error.violations[0].pointer if error.violations else "",
-        hint=error.hint,
-        violations=error.violations[:50],
-    )
-    return NewMessage(envelope, state=State.DEAD, error=record, source_key=source_key)
+def _dead(spec: RouteSpec, envelope: Envelope, error: MessageError, source_key: DedupeKey | None = None) -> NewMessage:
+    handler = handler_for(spec.on_error, error.error_class, error.error_class)
+    what = record(error, step="source", error_class=error.error_class, handler=handler)
+    return NewMessage(envelope, state=State.DEAD, error=what, source_key=source_key)

@@ -13,6 +13,7 @@ from esb.errors import StoreBusy, Unavailable
 from esb.message import State
 from esb.runtime.births import Birth
 from esb.runtime.runner import Hub, RouteRunner
+from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
 from esb.steps.base import Target
 from esb.store.base import Accepted
@@ -124,8 +125,10 @@ class RouteIntake:
             step="source",
             error=f"{error.error_class}: {error.message}",
         )
-        if spec.alert:
-            self._hub.alert(spec.alert, birth.new.envelope, error)
+        handler = handler_for(spec.on_error, error.error_class, error.error_class)
+        alert = (handler.alert if handler is not None else "") or spec.alert
+        if alert:
+            self._hub.alert(alert, birth.new.envelope, error)
 
     def _reject_when_down(self, spec: RouteSpec) -> None:
         """``when_down: { reject: 503 }``: while the target's circuit is open the caller is told so at once."""

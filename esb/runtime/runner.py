@@ -350,6 +350,7 @@ class RouteRunner:
     ) -> None:
         """Dead, unless ``on_error`` has steps that succeed instead."""
         handler = handler_for(run.spec.on_error, error_class, error.error_class)
+        mark = len(run.handoffs)
         if handler is not None and handler.steps is not None and message is not None:
             try:
                 described = message.with_meta("error", {"class": error_class, "message": error.message, "step": step})
@@ -365,7 +366,9 @@ class RouteRunner:
         what = record(error, step=step or run.step or "source", error_class=error_class, handler=handler)
         now = self.bench.clock.now()
         alert = (handler.alert if handler is not None else "") or run.spec.alert
-        alerts = self._born([alert_of(alert, run.envelope, what, now)], run, births, now) if alert else []
+        # what the failed steps handed off is not born: a retry hands it off again; what `on_error` handed off is
+        handoffs = [*run.handoffs[mark:], *([alert_of(alert, run.envelope, what, now)] if alert else [])]
+        children = self._born(handoffs, run, births, now)
         settlement = Settlement(
             entry.seq,
             State.DEAD,
@@ -374,7 +377,7 @@ class RouteRunner:
             error=what,
             trace=run.trace,
             ledger=run.fresh,
-            children=[birth.new for birth in alerts],
+            children=[birth.new for birth in children],
             hold_lane=blocks,
         )
         run.bench.log(
@@ -389,7 +392,7 @@ class RouteRunner:
             cause=cause_of(error),
         )
         outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
-        await self._end(entry, settlement, alerts, outcome)
+        await self._end(entry, settlement, children, outcome)
 
     async def _give_back(self, entry: Entry, run: MessageRun) -> None:
         """The attempt was interrupted: the message is queued again and this attempt does not count."""

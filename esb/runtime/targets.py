@@ -156,8 +156,11 @@ class Targets:
             return reply
         except TimeoutError as error:
             raise Unavailable(f"{target.name}: no free connection within {delivery.timeout:g} s") from error
-        except (Unavailable, Timeout):
-            port.breaker.failed()
+        except (Unavailable, Timeout) as error:
+            if _is_there(error):
+                port.breaker.succeeded()
+            else:
+                port.breaker.failed()
             answered = True
             raise
         except MessageError:
@@ -210,6 +213,12 @@ class Targets:
                 context = ConnectionContext(port.name, self._clock, self._workspace, self._log)
                 port.live = await port.options.open(context)
             return port.live
+
+
+def _is_there(error: MessageError) -> bool:
+    """Whether the target answered and merely cannot take this message now (a locked lot, a closed period)."""
+    status = error.reply.get("status") if error.reply is not None else None
+    return isinstance(status, int) and status < 500 and status not in (408, 423, 425, 429)
 
 
 def timeout_for(target: Target, step_timeout: float, connectors: Mapping[str, Connector]) -> float:

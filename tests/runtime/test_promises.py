@@ -508,6 +508,7 @@ def test_a_dead_letter_raises_its_alert_as_a_message_of_its_own(start: Any, prob
         probe.script["erp"] = [Rejected("unknown lot")]
         async with start({"routes/a.yaml": route, "routes/d.yaml": desk, "esb.yaml": settings}) as bus:
             dead = await bus.send("plain", {"lot": "1"})
+            await bus.settle()
             await bus.send("plain", b"{")
             await bus.settle()
             told = probe.bodies("desk")

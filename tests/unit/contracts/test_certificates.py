@@ -1,4 +1,4 @@
-"""Real certificates of analysis: those that pass and those that fail (see tests/data/certificates/SOURCES.md)."""
+"""Real certificates of analysis: those that pass and those that fail (see examples/data/certificates/SOURCES.md)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from esb.contracts import JsonContract, read_schema
 from esb.errors import Invalid
 from esb.formats.json import Json
 
-FOLDER = Path(__file__).parents[2] / "data" / "certificates"
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "examples" / "data" / "certificates"
+SCHEMA = ROOT / "schemas" / "certificate-coa.v1.json"
 
 
 @pytest.fixture(scope="module")
 def contract() -> JsonContract:
-    data = (FOLDER / "CoA_v1.1.0.schema.json").read_bytes()
+    data = SCHEMA.read_bytes()
     return JsonContract.compile("coa.v1", read_schema(data, "schemas/coa.v1.json"), "schemas/coa.v1.json")
 
 
@@ -41,7 +43,7 @@ def test_an_invalid_certificate_fails_where_the_reference_validator_says(contrac
     body = certificate("invalid_cert")
     with pytest.raises(Invalid) as caught:
         contract.check(body)
-    schema = jsonschema.Draft7Validator(_floats(certificate_schema()), format_checker=jsonschema.FormatChecker())
+    schema = jsonschema.Draft202012Validator(_floats(certificate_schema()), format_checker=jsonschema.FormatChecker())
     expected = {"/" + "/".join(map(str, error.absolute_path)) for error in schema.iter_errors(_floats(body))}
     assert {violation.pointer for violation in caught.value.violations} == expected
 
@@ -52,7 +54,7 @@ def test_a_certificate_survives_writing_and_reading() -> None:
 
 
 def certificate_schema() -> Any:
-    return read_schema((FOLDER / "CoA_v1.1.0.schema.json").read_bytes(), "x.json")
+    return read_schema(SCHEMA.read_bytes(), "x.json")
 
 
 def _floats(value: Any) -> Any:

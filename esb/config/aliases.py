@@ -59,7 +59,7 @@ STEPS: Mapping[str, Word] = {
     "circuitbreaker": (CAMEL, "`circuit` in the connector's file"),
     "pipeline": (CAMEL, "a plain list under `steps`"),
     "loop": (CAMEL, "`split` over a list"),
-    "sort": (CAMEL, "`map` with the expression `sort_by(body.list, &field)`"),
+    "sort": (CAMEL, "`map` with the function sort_by"),
     "xslt": ("", "`transform: transforms/x.j2` after `parse: xml`"),
     "xpath": ("", "`parse: xml`, then an expression"),
     "xquery": ("", "`transform: transforms/x.j2` after `parse: xml`"),

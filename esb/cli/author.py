@@ -39,7 +39,7 @@ def line_reader(root: Path) -> Callable[[str], list[str]]:
     help="Form of the report.",
 )
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
-@click.option("--no-env", is_flag=True, help="Do not ask for environment variables and secrets.")
+@click.option("--no-env", is_flag=True, help="Leave environment variables and secrets open.")
 def lint(directory: Path, form: str, strict: bool, no_env: bool) -> None:
     """Check the workspace in DIRECTORY: every fault, with its place and what to write instead. Exit code 0 or 1."""
     from esb.config.diagnostics import render_json, render_text
@@ -49,7 +49,7 @@ def lint(directory: Path, form: str, strict: bool, no_env: bool) -> None:
         raise exits.Exit(
             f"no folder {directory}", exits.MISSING, hint="esb lint DIR, where DIR holds esb.yaml or routes/"
         )
-    workspace, problems = load_workspace(directory.resolve(), resolve_env=not no_env)
+    workspace, problems = load_workspace(directory.resolve(), resolve_env=not no_env, need_secrets=False)
     if form == "json":
         click.echo(json.dumps(render_json(problems), ensure_ascii=False, indent=2))
     else:
@@ -60,7 +60,7 @@ def lint(directory: Path, form: str, strict: bool, no_env: bool) -> None:
             routes = len(workspace.routes) if workspace is not None else 0
             click.echo(f"no problems in {routes} route{'s' if routes != 1 else ''}")
     bad = [problem for problem in problems if strict or problem.severity == "error"]
-    sys.exit(exits.NO if bad or workspace is None else exits.DONE)
+    sys.exit(exits.NO if bad else exits.DONE)
 
 
 @click.command()

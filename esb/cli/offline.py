@@ -11,7 +11,7 @@ from typing import Any
 from esb.admin.api import Access, Api
 from esb.bus import send_incoming
 from esb.clock import SystemClock
-from esb.config.loader import load_workspace
+from esb.config.loader import load_workspace, read_workspace
 from esb.errors import ConfigError, NotRunning
 from esb.operations import Operations
 from esb.runtime.births import Births
@@ -46,7 +46,7 @@ class StoppedBus:
         """Store a message for a route; it runs at the next start."""
         if wait > 0:
             raise NotRunning("the bus is stopped, so nobody can wait for the end", hint="esb run, or leave out --wait")
-        workspace, problems = load_workspace(self.root)
+        workspace, problems = load_workspace(self.root, need_secrets=False)
         if workspace is None:
             raise ConfigError(problems)
         spec = workspace.routes[route]
@@ -83,5 +83,7 @@ async def offline_app(root: Path) -> AsyncIterator[Any]:
 
 def store_url(root: Path) -> str:
     """The store of a workspace, also where its routes are broken: a stopped bus must stay readable."""
-    workspace, _ = load_workspace(root, resolve_env=False)
-    return workspace.settings.store if workspace is not None else "sqlite:///.esb/bus.db"
+    settings = read_workspace(root, need_secrets=False).settings
+    if settings is None:
+        raise NotRunning("esb.yaml has faults, so nobody knows where the store is", hint="esb lint")
+    return settings.store

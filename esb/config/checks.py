@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from esb.config.model import RouteSpec, Settings
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, fixed_text, parts_of, steps_of, targets_of, topics_of
-from esb.config.settings import forbidden_by, required_by
+from esb.config.settings import SETTINGS, forbidden_by, required_by
 from esb.errors import Position, Problem
 from esb.spec import ListNode, MapNode, Node, ScalarNode
 from esb.steps.base import StepNode, Target
@@ -121,7 +121,7 @@ def route_targets(routes: Routes) -> Iterator[Problem]:
                     f"route `{called}` does not exist",
                     target.position,
                     label="no such route",
-                    hint=nearest(called, names) or "the routes are listed by `esb graph`",
+                    hint=nearest(called, names) or "the routes are listed by `esb routes ls`",
                 )
             elif called == spec.name:
                 yield _loop(f"the route `{called}` hands over to itself", target.position)
@@ -132,6 +132,7 @@ def route_targets(routes: Routes) -> Iterator[Problem]:
 
 def topics(routes: Routes) -> Iterator[Problem]:
     published = {topic for spec in routes.specs for topic in spec.topics}
+    published |= {f"alert.{name}" for name in routes.settings.alerts}
     read = {topic_read(spec) for spec in routes.specs} - {""}
     for spec in routes.specs:
         topic = topic_read(spec)
@@ -242,8 +243,8 @@ def policies(routes: Routes) -> Iterator[Problem]:
     """The lint rules of this bus: ``policy.require`` and ``policy.forbid``."""
     required = required_by(routes.settings.policy)
     for doc in routes.docs:
-        if doc.spec is None:
-            continue
+        if doc.spec is None or doc.document.path == SETTINGS:
+            continue  # the bus's own alert routes answer to esb.yaml, where they stand
         for name in required:
             if not getattr(doc.spec, name, None):
                 yield Problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from esb.config.secrets import SecretMissing, Secrets
 from esb.config.yaml import Filled
@@ -21,9 +22,16 @@ class Expander:
     """
 
     def __init__(
-        self, environ: Mapping[str, str], secrets: Secrets, report: Callable[[Problem], None], *, resolve: bool = True
+        self,
+        environ: Mapping[str, str],
+        secrets: Secrets,
+        report: Callable[[Problem], None],
+        *,
+        resolve: bool = True,
+        need_secrets: bool = True,
     ) -> None:
         self._environ, self._secrets, self._report, self._resolve = environ, secrets, report, resolve
+        self._need_secrets = need_secrets
         self.unknown: set[Position] = set()
 
     def __call__(self, text: str, at: Position) -> Filled:
@@ -64,7 +72,8 @@ class Expander:
         try:
             return self._secrets.find(name)
         except SecretMissing as error:
-            self._report(Problem("ESB503", error.message, place, hint=error.hint))
+            severity: Literal["error", "warning"] = "error" if self._need_secrets else "warning"
+            self._report(Problem("ESB503", error.message, place, hint=error.hint, severity=severity))
             return Secret(f"missing: {name}", name or "?")
 
     def _variable(self, reference: str, place: Position, at: Position) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from esb.clock import Clock, SystemClock
+from esb.config.alerts import alert_routes
 from esb.config.aliases import plain
 from esb.config.assets import Assets, Tables
 from esb.config.builders import Builders
@@ -26,7 +27,7 @@ from esb.config.reader import WorkspaceReader
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, RouteReader
 from esb.config.secrets import Secrets
-from esb.config.settings import Peek, read_settings
+from esb.config.settings import SETTINGS, Peek, read_settings
 from esb.config.unavailable import not_yet
 from esb.config.yaml import Document, read_documents
 from esb.errors import ConfigError, Position, Problem
@@ -35,7 +36,6 @@ from esb.registry import Registry, load
 from esb.spec import MapNode, Node, ScalarNode
 
 T = TypeVar("T")
-SETTINGS = "esb.yaml"
 _KINDS = ("route", "connector", "bus", "template", "site")
 _NAMED = re.compile(r"^(?:route|connector):[ \t]*([a-z0-9-]+)", re.MULTILINE)
 _HOMES = {
@@ -71,10 +71,14 @@ def load_workspace(
     *,
     environ: Mapping[str, str] = os.environ,
     resolve_env: bool = True,
+    need_secrets: bool = True,
     clock: Clock | None = None,
 ) -> tuple[Workspace | None, list[Problem]]:
-    """The workspace and everything that is wrong with it; None where there is an error. Never raises for content."""
-    loaded = read_workspace(root, environ=environ, resolve_env=resolve_env, clock=clock)
+    """The workspace and everything that is wrong with it; None where there is an error. Never raises for content.
+
+    ``need_secrets=False`` makes a secret that is not set a warning: who writes a route need not know it, who runs it must.
+    """
+    loaded = read_workspace(root, environ=environ, resolve_env=resolve_env, need_secrets=need_secrets, clock=clock)
     return loaded.workspace, loaded.problems
 
 
@@ -91,11 +95,14 @@ def read_workspace(
     *,
     environ: Mapping[str, str] = os.environ,
     resolve_env: bool = True,
+    need_secrets: bool = True,
     clock: Clock | None = None,
     registry: Registry | None = None,
 ) -> Loaded:
     """Read a workspace, with everything that can be said of it. Files that no route refers to are checked, too."""
-    return _Loading(root, environ, resolve_env, clock or SystemClock(), registry or load()).run()
+    loading = _Loading(root, environ, resolve_env, clock or SystemClock(), registry or load())
+    loading.need_secrets = need_secrets
+    return loading.run()
 
 
 class _Loading:
@@ -104,6 +111,7 @@ class _Loading:
     ) -> None:
         self._root, self._environ, self._resolve, self._clock = root, environ, resolve_env, clock
         self._registry = registry
+        self.need_secrets = True
         self._problems: list[Problem] = []
         self._files = Files(root, self._problems.append)
         #: places that a fault of YAML or the environment has spoken about: what follows there is its consequence
@@ -128,7 +136,7 @@ class _Loading:
         self._connectors(connectors, resources)
         settings, problems = read_settings(settings_node, resources)
         self._add(problems)
-        docs = self._routes(routes, resources, settings, settings_node)
+        docs = self._routes([*routes, *alert_routes(settings_node)], resources, settings, settings_node)
         self._add(check_routes(docs, resources, settings or Settings(), frozenset(self._unread)))
         resources.assets.load_all()
         return self._loaded(self._workspace(resources, settings, docs), settings)
@@ -188,7 +196,9 @@ class _Loading:
 
     def _make_expander(self, peek: Peek) -> Expander:
         secrets = Secrets(self._root / peek.secrets, self._environ, peek.secrets)
-        return Expander(self._environ, secrets, self._problems.append, resolve=self._resolve)
+        return Expander(
+            self._environ, secrets, self._problems.append, resolve=self._resolve, need_secrets=self.need_secrets
+        )
 
     def _parse(self, path: str) -> list[Document]:
         text = self._files.text(path)

@@ -17,6 +17,7 @@ from esb.errors import Problem
 from esb.spec import MISSING, ListNode, MapNode, Node, ScalarNode, options_of, read_options
 from esb.spec.kinds import DurationKind
 
+SETTINGS = "esb.yaml"
 FIELDS = frozenset(spec.name for spec in options_of(Settings))
 
 #: what ``policy.require`` may ask of every route

@@ -54,9 +54,9 @@ class Csv:
     media_types: ClassVar[tuple[str, ...]] = ("text/csv", "application/csv")
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
-    delimiter: str = option(default=",", doc="Character between two cells.", example=";", aliases=("separator", "sep"))
+    delimiter: str = option(default=",", doc="Character between two cells.", example="';'", aliases=("separator", "sep"))
     quote: str = option(
-        default='"', doc="Character around a cell that holds a delimiter; empty: there is none.", example="'"
+        default='"', doc="Character around a cell that holds a delimiter; empty: there is none.", example="\"'\""
     )
     encoding: Encoding = option(
         default="utf-8", doc="Encoding of the bytes; a byte order mark is dropped.", example="cp1252"
@@ -67,7 +67,7 @@ class Csv:
         "(an empty name leaves a column out).",
         example="[po, line, batch]",
     )
-    decimal: Literal[".", ","] = option(default=".", doc="Decimal mark of numbers, read and written.", example=",")
+    decimal: Literal[".", ","] = option(default=".", doc="Decimal mark of numbers, read and written.", example="','")
     numbers: tuple[str, ...] = option(
         default=(), doc="Columns that are exact decimals; an empty cell is null.", example="[Menge]"
     )

@@ -56,7 +56,9 @@ def prepare(path: Path, now: datetime, *, read_only: bool = False) -> None:
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))
-        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old", hint=f"use a Python with SQLite {needed} or newer")
+        raise StoreError(
+            f"SQLite {sqlite3.sqlite_version} is too old", hint=f"use a Python with SQLite {needed} or newer"
+        )
     refuse_network(path.parent)
     if not path.exists():
         refuse_missing(path)

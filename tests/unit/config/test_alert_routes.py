@@ -1,0 +1,49 @@
+"""Alerts of esb.yaml become small routes from their topic to their target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esb.config.loader import load_workspace
+
+SETTINGS = """
+bus: plant
+policy: { require: [owner, key] }
+alerts:
+  oncall: { http: { url: "http://127.0.0.1:9/alerts" } }
+"""
+
+
+def test_an_alert_is_a_route_with_retries_and_dedupe_and_no_policy_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "esb.yaml").write_text(SETTINGS)
+    workspace, problems = load_workspace(tmp_path)
+    assert problems == []
+    assert workspace is not None
+    route = workspace.routes["alert-oncall"]
+    assert (route.source.options.topic, route.targets) == ("alert.oncall", ("http",))
+    assert route.dedupe is not None
+    assert route.steps.nodes[0].retry is not None
+
+
+def test_a_fault_in_an_alert_is_reported_in_esb_yaml(tmp_path: Path) -> None:
+    (tmp_path / "esb.yaml").write_text(SETTINGS.replace("url:", "urll:"))
+    _, problems = load_workspace(tmp_path)
+    assert [(p.code, p.position.path, p.position.line) for p in problems] == [("ESB101", "esb.yaml", 5)]
+
+
+def test_a_protocol_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
+    (tmp_path / "esb.yaml").write_text("alerts:\n  desk: { smtp: { to: a@b.example } }\n")
+    _, problems = load_workspace(tmp_path)
+    assert [(p.code, p.position.line) for p in problems] == [("ESB113", 2)]
+
+
+def test_a_missing_secret_is_a_warning_for_authors_and_an_error_for_the_bus(tmp_path: Path) -> None:
+    (tmp_path / "connectors").mkdir()
+    text = "connector: erp\ntype: http\nbase_url: http://127.0.0.1:9\nauth: { bearer: '${secret:erp-token}' }\n"
+    (tmp_path / "connectors" / "erp.yaml").write_text(text)
+    workspace, problems = load_workspace(tmp_path, environ={}, need_secrets=False)
+    assert workspace is not None
+    assert [(p.code, p.severity) for p in problems] == [("ESB503", "warning")]
+    workspace, problems = load_workspace(tmp_path, environ={})
+    assert workspace is None
+    assert [(p.code, p.severity) for p in problems] == [("ESB503", "error")]

@@ -161,13 +161,17 @@ class FakeIntake:
 
 
 class Bus:
-    """An ingress on a real socket, and sources on it."""
+    """An ingress on a real socket, and sources on it.
+
+    Tests leave it by `async with`, also when they fail: uvloop cannot close a loop that still listens.
+    """
 
     def __init__(self, **limits: Any) -> None:
         self.clock = ManualClock()
         self.logged: list[tuple[Any, ...]] = []
         self.ingress = HttpIngress(max_body=limits.pop("max_body", 1_000), max_held=10_000, log=self._log)
-        self.listener = Listener(self.ingress, limits=ListenerLimits(**{"linger_time": 0.2, **limits}))
+        app, tls = limits.pop("app", self.ingress), limits.pop("tls", None)
+        self.listener = Listener(app, tls=tls, limits=ListenerLimits(**{"linger_time": 0.2, **limits}))
         self.intake = FakeIntake()
 
     def _log(self, *args: Any, **fields: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from esb.endpoints.base import Request, Response
-from esb.endpoints.webserver import Listener, ListenerLimits, server_tls
+from esb.endpoints.webserver import Listener, server_tls
 from esb.errors import EsbError
 
 
@@ -275,7 +275,6 @@ def test_a_client_that_does_not_read_is_cut_off(bus: Any, run: Any) -> None:
 
 def test_requests_in_flight_end_when_the_listener_stops(bus: Any, tools: Any, run: Any) -> None:
     async def story() -> None:
-        server = mounted(bus)
         working, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(request: Request) -> Response:
@@ -283,28 +282,28 @@ def test_requests_in_flight_end_when_the_listener_stops(bus: Any, tools: Any, ru
             await go_on.wait()
             return Response(200, b"done")
 
-        server.ingress.mount("GET", "/slow", slow)
-        port = await server.listener.start()
-        idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", port)
-        asked = asyncio.create_task(tools.talk(port, b"GET /slow HTTP/1.1\r\nHost: b\r\n\r\n"))
-        await working.wait()
-        stopping = asyncio.create_task(server.listener.stop(5.0))
-        assert await idle_reader.read() == b""
-        idle_writer.close()
-        with pytest.raises(OSError):
-            await asyncio.open_connection("127.0.0.1", port)
-        go_on.set()
-        answers = await asked
-        await stopping
-        assert [(answer.status, answer.body) for answer in answers] == [(200, b"done")]
-        assert answers[0].headers["connection"] == "close"
+        async with mounted(bus) as server:
+            server.ingress.mount("GET", "/slow", slow)
+            port = server.listener.port
+            idle_reader, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+            asked = asyncio.create_task(tools.talk(port, b"GET /slow HTTP/1.1\r\nHost: b\r\n\r\n"))
+            await working.wait()
+            stopping = asyncio.create_task(server.listener.stop(5.0))
+            assert await idle_reader.read() == b""
+            idle_writer.close()
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", port)
+            go_on.set()
+            answers = await asked
+            await stopping
+            assert [(answer.status, answer.body) for answer in answers] == [(200, b"done")]
+            assert answers[0].headers["connection"] == "close"
 
     run(story())
 
 
 def test_a_request_that_outlives_the_grace_is_cut(bus: Any, tools: Any, run: Any) -> None:
     async def story() -> None:
-        server = mounted(bus)
         working = asyncio.Event()
 
         async def endless(request: Request) -> Response:
@@ -312,13 +311,13 @@ def test_a_request_that_outlives_the_grace_is_cut(bus: Any, tools: Any, run: Any
             await asyncio.Event().wait()
             raise AssertionError
 
-        server.ingress.mount("GET", "/endless", endless)
-        port = await server.listener.start()
-        asked = asyncio.create_task(tools.talk(port, b"GET /endless HTTP/1.1\r\nHost: b\r\n\r\n"))
-        await working.wait()
-        await server.listener.stop(0.1)
-        await asked
-        assert server.listener.connections == 0
+        async with mounted(bus) as server:
+            server.ingress.mount("GET", "/endless", endless)
+            asked = asyncio.create_task(tools.talk(server.listener.port, b"GET /endless HTTP/1.1\r\nHost: b\r\n\r\n"))
+            await working.wait()
+            await server.listener.stop(0.1)
+            await asked
+            assert server.listener.connections == 0
 
     run(story())
 
@@ -342,7 +341,7 @@ def test_every_answer_has_a_date(bus: Any, run: Any) -> None:
     run(story())
 
 
-def test_a_head_goes_out_while_the_body_is_still_made(run: Any) -> None:
+def test_a_head_goes_out_while_the_body_is_still_made(bus: Any, run: Any) -> None:
     async def story() -> None:
         go_on = asyncio.Event()
 
@@ -352,18 +351,14 @@ def test_a_head_goes_out_while_the_body_is_still_made(run: Any) -> None:
             await send({"type": "http.response.body", "body": b"one", "more_body": True})
             await send({"type": "http.response.body", "body": b"z" * 200_000})
 
-        listener = Listener(stream)
-        port = await listener.start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-        go_on.set()
-        data = await reader.read()
-        assert data.startswith(b"3\r\none\r\n30d40\r\nzzz")
-        assert data.endswith(b"zzz\r\n0\r\n\r\n")
-        assert len(data) == 200_000 + 22
-        writer.close()
-        await listener.stop(1.0)
+        async with bus(app=stream) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.listener.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            go_on.set()
+            data = await reader.read()
+            assert data == b"3\r\none\r\n30d40\r\n" + b"z" * 200_000 + b"\r\n0\r\n\r\n"
+            writer.close()
 
     run(story())
 
@@ -383,17 +378,14 @@ def test_tls_asks_for_a_client_certificate_where_told_so(certificates: Path, bus
                 await writer.wait_closed()
 
     async def story() -> None:
-        server = mounted(bus)
         tls = server_tls(certificates / "server.crt", certificates / "server.key", certificates / "ca.crt")
-        listener = Listener(server.ingress, tls=tls, limits=ListenerLimits(linger_time=0.2))
-        port = await listener.start()
-        bare = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            assert b"200 OK" not in await ask(port, bare)
-        shown = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
-        shown.load_cert_chain(certificates / "client.crt", certificates / "client.key")
-        assert b"200 OK" in await ask(port, shown)
-        await listener.stop(1.0)
+        async with mounted(bus, tls=tls) as server:
+            bare = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                assert b"200 OK" not in await ask(server.listener.port, bare)
+            shown = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+            shown.load_cert_chain(certificates / "client.crt", certificates / "client.key")
+            assert b"200 OK" in await ask(server.listener.port, shown)
 
     run(story())
 

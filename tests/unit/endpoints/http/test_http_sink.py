@@ -23,7 +23,7 @@ from esb.endpoints._http.client import failure
 from esb.endpoints._http.exchange import error_words, retry_after
 from esb.endpoints.base import Request, Response
 from esb.endpoints.http import HttpConnection, HttpSink
-from esb.endpoints.webserver import Listener, server_tls
+from esb.endpoints.webserver import server_tls
 from esb.errors import EsbError, InternalFault, Invalid, MessageError, Rejected, Timeout, Unavailable
 from esb.secret import Secret
 
@@ -509,22 +509,21 @@ def test_a_target_is_believed_by_its_certificate(
     tls: Any, client_ca: bool, words: str | None, certificates: Path, bus: Any, run: Any, sender: Any, options: Any
 ) -> None:
     async def go() -> None:
-        served = bus()
-        served.ingress.mount("POST", "/in", said_hello)
         ca = certificates / "ca.crt" if client_ca else None
         context = server_tls(certificates / "server.crt", certificates / "server.key", ca)
-        listener = Listener(served.ingress, tls=context)
-        port = await listener.start()
-        value = {"base_url": f"https://127.0.0.1:{port}"} | ({"tls": tls} if tls is not None else {})
         sender.workspace = certificates
-        async with sender.opened(options.read(HttpConnection, value)) as live:
-            sending = sender.send(options.read(HttpSink, {"path": "/in"}), live, {})
-            if words is None:
-                assert (await sending).body == "hello"
-            else:
-                with pytest.raises(Unavailable, match=words):
-                    await sending
-        await listener.stop(1.0)
+        async with bus(tls=context) as served:
+            served.ingress.mount("POST", "/in", said_hello)
+            value = {"base_url": f"https://127.0.0.1:{served.listener.port}"} | (
+                {"tls": tls} if tls is not None else {}
+            )
+            async with sender.opened(options.read(HttpConnection, value)) as live:
+                sending = sender.send(options.read(HttpSink, {"path": "/in"}), live, {})
+                if words is None:
+                    assert (await sending).body == "hello"
+                else:
+                    with pytest.raises(Unavailable, match=words):
+                        await sending
         assert ("http.trusts_every_certificate" in str(sender.logged)) is bool(tls and tls.get("trust_all"))
 
     run(go())

@@ -107,7 +107,7 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         owner = _owner(writer, route, new.dedupe)[1]
         state, columns = State.DUPLICATE, draft.as_duplicate_of(owner)
         first = None if owner is None else id_of(owner)
-    writer.next_seq = seq + 1
+    writer.next(draft.created)
     scope, version = writer.word(envelope.scope), writer.word(envelope.version)
     superseded: tuple[int, ...] = ()
     if new.supersede and envelope.key is not None and (state is State.QUEUED or state is State.HELD):

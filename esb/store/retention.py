@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esb.store.tables import DEAD, PURGED
+from esb.store.tables import DEAD, PURGED, SPAN
 from esb.store.values import load
 from esb.store.writer import Writer
 
@@ -30,7 +30,12 @@ def purge(writer: Writer, before: int, codes: Sequence[int], limit: int) -> int:
     Their dedupe keys live on until they expire. Gives the number removed; below ``limit`` nothing is left to do.
     """
     # nothing that ended before the instant was accepted after it: look no further than the first such message
-    row = writer.execute("SELECT seq FROM message WHERE created >= ? ORDER BY seq LIMIT 1", (before,)).fetchone()
+    (span,) = writer.execute("SELECT min(n) FROM span WHERE last >= ?", (before,)).fetchone()
+    row = None
+    if span is not None:
+        row = writer.execute(
+            "SELECT seq FROM message WHERE seq >= ? AND created >= ? ORDER BY seq LIMIT 1", (span * SPAN, before)
+        ).fetchone()
     bound = writer.next_seq if row is None else row[0]
     places = ", ".join("?" * len(codes))
     rows = writer.execute(_ENDED % places, (bound, before, *codes, limit)).fetchall()

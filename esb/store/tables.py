@@ -87,12 +87,21 @@ message = _table(
     Column("track", LargeBinary),
     Column("body", LargeBinary, nullable=False),
 )
-# `created` rides along so that a span of time is found without reading messages
-Index("message_route", message.c.route, message.c.seq, message.c.created)
+Index("message_route", message.c.route, message.c.seq)
 for _name in ("key", "correlation", "parent"):
     _column = message.c[_name]
     _filled = _column.is_not(None)
     Index(f"message_{_name}", _column, message.c.seq, sqlite_where=_filled, postgresql_where=_filled)
+
+#: Earliest and latest `created` of each ``SPAN`` messages in a row: finds a stretch of time without an index on it, and
+#: stays right where the clock jumped.
+SPAN = 4096
+span = _table(
+    "span",
+    Column("n", Int, primary_key=True, autoincrement=False),  # seq // SPAN
+    Column("first", Int, nullable=False),
+    Column("last", Int, nullable=False),
+)
 
 pending = _table(
     "pending",

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from esb.errors import StoreBusy
+from esb.store.tables import SPAN
 
 #: What :meth:`Writer.mark` gives: the next seq and the number of words.
 Mark = tuple[int, int]
@@ -49,6 +50,13 @@ class Words:
 
 #: The rows of ``word`` as :meth:`Words.fill` wants them.
 ALL_WORDS = "SELECT text FROM word ORDER BY id"
+_COUNTER = (
+    "INSERT INTO counter (route, state, n) VALUES (?, ?, ?) ON CONFLICT (route, state) DO UPDATE SET n = n + excluded.n"
+)
+_SPAN = (
+    "INSERT INTO span (n, first, last) VALUES (?, ?, ?) ON CONFLICT (n) DO UPDATE"
+    " SET first = min(first, excluded.first), last = max(last, excluded.last)"
+)
 
 
 class Writer:
@@ -58,11 +66,12 @@ class Writer:
     them back together with a savepoint.
     """
 
-    __slots__ = ("_connect", "_deltas", "connection", "cursor", "epoch", "execute", "next_seq", "words")
+    __slots__ = ("_connect", "_deltas", "_spans", "connection", "cursor", "epoch", "execute", "next_seq", "words")
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], words: Words) -> None:
         self._connect = connect
         self._deltas: dict[tuple[int, int], int] = {}
+        self._spans: dict[int, tuple[int, int]] = {}
         self.words = words
         self.epoch = ""
         self.open()
@@ -85,6 +94,7 @@ class Writer:
         """A fresh connection: an fsync that failed is never tried again on the old one."""
         self.close()
         self._deltas.clear()
+        self._spans.clear()
         self.open()
 
     def close(self) -> None:
@@ -105,15 +115,15 @@ class Writer:
             )
 
     def finish(self) -> None:
-        """The last statements before a commit (or the end of a savepoint): the counters."""
+        """The last statements before a commit (or the end of a savepoint): counters and spans of time."""
+        if self._spans:
+            spans = [(n, first, last) for n, (first, last) in self._spans.items()]
+            self._spans.clear()
+            self.cursor.executemany(_SPAN, spans)
         if self._deltas:
             rows = [(route, state, n) for (route, state), n in self._deltas.items() if n]
             self._deltas.clear()
-            self.cursor.executemany(
-                "INSERT INTO counter (route, state, n) VALUES (?, ?, ?)"
-                " ON CONFLICT (route, state) DO UPDATE SET n = n + excluded.n",
-                rows,
-            )
+            self.cursor.executemany(_COUNTER, rows)
 
     def commit(self) -> None:
         self.connection.execute("COMMIT")
@@ -130,6 +140,7 @@ class Writer:
     def reset(self, mark: Mark) -> None:
         """Forget what was taken since ``mark``."""
         self._deltas.clear()
+        self._spans.clear()
         self.next_seq = mark[0]
         self.words.forget_after(mark[1])
 
@@ -143,6 +154,15 @@ class Writer:
             self.words.texts.append(text)
             self.words.ids[text] = known
         return known
+
+    def next(self, created: int) -> int:
+        """The next place in the order, taken by a message of that instant."""
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        n = seq // SPAN
+        first, last = self._spans.get(n, (created, created))
+        self._spans[n] = (min(first, created), max(last, created))
+        return seq
 
     def count(self, route: int, state: int, n: int = 1) -> None:
         slot = (route, state)

@@ -169,6 +169,10 @@ def test_an_unknown_plant_waits_for_master_data_at_the_desk(calm: Plant) -> None
     assert letter["error"]["class"] == "unmapped"
     assert letter["error"]["dead_letter"] == "master-data"
     assert calm.inspection(case) == ""
+    about = {"alert": "integration-desk", "route": "goods-receipts", "class": "unmapped", "message_id": letter["id"]}
+    alerts = lambda: [one for one in calm.systems.state("analytics")["alerts"] if one["message_id"] == letter["id"]]  # noqa: E731 - asked twice
+    told = calm.expect(alerts, "the alert")
+    assert [{name: one[name] for name in about} for one in told] == [about]
 
 
 # -- disposition ----------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_queries_may_come_from_other_threads(store: Any) -> None:
     asyncio.run(main())
 
 
-NOW_FILTERS = {
+SEARCHES = {
     "key": Filter(key="k1"),
     "track": Filter(track=(("lot", "1"),)),
     "text": Filter(text="k1"),
@@ -57,9 +57,9 @@ NOW_FILTERS = {
 }
 
 
-@pytest.mark.parametrize("name", NOW_FILTERS)
+@pytest.mark.parametrize("name", SEARCHES)
 def test_searches_of_people_use_indexes(store: Any, name: str) -> None:
-    """No plan reads all messages, or sorts them, to find some."""
+    """No plan reads all messages to find some."""
     plans: list[str] = []
 
     class Explaining(Reader):
@@ -68,10 +68,9 @@ def test_searches_of_people_use_indexes(store: Any, name: str) -> None:
             return []
 
     explaining = Explaining.__new__(Explaining)
-    type(store._queries)(explaining, store._words).find(NOW_FILTERS[name])
-    whole = [plan for plan in plans if plan == "SCAN message"]
+    type(store._queries)(explaining, store._words).find(SEARCHES[name])
     assert plans
-    assert whole == (["SCAN message"] if name == "none" else [])
+    assert "SCAN message" not in plans
 
 
 def test_a_span_of_time_is_found_without_reading_the_messages_of_other_times(store: Any, stores: Any) -> None:

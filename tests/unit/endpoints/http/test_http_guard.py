@@ -160,7 +160,7 @@ def test_a_refused_expectation_ends_the_connection(bus: Any, tools: Any, run: An
 )
 def test_who_does_not_finish_is_cut_off(sent: bytes, status: int | None, bus: Any, tools: Any, run: Any) -> None:
     async def story() -> None:
-        async with mounted(bus, header_time=0.1, body_time=0.1) as server:
+        async with mounted(bus, header_time=0.25, body_time=0.25) as server:
             answers = await tools.talk(server.listener.port, sent)
             assert [answer.status for answer in answers] == ([status] if status else [])
 
@@ -169,7 +169,7 @@ def test_who_does_not_finish_is_cut_off(sent: bytes, status: int | None, bus: An
 
 def test_a_dripping_head_gains_no_time(bus: Any, run: Any) -> None:
     async def story() -> None:
-        async with mounted(bus, header_time=0.2) as server:
+        async with mounted(bus, header_time=0.25) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.listener.port)
 
             async def drip() -> None:
@@ -233,6 +233,31 @@ def test_a_client_that_sends_all_before_it_reads_still_sees_its_413(bus: Any, to
             last = b"GET /a HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n"
             answers = await tools.talk(server.listener.port, head + body + last)
             assert [answer.status for answer in answers] == [413, 200]
+
+    run(story())
+
+
+def test_a_connection_whose_body_came_after_the_answer_is_closed_when_idle(bus: Any, tools: Any, run: Any) -> None:
+    async def story() -> None:
+        async with mounted(bus, keep_alive=0.1, linger_time=5.0) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.listener.port)
+            writer.write(b"POST /a HTTP/1.1\r\nHost: b\r\nContent-Length: 2000\r\n\r\n")
+            assert b" 413 " in await reader.readline()
+            writer.write(b"x" * 2_000)
+            assert await reader.read()
+            writer.close()
+
+    run(story())
+
+
+def test_a_body_that_never_follows_its_refusal_is_not_waited_for(bus: Any, run: Any) -> None:
+    async def story() -> None:
+        async with mounted(bus, linger_time=0.1) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.listener.port)
+            writer.write(b"POST /a HTTP/1.1\r\nHost: b\r\nContent-Length: 2000\r\n\r\n" + b"x" * 10)
+            assert b" 413 " in await reader.readline()
+            assert await reader.read()
+            writer.close()
 
     run(story())
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, or_, select, union
-
 from esb.errors import StoreError
-from esb.message import OPEN_STATES, Envelope, State
+from esb.message import Envelope
 from esb.store.base import DeadGroup, Filter, Pending, RouteCounts, Stored
 from esb.store.reader import Reader
-from esb.store.tables import ACCEPTED, CODES, DEAD, DONE, LAST_OPEN, NOTABLE, PURGED, STATES, message, outcome
-from esb.store.tables import attempt as attempt_table
-from esb.store.tables import pending as pending_table
-from esb.store.tables import track as track_table
+from esb.store.search import dead_groups, places
+from esb.store.tables import ACCEPTED, CODES, DONE, LAST_OPEN, PURGED, STATES
 from esb.store.values import (
     blank,
     find_mid,
@@ -26,11 +22,8 @@ from esb.store.values import (
     load_trace,
     load_vars,
     maybe_instant,
-    micros,
 )
 from esb.store.writer import Words
-
-LARGEST_PAGE = 10_000
 
 PENDING = (
     "SELECT seq, mid, route, scope, key, state, due, attempts, crashes, created, priority, overtakes, version, earlier"
@@ -42,12 +35,18 @@ _HEAD = (
 )
 _PAYLOAD = f"SELECT {_HEAD}, body FROM message WHERE seq = ?"  # noqa: S608 - a constant
 _LEDGER = "SELECT step, value FROM ledger WHERE seq = ?"
-_STORED = (
-    "SELECT coalesce(p.state, o.state), coalesce(p.attempts + p.earlier, o.attempts), o.finished, p.due, o.reason,"
+_FATE = (
+    "coalesce(p.state, o.state), coalesce(p.attempts + p.earlier, o.attempts), o.finished, p.due, o.reason,"
     " CASE WHEN p.seq IS NULL THEN o.error ELSE"
-    " (SELECT error FROM attempt a WHERE a.seq = m.seq ORDER BY a.n DESC LIMIT 1) END, m.*"
-    " FROM message m LEFT JOIN pending p ON p.seq = m.seq LEFT JOIN outcome o ON o.seq = m.seq WHERE m.mid = ?"
+    " (SELECT error FROM attempt a WHERE a.seq = m.seq ORDER BY a.n DESC LIMIT 1) END"
 )
+_JOINED = " FROM message m LEFT JOIN pending p ON p.seq = m.seq LEFT JOIN outcome o ON o.seq = m.seq"
+_ITEM = ", ".join(f"m.{column}" for column in _HEAD.split(", "))
+_FOUND = f"SELECT {_FATE}, {_ITEM} {_JOINED}"
+_STORED = f"SELECT {_FATE}, {_ITEM}, m.body {_JOINED} WHERE m.mid = ?"
+_CHILDREN = "SELECT seq FROM message WHERE parent = ? ORDER BY seq LIMIT 10000"
+#: Messages that one statement reads.
+_TOGETHER = 500
 _TRACE = "SELECT attempt, at, state, trace, error FROM attempt WHERE seq = ? ORDER BY n"
 _GONE = "no message {seq} in the store"
 
@@ -143,36 +142,34 @@ class Queries:
 
     # -- asked by people ----------------------------------------------------------------------------------------------
     def find(self, filter_: Filter) -> list[Stored]:
-        query = self._select(filter_)
-        if query is None:
+        known, route = self._route_of(filter_)
+        if not known:
             return []
-        order = message.c.seq.asc() if filter_.oldest_first else message.c.seq.desc()
-        limit = max(0, min(filter_.limit, LARGEST_PAGE))
-        return self._found(query.order_by(order).limit(limit))
+        with self._reader.snapshot():
+            return self._stored_at([row[0] for row in self._reader.select(places(filter_, route))])
 
     def children(self, ids: Sequence[str]) -> list[Stored]:
         mids = [mid for id_ in ids if (mid := find_mid(id_)) is not None]
-        found: list[Stored] = []
-        for start in range(0, len(mids), 500):
-            query = _rows().where(message.c.parent.in_(mids[start : start + 500])).order_by(message.c.seq)
-            found.extend(self._found(query.limit(LARGEST_PAGE)))
-        return sorted(found, key=lambda stored: stored.envelope.seq)
+        with self._reader.snapshot():
+            found = [row[0] for mid in mids for row in self._reader.rows(_CHILDREN, (mid,))]
+            return self._stored_at(sorted(found))
 
-    def _found(self, query: Select[Any]) -> list[Stored]:
-        return [self._stored(row[6:], row[:6]) for row in self._reader.select(query)]
+    def _route_of(self, filter_: Filter) -> tuple[bool, int | None]:
+        """Whether the filter's route is known, and its number; none where it names none."""
+        if not filter_.route or filter_.ids:
+            return True, None
+        number = self._words.number(filter_.route)
+        return number is not None, number
 
-    def _select(self, filter_: Filter) -> Select[Any] | None:
-        """The messages of a filter; None where it names something that does not exist."""
-        if filter_.ids:
-            mids = [mid for id_ in filter_.ids[:LARGEST_PAGE] if (mid := find_mid(id_)) is not None]
-            return _rows().where(message.c.mid.in_(mids)) if mids else None
-        query = _rows(_kind_of(filter_))
-        if filter_.route:
-            number = self._words.number(filter_.route)
-            if number is None:
-                return None
-            query = query.where(message.c.route == number)
-        return _narrow(query, filter_)
+    def _stored_at(self, seqs: Sequence[int]) -> list[Stored]:
+        """The messages of these places, in that order."""
+        found: dict[int, Stored] = {}
+        for start in range(0, len(seqs), _TOGETHER):
+            some = seqs[start : start + _TOGETHER]
+            places_ = ", ".join("?" * len(some))
+            for row in self._reader.rows(f"{_FOUND} WHERE m.seq IN ({places_})", some):
+                found[row[6]] = self._stored(row[6:], row[:6])
+        return [found[seq] for seq in seqs]
 
     def counts(self) -> list[RouteCounts]:
         routes: dict[int, dict[int, int]] = {}
@@ -196,18 +193,10 @@ class Queries:
 
     def groups(self, filter_: Filter) -> list[DeadGroup]:
         """Largest first. Only dead messages count, whatever states the filter names."""
-        inner = self._select(_dead(filter_))
-        if inner is None:
+        known, route = self._route_of(filter_)
+        if not known:
             return []
-        query = inner.with_only_columns(
-            outcome.c.grp,
-            func.count(),
-            func.min(outcome.c.finished),
-            func.max(outcome.c.finished),
-            func.max(message.c.seq),
-        )
-        query = query.where(outcome.c.state == literal_column(str(DEAD))).group_by(outcome.c.grp)
-        found = [self._group(*row) for row in self._reader.select(query)]
+        found = [self._group(*row) for row in self._reader.select(dead_groups(filter_, route))]
         return sorted(found, key=lambda group: (-group.count, group.id))
 
     def _group(self, id_: str, count: int, oldest: int, newest: int, seq: int) -> DeadGroup:
@@ -266,104 +255,4 @@ def pending_of(words: Words, row: tuple[Any, ...]) -> Pending:
     )
 
 
-# -- building the queries -----------------------------------------------------------------------------------------------
-def _rows(kind: str = "both") -> Select[Any]:
-    """Messages with their fate: only open ones, only ended ones, or both."""
-    head = [column for column in message.c if column.name != "body"]
-    p, o = pending_table.c, outcome.c
-    null: ColumnElement[Any] = literal_column("NULL")
-    a = attempt_table.c
-    last = select(a.error).where(a.seq == message.c.seq).order_by(a.n.desc()).limit(1).scalar_subquery()
-    fate: tuple[Any, ...]
-    if kind == "open":
-        fate = (p.state, p.attempts + p.earlier, null, p.due, null, last)
-        joined = message.join(pending_table, p.seq == message.c.seq)
-    elif kind == "ended":
-        fate = (o.state, o.attempts, o.finished, null, o.reason, o.error)
-        joined = message.join(outcome, o.seq == message.c.seq)
-    else:
-        fate = (
-            func.coalesce(p.state, o.state),
-            func.coalesce(p.attempts + p.earlier, o.attempts),
-            o.finished,
-            p.due,
-            o.reason,
-            case((p.seq.is_(None), o.error), else_=last),
-        )
-        joined = message.outerjoin(pending_table, p.seq == message.c.seq).outerjoin(outcome, o.seq == message.c.seq)
-    return select(*fate, *head).select_from(joined)
-
-
-def _kind_of(filter_: Filter) -> str:
-    states = set(filter_.states)
-    if filter_.group:
-        return "ended"
-    if not states:
-        return "both"
-    if states <= OPEN_STATES:
-        return "open"
-    return "both" if states & OPEN_STATES else "ended"
-
-
-def _dead(filter_: Filter) -> Filter:
-    kept = {name: getattr(filter_, name) for name in Filter.__slots__ if name != "states"}
-    return Filter(**kept, states=(State.DEAD,))
-
-
-def _narrow(query: Select[Any], filter_: Filter) -> Select[Any]:
-    m = message.c
-    query = _in_states(query, filter_)
-    if filter_.group:
-        either = or_(outcome.c.grp == filter_.group, outcome.c.dead_letter == filter_.group)
-        query = query.where(outcome.c.state == literal_column(str(DEAD)), NOTABLE, either)
-    if filter_.key is not None:
-        query = query.where(m.key == filter_.key)
-    if filter_.correlation_id:
-        query = query.where(m.seq.in_(_by_correlation(filter_.correlation_id)))
-    for name, value in filter_.track:
-        t = track_table.c
-        query = query.where(m.seq.in_(select(t.seq).where(t.value == value, t.name == name)))
-    if filter_.text:
-        query = query.where(m.seq.in_(_by_text(filter_.text)))
-    if filter_.since is not None:
-        query = query.where(m.created >= micros(filter_.since))
-    if filter_.until is not None:
-        query = query.where(m.created < micros(filter_.until))
-    if filter_.before_seq is not None:
-        query = query.where(m.seq < filter_.before_seq)
-    return query
-
-
-def _in_states(query: Select[Any], filter_: Filter) -> Select[Any]:
-    open_codes = [CODES[state] for state in filter_.states if state in OPEN_STATES]
-    ended_codes = [CODES[state] for state in filter_.states if state not in OPEN_STATES]
-    conditions: list[ColumnElement[bool]] = []
-    if open_codes:
-        conditions.append(pending_table.c.state.in_(open_codes))
-    if ended_codes:
-        among = outcome.c.state.in_(ended_codes)
-        conditions.append(and_(among, NOTABLE) if DONE not in ended_codes else among)
-    return query.where(or_(*conditions)) if conditions else query
-
-
-def _by_correlation(correlation: str) -> Any:
-    found = select(message.c.seq).where(message.c.correlation == correlation)
-    mid = find_mid(correlation)
-    if mid is None:
-        return found
-    return union(found, select(message.c.seq).where(message.c.mid == mid, message.c.correlation.is_(None)))
-
-
-def _by_text(text: str) -> Any:
-    t = track_table.c
-    parts = [
-        select(message.c.seq).where(message.c.key == text),
-        select(message.c.seq).where(message.c.correlation == text),
-        select(t.seq).where(t.value == text),
-    ]
-    if (mid := find_mid(text)) is not None:
-        parts.append(select(message.c.seq).where(message.c.mid == mid))
-    return union(*parts)
-
-
-__all__ = ["LARGEST_PAGE", "PENDING", "Queries", "pending_of"]
+__all__ = ["PENDING", "Queries", "pending_of"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
@@ -28,7 +29,7 @@ class Reader:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connection = connect()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._deadline = 0.0
         self._connection.set_progress_handler(self._too_long, _STEPS_BETWEEN_LOOKS)
 
@@ -48,6 +49,17 @@ class Reader:
         """Run a SQLAlchemy Core query."""
         compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         return self.rows(str(compiled), compiled.params)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several queries that see the same commits; nobody else asks on this connection meanwhile."""
+        with self._lock:
+            self.rows("BEGIN")
+            try:
+                yield
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     def unlimited(self, sql: str) -> list[tuple[Any, ...]]:
         """For checks of the whole file, while nothing else happens."""

@@ -26,6 +26,9 @@ _NEVER = {
     "blocked lanes without a dead message": "SELECT count(*) FROM block b"
     " WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.seq = b.seq AND o.state = 5)",
     "tracked values without a message": "SELECT count(*) FROM track WHERE seq NOT IN (SELECT seq FROM message)",
+    "messages outside of the span of time noted for them": "SELECT count(*) FROM message m"
+    " LEFT JOIN span s ON s.n = m.seq / 4096"
+    " WHERE s.n IS NULL OR m.created NOT BETWEEN s.first AND s.last",
     "attempts without a message": "SELECT count(*) FROM attempt WHERE seq NOT IN (SELECT seq FROM message)",
 }
 

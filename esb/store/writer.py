@@ -72,6 +72,7 @@ class Writer:
         self._connect = connect
         self._deltas: dict[tuple[int, int], int] = {}
         self._spans: dict[int, tuple[int, int]] = {}
+        self.next_seq: int = 1
         self.words = words
         self.epoch = ""
         self.open()

@@ -139,7 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._over = True
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        pass
+        self._door.leave(self._address)
 
     def data_received(self, data: bytes) -> None:
         if self._over:

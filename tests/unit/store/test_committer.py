@@ -53,9 +53,7 @@ class Bench:
         self.connects += 1
         plain = files.connect_writer(self.path)
         plain.close()
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, factory=FaultyConnection
-        )
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, factory=FaultyConnection)
         connection.faults = self.faults
         return connection
 
@@ -183,9 +181,7 @@ def test_a_full_disk_in_the_middle_of_a_group_is_no_fault_of_a_command(on_bench:
     async def check(bench: Bench) -> None:
         (pages,) = bench.writer.connection.execute("PRAGMA page_count").fetchone()
         bench.writer.connection.execute(f"PRAGMA max_page_count = {pages + 2}")
-        answers = await asyncio.gather(
-            *[bench.accept(body=b"x" * 100_000) for _ in range(3)], return_exceptions=True
-        )
+        answers = await asyncio.gather(*[bench.accept(body=b"x" * 100_000) for _ in range(3)], return_exceptions=True)
         assert kinds(answers) == [StoreBusy] * 3
         assert "disk is full" in str(answers[0])
         bench.writer.connection.execute("PRAGMA max_page_count = 1000000")

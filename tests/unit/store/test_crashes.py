@@ -75,7 +75,9 @@ asyncio.run(main())
 class Victim:
     """One process that stores messages as fast as it can; ``said`` is what it acknowledged."""
 
-    def __init__(self, root: Path, *, seed: int, thread: bool = False, file_limit: int = 0, failpoints: str = "") -> None:
+    def __init__(
+        self, root: Path, *, seed: int, thread: bool = False, file_limit: int = 0, failpoints: str = ""
+    ) -> None:
         environment = {**os.environ, "ESB_TEST": "1", "ESB_FAILPOINTS": failpoints}
         how = "thread" if thread else "loop"
         command = [sys.executable, "-c", VICTIM, str(root), how, str(file_limit), str(seed)]

@@ -61,7 +61,9 @@ def test_a_misspelt_fault_is_refused(text: str) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_kill_ends_the_process_at_once() -> None:
-    code = "import atexit; from esb.failpoints import hit; atexit.register(print, 'no'); hit('x'); hit('x'); print('no')"
+    code = (
+        "import atexit; from esb.failpoints import hit; atexit.register(print, 'no'); hit('x'); hit('x'); print('no')"
+    )
     environment = {**os.environ, "ESB_TEST": "1", "ESB_FAILPOINTS": "x=kill@2"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")

@@ -263,9 +263,7 @@ class Bus(RuleBasedStateMachine):
     @rule(states=st.sets(st.sampled_from([State.DONE, State.DEAD, State.DUPLICATE]), min_size=1))
     def purge(self, states: set[State]) -> None:
         border = self.now - timedelta(hours=2)
-        gone = [
-            seq for seq, one in self.kept.items() if one.state in states and one.finished and one.finished < border
-        ]
+        gone = [seq for seq, one in self.kept.items() if one.state in states and one.finished and one.finished < border]
         assert self.call("purge", border, sorted(states), 10_000) == len(gone)
         for seq in gone:
             del self.kept[seq]

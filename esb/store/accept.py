@@ -33,8 +33,8 @@ _PENDING = (
     " priority, overtakes, version) VALUES (?, ?, ?, ?, ?, ?, NULL, ?, 0, 0, 0, ?, ?, ?, ?)"
 )
 _OUTCOME = (
-    "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, grp, dead_letter)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, trace, grp, dead_letter)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _TRACK = "INSERT OR IGNORE INTO track (value, name, seq) VALUES (?, ?, ?)"
 # one statement takes a free or expired key; no row changed means that somebody else has it
@@ -154,6 +154,7 @@ def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State
             0,
             None,
             draft.error if error is not None else None,
+            None,
             group_of(draft.new.envelope.route, error) if state is State.DEAD else None,
             (error.dead_letter or None) if error is not None else None,
         ),
@@ -223,7 +224,7 @@ def end_open(writer: Writer, seq: int, route: int, state: int, after: int, at: i
     writer.execute("DELETE FROM pending WHERE seq = ? AND state = ?", (seq, state))
     if writer.cursor.rowcount != 1:
         raise StoreError(f"message {seq} is not in the state that was read a moment ago")
-    writer.execute(_OUTCOME, (seq, route, after, at, attempts, reason, None, None, None))
+    writer.execute(_OUTCOME, (seq, route, after, at, attempts, reason, None, None, None, None))
     writer.move(route, state, after)
 
 

@@ -21,8 +21,8 @@ _START = "UPDATE pending SET state = ?, due = NULL, attempts = ? WHERE seq = ? A
 _AGAIN = "UPDATE pending SET state = ?, due = ?, attempts = ?, crashes = 0, traces = ? WHERE seq = ? AND state = ?"
 _LEAVE = "DELETE FROM pending WHERE seq = ? AND state = ?"
 _OUTCOME = (
-    "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, grp, dead_letter)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, trace, grp, dead_letter)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LEDGER = "INSERT OR REPLACE INTO ledger (seq, step, value) VALUES (?, ?, ?)"
 _ATTEMPT = "INSERT INTO attempt (seq, n, attempt, at, state, trace, error) VALUES (?, ?, ?, ?, ?, ?, ?)"

@@ -36,6 +36,8 @@ from esb.store.writer import ALL_WORDS, Words, Writer
 
 #: Above this time of an fsync, in seconds, commits run in a thread.
 SLOW_SYNC = 0.002
+#: Commits of one call of ``purge_expired``.
+_LOOKS = 25
 _LEAST_FREE = 256 * 1024 * 1024
 _MOST_FREE = 5 * 1024 * 1024 * 1024
 
@@ -164,10 +166,18 @@ class SqliteStore:
         future: asyncio.Future[int] = self._submit(retention.purge, micros(before), codes, limit)
         return future
 
-    async def purge_expired(self, now: datetime, limit: int = 2000) -> int:
-        """Look at the next ``limit`` dedupe keys, in a circle, and remove the expired ones; gives their number."""
-        removed, self._place = await self._submit(retention.purge_expired, micros(now), self._place, limit)
-        return int(removed)
+    async def purge_expired(self, now: datetime, limit: int = 1000) -> int:
+        """Remove expired dedupe keys, going on where the last call stopped; gives the number removed.
+
+        Each commit looks at ``limit`` keys, a call at most at 25 times as many; from ``limit`` on there may be more.
+        """
+        removed = 0
+        for _ in range(_LOOKS):
+            some, self._place = await self._submit(retention.purge_expired, micros(now), self._place, limit)
+            removed += some
+            if removed >= limit or self._place == retention.FIRST_PLACE:
+                break
+        return removed
 
     def free_bytes(self) -> int:
         """Free space on the disk of the store."""

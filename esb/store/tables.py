@@ -142,6 +142,7 @@ outcome = _table(
     Column("attempts", Int, nullable=False),
     Column("reason", Text),
     Column("error", LargeBinary),
+    Column("trace", LargeBinary),  # of the last attempt, unless it is dead: a dead message may be tried again
     Column("grp", Text),  # dead letters that look alike
     Column("dead_letter", Text),  # the group that the route named
 )
@@ -158,7 +159,7 @@ Index(
     postgresql_where=text("state > 4"),
 )
 
-#: Every attempt; ``n`` 0 is the original of an edited message.
+#: Every attempt but one that ended the message for good (see ``outcome``); ``n`` 0 is the original of an edited message.
 attempt = _table(
     "attempt",
     Column("seq", Int),

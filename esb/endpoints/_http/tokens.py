@@ -39,7 +39,7 @@ class TokenKeeper:
         if self._fresh:
             return self._token
         async with self._turn:
-            if True:
+            if not self._fresh:
                 await self._fetch()
             return self._token
 

@@ -26,13 +26,13 @@ TAMPERING = {
         "entry 11 does not follow",
     ),
     "an entry put in between": (
-        "UPDATE audit SET seq = seq + 100 WHERE seq > 4; UPDATE audit SET seq = seq - 99 WHERE seq > 100;"
-        "INSERT INTO audit SELECT 5, at, actor, action, object, reason, detail, prev_hash, hash FROM audit WHERE seq = 4",
+        """UPDATE audit SET seq = seq + 100 WHERE seq > 4; UPDATE audit SET seq = seq - 99 WHERE seq > 100;
+        INSERT INTO audit SELECT 5, at, actor, action, object, reason, detail, prev_hash, hash FROM audit WHERE seq = 4""",
         "entry 5 does not follow",
     ),
     "two entries swapped": (
-        "UPDATE audit SET seq = 99 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5;"
-        "UPDATE audit SET seq = 5 WHERE seq = 99",
+        """UPDATE audit SET seq = 99 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5;
+        UPDATE audit SET seq = 5 WHERE seq = 99""",
         "entry 4 was changed",
     ),
 }

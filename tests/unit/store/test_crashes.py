@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -84,7 +84,7 @@ class Victim:
         self.said: list[list[str]] = []
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
-    def __enter__(self) -> Victim:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@ import hmac
 import json
 import socket
 import ssl
+import tracemalloc
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -405,9 +406,13 @@ def test_a_broken_answer_is_unavailable(script: Any, words: str, send: Any) -> N
 def test_a_gzip_answer_is_unpacked_and_a_bomb_is_not(send: Any, answer: Any) -> None:
     packed = gzip.compress(json.dumps({"a": 1}).encode())
     assert send(answer(200, packed, "Content-Encoding: gzip"))[1].body == {"a": 1}
-    bomb = gzip.compress(b"\x00" * 50_000_000)
-    _, error = send(answer(200, bomb, "Content-Encoding: gzip"), sink={"max_response": "1MB"})
+    bomb = answer(200, gzip.compress(b"\x00" * 50_000_000), "Content-Encoding: gzip")
+    tracemalloc.start()
+    _, error = send(bomb, sink={"max_response": "1MB"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert type(error) is Invalid
+    assert peak < 20_000_000
     assert "more than 1000000 bytes" in error.message
 
 

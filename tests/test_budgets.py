@@ -10,11 +10,9 @@ SOURCES = sorted((ROOT / "esb").rglob("*.py"))
 
 
 def functions() -> list[int]:
-    sizes = []
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno:
-                sizes.append(node.end_lineno - node.lineno + 1)
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    sizes = [(node.end_lineno or 0) - node.lineno + 1 for node in nodes if isinstance(node, kinds)]
     return sorted(sizes)
 
 

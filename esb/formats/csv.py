@@ -54,9 +54,11 @@ class Csv:
     media_types: ClassVar[tuple[str, ...]] = ("text/csv", "application/csv")
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
-    delimiter: str = option(default=",", doc="Character between two cells.", example="';'", aliases=("separator", "sep"))
+    delimiter: str = option(
+        default=",", doc="Character between two cells.", example="';'", aliases=("separator", "sep")
+    )
     quote: str = option(
-        default='"', doc="Character around a cell that holds a delimiter; empty: there is none.", example="\"'\""
+        default='"', doc="Character around a cell that holds a delimiter; empty: there is none.", example='"\'"'
     )
     encoding: Encoding = option(
         default="utf-8", doc="Encoding of the bytes; a byte order mark is dropped.", example="cp1252"

@@ -16,7 +16,7 @@ from esb.runtime.runner import Hub, RouteRunner
 from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
 from esb.steps.base import Target
-from esb.store.base import Accepted
+from esb.store.base import Accepted, Stored
 
 
 class Gate(Protocol):
@@ -69,7 +69,9 @@ class RouteIntake:
         if accepted.conflict:
             raise KeyConflict(accepted.first_id or accepted.id)
         if accepted.known:
-            return Receipt(accepted.id, envelope.correlation_id, "known", accepted.first_id)
+            first = runner.bench.store.get(accepted.id, trace=False)
+            correlation = first.envelope.correlation_id if first is not None else envelope.correlation_id
+            return Receipt(accepted.id, correlation, "known", accepted.first_id)
         if accepted.state is State.DUPLICATE:
             return Receipt(accepted.id, envelope.correlation_id, "duplicate", accepted.first_id)
         if accepted.state is State.DEAD:
@@ -81,10 +83,9 @@ class RouteIntake:
         recent = runner.outcomes.recent(message_id)
         if recent is not None:
             return recent
-        stored = runner.bench.store.get(message_id, trace=False)
+        stored = runner.bench.store.get(message_id)
         if stored is not None and stored.finished_at is not None:
-            error = stored.error.as_dict() if stored.error else None
-            return Outcome(stored.state.value, error=error)
+            return outcome_of(stored)
         future = runner.outcomes.expect(message_id)
         try:
             async with asyncio.timeout(timeout):
@@ -137,6 +138,16 @@ class RouteIntake:
                 error = Unavailable(f"{target.name} is down", hint="try again later", retry_after=timedelta(seconds=30))
                 error.reply = {"status": status}
                 raise error
+
+
+def outcome_of(stored: Stored) -> Outcome:
+    """How a stored message ended, with the answer that its ``respond`` step gave."""
+    error = stored.error.as_dict() if stored.error else None
+    response = next((entry["response"] for entry in reversed(stored.trace) if "response" in entry), None)
+    if response is None:
+        return Outcome(stored.state.value, error=error)
+    answer = (int(response["status"]), response["headers"], response["body"])
+    return Outcome(stored.state.value, error=error, response=answer)
 
 
 def rejecting_targets(spec: RouteSpec) -> list[tuple[Target, int]]:

@@ -115,6 +115,8 @@ class MessageRun:
 
     def respond(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         self.response = (status, headers, body)
+        if not isinstance(body, bytes) and len(str(body)) <= LEDGER_BODY:
+            self.note(response={"status": status, "headers": dict(headers), "body": body})
 
     # -- the ledger ---------------------------------------------------------------------------------------------------
     def recall(self, step: str) -> Any:

@@ -84,7 +84,7 @@ class Pace:
 
 @dataclass(slots=True)
 class Port:
-    """What the deliveries to one connector (or to the inline endpoints of one protocol) share."""
+    """What the deliveries to one connector (or to one inline endpoint) share."""
 
     name: str
     settings: ConnectorSettings
@@ -120,8 +120,8 @@ class Targets:
         self._connectors = connectors
         for name, port in list(self._ports.items()):
             connector = connectors.get(name)
-            if name.startswith("inline:") or (connector is not None and connector.digest == port.digest):
-                continue
+            if connector is not None and connector.digest == port.digest:
+                continue  # inline endpoints have no connector: theirs are opened anew
             del self._ports[name]
             port.retired = True
             if not port.users:
@@ -129,7 +129,7 @@ class Targets:
 
     async def connection(self, name: str) -> Any:
         """The live connection of a connector, for a source that shares it."""
-        return await self._open(self._port(name, ""))
+        return await self._open(self._port(name, self._connectors.get(name), ""))
 
     def is_down(self, target: Target) -> bool:
         """Whether the circuit of the target's connector is open."""
@@ -138,7 +138,7 @@ class Targets:
 
     async def send(self, target: Target, message: Message, delivery: Delivery) -> Reply:
         """One attempt, under the connector's limits. Raises MessageError; CircuitOpen where the target was not asked."""
-        port = self._port(target.connector, target.protocol)
+        port = self._port_of(target)
         port.breaker.admit(target.name)
         port.users += 1
         answered = False
@@ -180,11 +180,16 @@ class Targets:
         self._ports.clear()
 
     # -- inside -------------------------------------------------------------------------------------------------------
-    def _port(self, connector_name: str, protocol: str) -> Port:
-        name = connector_name or f"inline:{protocol}"
+    def _port_of(self, target: Target) -> Port:
+        """One port for each connector, and one for each inline endpoint, so that a slow one holds up no other."""
+        if target.connector:
+            return self._port(target.connector, self._connectors.get(target.connector), target.protocol)
+        return self._port(f"{target.protocol} at {target.position}", None, target.protocol)
+
+    def _port(self, name: str, connector: Connector | None, protocol: str) -> Port:
         port = self._ports.get(name)
         if port is None:
-            port = self._make(name, self._connectors.get(connector_name), protocol)
+            port = self._make(name, connector, protocol)
             self._ports[name] = port
         return port
 

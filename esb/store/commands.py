@@ -96,7 +96,8 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
     route, scope, key, before, earlier, traces = row
     if (before, code) not in _MAY_SETTLE:
         raise StoreError(f"message {seq} is {STATES[before]} and cannot become {STATES[code]}")
-    traced = ending.trace is not None or ending.error is not None
+    # the trace of a good end stands in its outcome: one row less for nearly every message
+    traced = (ending.trace is not None or ending.error is not None) and (code <= LAST_OPEN or code == DEAD)
     if code <= LAST_OPEN:
         due = ending.due if code == WAITING else None
         writer.execute(_AGAIN, (code, due, settlement.attempts, traces + (1 if traced else 0), seq, before))
@@ -122,12 +123,14 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
 
 def _end(writer: Writer, ending: Ending, route: int, attempts: int) -> None:
     settlement, code = ending.settlement, ending.code
-    group = letter = None
+    trace, group, letter = ending.trace, None, None
     if code == DEAD:
-        group = group_of(writer.words.texts[route], settlement.error)
+        trace, group = None, group_of(writer.words.texts[route], settlement.error)
         letter = (settlement.error.dead_letter or None) if settlement.error is not None else None
     reason = settlement.reason or None
-    writer.execute(_OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, ending.error, group, letter))
+    writer.execute(
+        _OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, ending.error, trace, group, letter)
+    )
 
 
 # -- lanes --------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,11 @@ _STORED = f"SELECT {_FATE}, {_ITEM}, m.body {_JOINED} WHERE m.mid = ?"
 _CHILDREN = "SELECT seq FROM message WHERE parent = ? ORDER BY seq LIMIT 10000"
 #: Messages that one statement reads.
 _TOGETHER = 500
-_TRACE = "SELECT attempt, at, state, trace, error FROM attempt WHERE seq = ? ORDER BY n"
+_TRACE = (
+    "SELECT attempt, at, state, trace, error FROM (SELECT n, attempt, at, state, trace, error FROM attempt WHERE seq = :seq"
+    " UNION ALL SELECT 9e18, attempts, finished, state, trace, NULL FROM outcome WHERE seq = :seq AND trace IS NOT NULL)"
+    " ORDER BY n"
+)
 _GONE = "no message {seq} in the store"
 
 
@@ -89,7 +93,7 @@ class Queries:
     def _trace(self, seq: int) -> list[dict[str, Any]]:
         """The entries of every attempt, in order; the last one of each says when and how the attempt ended."""
         entries: list[dict[str, Any]] = []
-        for number, at, state, trace, error in self._reader.rows(_TRACE, (seq,)):
+        for number, at, state, trace, error in self._reader.rows(_TRACE, {"seq": seq}):
             steps = load_trace(trace)
             if not steps and (record := load_error(error)) is not None:
                 steps = [{"step": record.step, "error": f"{record.error_class}: {record.message}"}]

@@ -154,9 +154,8 @@ def write(root: Path, files: dict[str, str]) -> None:
 def load(root: Path) -> Any:
     workspace, problems = load_workspace(root)
     errors = [problem for problem in problems if problem.severity == "error"]
-    assert workspace is not None and not errors, render_text(
-        problems, lambda path: (root / path).read_text().splitlines()
-    )
+    assert not errors, render_text(problems, lambda path: (root / path).read_text().splitlines())
+    assert workspace is not None
     return workspace
 
 

@@ -517,3 +517,20 @@ def test_a_dead_letter_raises_its_alert_as_a_message_of_its_own(start: Any, prob
             bus.whole()
 
     run(scenario())
+
+
+def test_a_repeat_of_a_synchronous_call_gets_the_answer_of_the_first(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = "route: sync\nfrom: { route: {} }\nsteps:\n  - respond: { status: 201, body: \"{ doc: '4711' }\" }\n"
+        async with start({"routes/a.yaml": route}) as bus:
+            first = await bus.send("sync", {"a": 1}, source_key="client:k", correlation_id="case-1")
+            await bus.settle()
+            again = await bus.send("sync", {"a": 1}, source_key="client:k", correlation_id="case-2")
+            assert (again.state, again.message_id, again.correlation_id) == ("known", first.message_id, "case-1")
+            for _ in range(300):  # the answer outlives the short memory of the process
+                await bus.send("sync", {"a": 1})
+            await bus.settle()
+            outcome = await bus.supervisor.routes["sync"].intake.outcome(again.message_id, 1.0)
+            assert (outcome.state, outcome.response) == ("done", (201, {}, {"doc": "4711"}))
+
+    run(scenario())

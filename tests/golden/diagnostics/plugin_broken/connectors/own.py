@@ -1,3 +1,2 @@
-from esb.registry import step
 
-raise RuntimeError('boom')
+raise RuntimeError("boom")

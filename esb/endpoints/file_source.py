@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -13,30 +12,27 @@ from esb.endpoints.file_claim import Desk, Report, Taken
 from esb.endpoints.file_scan import Found, Pattern, Scanner
 from esb.endpoints.folders import apart
 from esb.endpoints.paths import split_suffix
+from esb.endpoints.polling import Poller
 from esb.errors import EsbError, Invalid, StoreBusy, Unavailable
-from esb.failpoints import pause
+from esb.failpoints import pause as failpoint
 from esb.registry import load
 
 if TYPE_CHECKING:
     from esb.endpoints.file import FileSource
 
 
-class FilePoller:
+class FilePoller(Poller):
     """A :class:`~esb.endpoints.base.RunningSource`. One file at a time, so that files are accepted in their order."""
 
     def __init__(self, options: FileSource, context: SourceContext) -> None:
+        super().__init__(context)
         self._options = options
-        self._context = context
         path = options.path.render(self._scope({"route": context.route}))
         pattern = Pattern.of(path, context.workspace)
         self._base = pattern.base
         self._scanner = Scanner(options, pattern, context.workspace)
         self._desk = Desk(options, pattern.base, self._scanner)
-        self._turn = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
         self._more = False
-        self._rest_until = 0.0
         self._trouble = ""
         self._linked: set[str] = set()
         self._troubled: dict[str, str] = {}
@@ -46,55 +42,29 @@ class FilePoller:
         if self._base.is_relative_to(self._context.workspace):
             with suppress(OSError):  # the first look says what is wrong
                 await apart(lambda: self._base.mkdir(parents=True, exist_ok=True))
-        self._stopping = False
-        self._task = asyncio.create_task(self._run(), name=f"file source of {self._context.route}")
-
-    async def stop(self) -> None:
-        """Take nothing new, end the file in hand, return."""
-        self._stopping = True
-        async with self._turn:
-            pass
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await super().start()
 
     async def poll_once(self) -> int:
         """Look once and take what is ready, at most ``batch`` files; how many were taken in hand."""
         async with self._turn:
             self._more = False
-            if self._resting():
-                return 0
-            found = await self._look()
+            found = [] if self.resting else await self._look()
             taken = 0
             for file in found[: self._options.batch]:
-                if self._resting():
+                if taken and self.resting:
                     break
                 await self._handle(file)
                 taken += 1
             self._more = taken == self._options.batch and len(found) > taken
             return taken
 
-    # -- inside -------------------------------------------------------------------------------------------------------
-    async def _run(self) -> None:
-        while not self._stopping:
-            try:
-                await self.poll_once()
-            except Exception as error:  # noqa: BLE001 - the source loop: whatever happened, the next look comes
-                self._log("error", "file.poll_failed", error=f"{type(error).__name__}: {error}")
-            if not self._more:
-                await self._context.clock.sleep(self._pause())
-
-    def _resting(self) -> bool:
-        now = self._context.clock.monotonic()
-        return self._stopping or now < self._rest_until or not self._context.intake.open
-
-    def _pause(self) -> float:
+    def pause(self) -> float:
+        if self._more:
+            return 0.0
         pause = self._options.every.total_seconds()
         if self._scanner.soonest is not None:
             pause = min(pause, self._scanner.soonest)
-        return max(pause, self._rest_until - self._context.clock.monotonic(), 0.01)
+        return max(pause, self.rest_left, 0.01)
 
     async def _look(self) -> list[Found]:
         now = self._context.clock.monotonic()
@@ -162,7 +132,7 @@ class FilePoller:
 
     async def _settle(self, taken: Taken, receipt: Receipt) -> None:
         """The message is committed: only now the file may go. A failure here leaves it claimed, and it is tried again."""
-        await pause("file.accepted")
+        await failpoint("file.accepted")
         taken.payload = b""
         if receipt.state == "dead":
             error = receipt.error
@@ -224,7 +194,7 @@ class FilePoller:
 
     def _rest(self, error: StoreBusy | Unavailable) -> None:
         wait = error.retry_after or timedelta(seconds=5)
-        self._rest_until = self._context.clock.monotonic() + wait.total_seconds()
+        self.rest(wait.total_seconds())
         self._log("info", "file.rests", reason=error.message, seconds=wait.total_seconds())
 
     def _log(self, level: str, event: str, **fields: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -15,6 +13,7 @@ import msgspec
 
 from esb.endpoints.base import Incoming, RunningSource, SourceContext
 from esb.endpoints.cron import Cron
+from esb.endpoints.polling import Poller
 from esb.errors import EsbError, StoreBusy, Unavailable
 from esb.registry import source
 from esb.secret import Secret
@@ -110,47 +109,30 @@ class TimerSource:
                 yield slot
 
 
-class Timer:
+class Timer(Poller):
     """A :class:`~esb.endpoints.base.RunningSource`. The last slot is kept in the source's state after its message."""
 
+    trouble = "timer.trouble"
+
     def __init__(self, options: TimerSource, context: SourceContext) -> None:
+        super().__init__(context)
         self._options = options
-        self._context = context
         zone = zone_of(options.timezone or context.timezone)
         self._zone = zone if zone is not None else ZoneInfo("UTC")
         self._payload = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode(options.body)
-        self._turn = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
         self._last: datetime | None = None
-        self._rest_until = 0.0
-
-    async def start(self) -> None:
-        self._stopping = False
-        self._task = asyncio.create_task(self._run(), name=f"timer of {self._context.route}")
-
-    async def stop(self) -> None:
-        """End the message in hand, plan nothing new, return."""
-        self._stopping = True
-        async with self._turn:
-            pass
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
 
     async def poll_once(self) -> int:
         """Send what is due now; how many messages were accepted."""
         async with self._turn:
-            if self._resting():
+            if self.resting:
                 return 0
             now = self._context.clock.now()
             last = await self._remembered(now)
             due, skipped = self._due(last, now)
             sent = 0
             for slot in due:
-                if self._resting() or not await self._send(slot):
+                if self.resting or not await self._send(slot):
                     return sent
                 sent += 1
             if skipped is not None and (not due or skipped > due[-1]):
@@ -161,7 +143,7 @@ class Timer:
     def pause(self) -> float:
         """Seconds until the next look is worth it."""
         clock = self._context.clock
-        rest = self._rest_until - clock.monotonic()
+        rest = self.rest_left
         if self._last is None or not self._context.intake.open:
             return max(rest, 1.0)
         following = next(self._options.slots(self._last, self._zone), None)
@@ -169,19 +151,6 @@ class Timer:
         return max(min(wait, _NAP), rest, 0.001)
 
     # -- inside -------------------------------------------------------------------------------------------------------
-    async def _run(self) -> None:
-        while not self._stopping:
-            try:
-                await self.poll_once()
-            except Exception as error:  # noqa: BLE001 - the source loop: the slot stays due
-                self._log("error", "timer.trouble", error=f"{type(error).__name__}: {error}")
-                self._rest_until = self._context.clock.monotonic() + 5.0
-            await self._context.clock.sleep(self.pause())
-
-    def _resting(self) -> bool:
-        now = self._context.clock.monotonic()
-        return self._stopping or now < self._rest_until or not self._context.intake.open
-
     async def _remembered(self, now: datetime) -> datetime:
         if self._last is None:
             text = await self._context.state.get("slot")
@@ -228,7 +197,7 @@ class Timer:
             await self._context.intake.accept(incoming)
         except (StoreBusy, Unavailable) as error:
             wait = (error.retry_after or timedelta(seconds=5)).total_seconds()
-            self._rest_until = self._context.clock.monotonic() + wait
+            self.rest(wait)
             self._log("info", "timer.rests", reason=error.message, seconds=wait)
             return False
         except EsbError as error:

@@ -38,6 +38,8 @@ from esb.store.writer import ALL_WORDS, Words, Writer
 SLOW_SYNC = 0.002
 #: Commits of one call of ``purge_expired``.
 _LOOKS = 25
+#: Seconds between two looks at the free space; it is far above what the bus can write meanwhile.
+_BETWEEN_LOOKS = 0.5
 _LEAST_FREE = 256 * 1024 * 1024
 _MOST_FREE = 5 * 1024 * 1024 * 1024
 
@@ -75,6 +77,7 @@ class SqliteStore:
         self._queries = Queries(self._search, self._words)
         self._min_free = self._default_watermark() if min_free is None else min_free
         self._short = False
+        self._looked = 0.0
         self._look_at_disk()
 
     def _open_writer(self, threaded: bool | None) -> None:
@@ -88,7 +91,7 @@ class SqliteStore:
         if threaded is None:
             threaded = files.probe_sync(self.path.parent) > SLOW_SYNC
         self._writer = writer
-        self._committer = Committer(writer, threaded=threaded, after_group=self._look_at_disk)
+        self._committer = Committer(writer, threaded=threaded, after_group=self._after_group)
         self._submit = self._committer.submit
 
     # -- commands -----------------------------------------------------------------------------------------------------
@@ -189,7 +192,12 @@ class SqliteStore:
             self._look_at_disk()
         return not self._short
 
+    def _after_group(self) -> None:
+        if self.clock.monotonic() - self._looked >= _BETWEEN_LOOKS:
+            self._look_at_disk()
+
     def _look_at_disk(self) -> None:
+        self._looked = self.clock.monotonic()
         try:
             self._short = self.free_bytes() < self._min_free
         except OSError:

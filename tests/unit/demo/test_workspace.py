@@ -54,7 +54,8 @@ def test_every_route_has_owner_criticality_key_and_description(workspace: Worksp
     bare = [
         route.name
         for route in workspace.routes.values()
-        if not (route.owner and route.criticality and route.key and route.description and route.track)
+        if route.position.path != "esb.yaml"  # the alerts' own
+        and not (route.owner and route.criticality and route.key and route.description and route.track)
     ]
     assert bare == []
 

@@ -40,7 +40,7 @@ def test_json(body: Any) -> None:
     data = Json().encode(body)
     back = Json().decode(data)
     assert repr(back) == repr(same_number(body))
-    assert Json().encode(back) in (data, data.replace(b"-0", b"0"))
+    assert repr(Json().decode(Json().encode(back))) == repr(back)
 
 
 @given(BODIES)

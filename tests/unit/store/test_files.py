@@ -217,12 +217,13 @@ class TestDisk:
             accepted = await store.accept(stores.new(started=True))
             free = store.free_bytes()
             store._min_free = free * 2
-            queued = await store.accept(stores.new())  # the look at the disk comes after each group
+            store.clock.advance(1)  # the disk is looked at after a group, twice a second
+            queued = await store.accept(stores.new())
             assert not store.open_for_intake
             with pytest.raises(StoreBusy, match="disk space is short"):
                 await store.accept(stores.new())
             await store.settle(stores.done(accepted.seq))
-            assert await store.start(queued.seq, 1, accepted and stores.new().envelope.accepted_at)
+            assert await store.start(queued.seq, 1, store.clock.now())
             store._min_free = 0
             assert store.open_for_intake
             await store.accept(stores.new())

@@ -1,2 +1,3 @@
+from esb.registry import step
 
-raise RuntimeError("boom")
+raise RuntimeError('boom')

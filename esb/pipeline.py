@@ -27,6 +27,10 @@ class StepFailed(Exception):
         self.message = message
 
 
+class Withdrawn(Exception):
+    """A person or an overtaking message was faster: the message is no longer this attempt's, and nothing was sent."""
+
+
 class Run(Context, Protocol):
     """A :class:`~esb.steps.base.Context` that the pipeline itself may ask for more."""
 
@@ -78,6 +82,8 @@ async def _run_node(node: StepNode, message: Message, run: Run) -> Answer:
             answer = _relocate(node, message, answer)
     except Wait:
         run.end("waits")
+        raise
+    except Withdrawn:
         raise
     except MessageError as error:
         return await _failed(node, message, run, error)

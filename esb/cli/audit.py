@@ -99,7 +99,7 @@ async def _verify(root: Path) -> list[str]:
     try:
         store = await open_store(store_url(root), root, clock=SystemClock())
         try:
-            return [*store.verify_conservation(), *store.verify_audit()]
+            return [*store.verify_file(), *store.verify_conservation(), *store.verify_audit()]
         finally:
             await store.close()
     finally:

@@ -27,6 +27,7 @@ class Entry:
     accepted_at: datetime
     version: str
     attempts: int = 0
+    earlier: int = 0  #: attempts before a person retried it
     crashes: int = 0
     overtakes: bool = False
     size: int = 0
@@ -55,6 +56,7 @@ class Entry:
             accepted_at=pending.accepted_at,
             version=pending.version,
             attempts=pending.attempts,
+            earlier=pending.earlier,
             crashes=pending.crashes,
             overtakes=pending.overtakes,
             due=pending.due,

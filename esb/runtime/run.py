@@ -14,7 +14,7 @@ from esb.config.model import Connector, RouteSpec
 from esb.endpoints.base import Delivery
 from esb.errors import MessageError
 from esb.message import EMPTY, Envelope, Message, delivery_id
-from esb.pipeline import facts, run_block
+from esb.pipeline import Withdrawn, facts, run_block
 from esb.runtime.lanes import Entry
 from esb.runtime.targets import Targets, timeout_for
 from esb.steps.base import Answer, Block, HandOff, Reply, StepNode, Target, WhenDown
@@ -52,7 +52,7 @@ class MessageRun:
     envelope: Envelope
     ledger: dict[str, Any]
     when_down: WhenDown | None = None
-    starting: Any = None  #: the future of the committed start, awaited before the first effect
+    starting: asyncio.Future[bool] | None = None  #: the committed start, awaited before the first effect
     step: str = ""
     timeout: float = 0.0
     trace: list[dict[str, Any]] = field(default_factory=list)
@@ -138,7 +138,7 @@ class MessageRun:
         self._saved = len(self._fresh)
 
     async def claim(self, key: str, window: timedelta) -> bool:
-        await self._started()
+        await self.started()
         now = self.clock.now()
         space = f"step:{self.spec.name}:{self.step}"
         return await self.bench.store.claim(space, key, self.entry.seq, now + window, now)
@@ -149,7 +149,7 @@ class MessageRun:
         if known is not None:
             self.note(from_ledger=True, status=known.get("status"))
             return Reply(known.get("status"), known.get("headers") or EMPTY, known.get("body"))
-        await self._started()
+        await self.started()
         self._save_ledger()
         delivery = self._delivery(target, message)
         self.note(target=target.name, delivery_id=delivery.id)
@@ -169,6 +169,8 @@ class MessageRun:
         try:
             async with asyncio.timeout(self.timeout):
                 await self.deliver(target, message)
+        except Withdrawn:
+            raise
         except MessageError as error:
             self.note(failed=f"{error.error_class}: {error}")
         except TimeoutError:
@@ -190,14 +192,15 @@ class MessageRun:
             message_id=self.message_id,
             correlation_id=self.envelope.correlation_id,
             key=self.entry.key,
-            again=self.entry.attempts > 1 or self.entry.crashes > 0,
+            again=self.entry.attempts > 1 or self.entry.earlier > 0 or self.entry.crashes > 0,
         )
 
-    async def _started(self) -> None:
+    async def started(self) -> None:
         """An attempt is counted in the store before its first effect, so that a crash cannot repeat it for ever."""
         if self.starting is not None:
             starting, self.starting = self.starting, None
-            await starting
+            if not await starting:
+                raise Withdrawn
 
     # -- the trace ----------------------------------------------------------------------------------------------------
     def begin(self, node: StepNode) -> None:

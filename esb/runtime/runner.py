@@ -12,7 +12,7 @@ from esb.config.model import RouteSpec
 from esb.endpoints.base import Outcome
 from esb.errors import ErrorRecord, InternalFault, MessageError, StoreBusy, StoreError
 from esb.message import Envelope, Message, State
-from esb.pipeline import StepFailed, run_block
+from esb.pipeline import StepFailed, Withdrawn, run_block
 from esb.registry import Registry
 from esb.runtime.births import Birth, Births
 from esb.runtime.lanes import Entry, Lanes
@@ -217,10 +217,9 @@ class RouteRunner:
         run = MessageRun(bench=bench, spec=spec, entry=entry, envelope=envelope, ledger=ledger)
         run.when_down = when_down_of(spec, entry.scope)
         run.starting = store.start(entry.seq, entry.attempts, now)
-        if entry.crashes:
-            await run.starting
-            run.starting = None
         try:
+            if entry.crashes:
+                await run.started()
             if entry.crashes >= CRASHES:
                 raise InternalFault(f"the process died {entry.crashes} times while this message ran")
             block = block_of(spec, entry.scope)
@@ -228,6 +227,8 @@ class RouteRunner:
             result = await run_block(block, message, run)
         except Wait as wait:
             return self._suspend(entry, run, wait)
+        except Withdrawn:
+            return self._withdraw(entry)
         except StepFailed as failure:
             return self._failed(entry, run, births, failure)
         except MessageError as error:
@@ -393,6 +394,12 @@ class RouteRunner:
         )
         outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
         await self._end(entry, settlement, children, outcome)
+
+    async def _withdraw(self, entry: Entry) -> None:
+        """The store has given the message another end already; only the lane must hear of it."""
+        self.lanes.finish(entry)
+        stored = self.bench.store.get(entry.id, trace=False)
+        self.outcomes.tell(entry.id, Outcome(stored.state.value if stored is not None else "discarded"))
 
     async def _give_back(self, entry: Entry, run: MessageRun) -> None:
         """The attempt was interrupted: the message is queued again and this attempt does not count."""

@@ -534,3 +534,18 @@ def test_a_repeat_of_a_synchronous_call_gets_the_answer_of_the_first(start: Any,
             assert (outcome.state, outcome.response) == ("done", (201, {}, {"doc": "4711"}))
 
     run(scenario())
+
+
+def test_a_message_that_was_superseded_before_its_start_was_stored_is_not_sent(start: Any, probe: Any) -> None:
+    """Both are accepted in one commit; the hold overtakes the release before that has sent anything."""
+
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": OVERTAKE}) as bus:
+            release = {"lot": "1", "kind": "RELEASE"}
+            await asyncio.gather(bus.send("plain", release), bus.send("plain", {"lot": "1", "kind": "HOLD"}))
+            await bus.settle()
+            assert bus.states("plain") == ["superseded", "done"]
+            assert [body["kind"] for body in probe.bodies("erp")] == ["HOLD"]
+            bus.whole()
+
+    run(scenario())

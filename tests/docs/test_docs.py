@@ -91,3 +91,15 @@ def test_the_typo_of_the_readme_gives_the_message_of_the_readme(tmp_path: Path) 
     _, problems = load_workspace(tmp_path)
     report = render_text(problems, lambda path: (tmp_path / path).read_text(encoding="utf-8").splitlines())
     assert report.splitlines()[: len(shown[1].splitlines())] == shown[1].splitlines()
+
+
+def test_the_tests_that_the_guarantees_name_exist() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    named = [
+        name
+        for line in text.splitlines()
+        if line.startswith("*Tested by:*")
+        for name in re.findall(r"`([\w/.]+)`", line)
+    ]
+    assert len(named) >= 15
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

@@ -35,8 +35,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import esb_probe
-from esb.registry import sink
+from esb.registry import connection, sink
 from esb.spec import option
+
+
+@connection("probe")
+@dataclass(frozen=True, slots=True)
+class ProbeConnection:
+    """Nothing to connect to."""
+
+    async def open(self, context):
+        return self
+
+    async def close(self):
+        pass
 
 
 @sink("probe")

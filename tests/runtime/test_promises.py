@@ -549,3 +549,49 @@ def test_a_message_that_was_superseded_before_its_start_was_stored_is_not_sent(s
             bus.whole()
 
     run(scenario())
+
+
+CONNECTOR = """
+connector: erp
+type: probe
+circuit: { failures: 1, open_for: 30s }
+operations:
+  post: { name: erp }
+"""
+
+
+def test_while_the_circuit_is_open_no_attempt_is_used_up_and_one_probe_closes_it(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN.replace("to: { probe: erp }", "to: erp.post").replace("max: 3", "max: 1")
+        probe.script["erp"] = [Unavailable("503")]
+        async with start({"routes/a.yaml": route, "connectors/erp.yaml": CONNECTOR}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            await bus.send("plain", {"lot": "2"})
+            await bus.settle()
+            assert len(probe.got) == 1  # the second was not tried: the circuit is open
+            await bus.advance(15)
+            assert len(probe.got) == 1
+            await bus.advance(30)
+            assert bus.states("plain") == ["done", "done"]
+            assert [stored.attempts for stored in bus.messages(route="plain")] == [2, 1]
+
+    run(scenario())
+
+
+def test_reject_when_down_refuses_new_messages_while_the_circuit_is_open(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN.replace("to: { probe: erp }", "to: erp.post") + "when_down: { reject: 503 }\n"
+        probe.script["erp"] = [Unavailable("503")]
+        async with start({"routes/a.yaml": route, "connectors/erp.yaml": CONNECTOR}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            with pytest.raises(Unavailable) as refused:
+                await bus.send("plain", {"lot": "2"})
+            assert refused.value.reply == {"status": 503}
+            await bus.advance(30)
+            await bus.send("plain", {"lot": "2"})
+            await bus.settle()
+            assert bus.states("plain") == ["done", "done"]
+
+    run(scenario())

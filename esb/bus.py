@@ -166,6 +166,8 @@ class Bus:
                         hint=problem.hint,
                     )
                 return {"result": "refused", "problems": [_problem_item(problem) for problem in problems]}
+            if any(problem.severity == "error" for problem in self.problems):
+                self.log("info", "reload.whole_again", hint="the files on disk are valid again")
             change = await self.supervisor.apply(workspace)
             self._note_settings(workspace.settings)
             self.workspace = workspace

@@ -138,11 +138,19 @@ class Operations:
         """Make new messages from done or dead ones, linked by ``replay_of``, under the same delivery ids."""
         results = []
         wanted = filter_.states or (State.DONE, State.DEAD)
+        blocked = set(self.store.blocked_lanes())
+        chosen: set[str] = set()
         async for stored in self._paced(filter_, wanted, rate):
+            envelope = stored.envelope
+            chosen.add(envelope.id)
+            if not filter_.ids and (envelope.replay_of is not None or envelope.parent_id in chosen):
+                continue  # its original, or its parent, is replayed already: its deliveries come from there
             if stored.state not in (State.DONE, State.DEAD):
-                results.append(
-                    _result(stored, "skipped", f"is {stored.state.value}; only done or dead messages are replayed")
-                )
+                why = f"is {stored.state.value}; only done or dead messages are replayed"
+                results.append(_result(stored, "skipped", why))
+            elif stored.state is State.DEAD and (envelope.route, envelope.scope, envelope.key) in blocked:
+                why = "its key waits behind it; `esb dlq retry` sends it in its place"
+                results.append(_result(stored, "skipped", why))
             elif dry_run:
                 results.append(_result(stored, "would replay"))
             else:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,12 +23,12 @@ from starlette.routing import Route
 from esb import views
 from esb.admin import wire
 from esb.clock import Clock
-from esb.errors import EsbError, Invalid, StoreBusy, Unavailable
+from esb.errors import EsbError, Invalid, NotRunning, StoreBusy, Unavailable, Violation
 from esb.formats.json import Json
 from esb.observe import metrics
 from esb.operations import NotAllowed, Operations, Who
 from esb.secret import Secret
-from esb.store.base import Store
+from esb.store.base import Filter, Store
 
 #: Largest body of an action.
 MAX_BODY = 20_000_000
@@ -139,8 +139,14 @@ class Api:
             except StoreBusy as error:
                 wait = str(max(1, int(error.retry_after.total_seconds())))
                 return problem(503, "busy", str(error), hint=error.hint, headers={"Retry-After": wait})
-            except (wire.BadRequest, Invalid) as error:
+            except wire.UnknownRoute as error:
+                return problem(404, "not-found", str(error), hint=error.hint)
+            except wire.BadRequest as error:
                 return problem(400, "bad-request", str(error), hint=error.hint)
+            except Invalid as error:
+                return problem(422, "invalid", str(error), hint=error.hint, violations=error.violations)
+            except NotRunning as error:
+                return problem(503, "not-running", str(error), hint=error.hint)
             except NotAllowed as error:
                 return problem(409, "not-allowed", str(error), hint=error.hint)
             except EsbError as error:
@@ -163,7 +169,7 @@ class Api:
         return PlainTextResponse(page, media_type=metrics.CONTENT_TYPE)
 
     async def index(self, request: Request) -> Response:
-        return ExactJson({"bus": self._bus.name, "uptime_seconds": self._bus.uptime, **self._bus.health})
+        return answer("Bus", [{"bus": self._bus.name, "uptime_seconds": self._bus.uptime, **self._bus.health}])
 
     # -- reading ------------------------------------------------------------------------------------------------------
     def _status(self) -> list[dict[str, Any]]:
@@ -175,11 +181,19 @@ class Api:
     async def routes(self, request: Request) -> Response:
         return answer("RouteList", self._status())
 
-    def _filter(self, request: Request, **fixed: Any) -> Any:
+    def _filter(self, request: Request, **fixed: Any) -> Filter:
         words: dict[str, Any] = dict(request.query_params)
         if tracks := request.query_params.getlist("track"):
             words["track"] = tracks
-        return wire.filter_of({**words, **fixed}, self._clock.now())
+        return self._known(wire.filter_of({**words, **fixed}, self._clock.now()))
+
+    def _known(self, selection: Filter) -> Filter:
+        """The selection, if its route exists; a mistyped name must not look like an empty answer."""
+        if selection.route and selection.route not in self._bus.names():
+            names = {count.route for count in self._store.counts()} | set(self._bus.names())
+            if selection.route not in names:
+                raise wire.UnknownRoute(f"no route {selection.route}", hint=wire.nearest_route(selection.route, names))
+        return selection
 
     async def messages(self, request: Request) -> Response:
         return answer("MessageList", views.messages(self._store, self._filter(request)))
@@ -201,7 +215,9 @@ class Api:
 
     async def audit(self, request: Request) -> Response:
         limit = wire.filter_of({"limit": request.query_params.get("limit")}, self._clock.now(), limit=1000).limit
-        return answer("AuditList", self._store.audit_entries(limit))
+        after = request.query_params.get("after", "")
+        begin = int(after) if after.isdigit() else max(0, self._store.audit_head()[0] - limit)
+        return answer("AuditList", self._store.audit_entries(limit, begin))
 
     async def audit_verify(self, request: Request) -> Response:
         return answer("AuditFaults", [{"fault": fault} for fault in self._store.verify_audit()])
@@ -225,11 +241,11 @@ class Api:
     def _who(self, words: Mapping[str, Any]) -> Who:
         return Who(str(words.get("actor") or "api")[:200], str(words.get("reason") or "")[:2000])
 
-    def _meant(self, words: Mapping[str, Any]) -> Any:
+    def _meant(self, words: Mapping[str, Any]) -> Filter:
         selection = wire.filter_of(words, self._clock.now(), limit=10_000)
         if not (selection.ids or selection.route or selection.group or selection.key or words.get("all")):
             raise wire.BadRequest("which messages?", hint="give ids, route, group, key, or all")
-        return selection
+        return self._known(selection)
 
     async def retry(self, request: Request) -> Response:
         words = await self._body(request)
@@ -315,7 +331,13 @@ def answer(kind: str, items: list[dict[str, Any]]) -> Response:
 
 
 def problem(
-    status: int, code: str, detail: str, *, hint: str = "", headers: Mapping[str, str] | None = None
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    hint: str = "",
+    headers: Mapping[str, str] | None = None,
+    violations: Sequence[Violation] = (),
 ) -> Response:
     """An error as ``application/problem+json`` (RFC 9457)."""
     body = {"type": "about:blank", "title": code.replace("-", " "), "status": status, "code": code, "detail": detail}

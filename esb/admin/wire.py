@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,20 @@ from esb.store.base import Filter
 
 class BadRequest(EsbError):
     """A request that cannot be understood; says what to write instead."""
+
+
+class UnknownRoute(BadRequest):
+    """A route that neither runs nor has messages."""
+
+
+def nearest_route(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is no route: its branch was written along, or it was mistyped."""
+    route, slash, _ = name.partition("/")
+    known = sorted(known)
+    if slash and route in known:
+        return f"write the route without its branch: {route}"
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{close[0]}`?" if close else "esb routes ls"
 
 
 def filter_of(words: Mapping[str, Any], now: datetime, *, limit: int = 100) -> Filter:

@@ -48,8 +48,11 @@ def audit_ls(limit: int, root: Path, as_json: bool) -> None:
 @workspace_option
 def audit_export(root: Path) -> None:
     """Every entry as JSON lines on stdout, with its hash."""
-    for item in Gateway(root).get("/audit", {"limit": 10_000})["items"]:
-        click.echo(json.dumps(item, ensure_ascii=False))
+    gateway, after = Gateway(root), 0
+    while items := gateway.get("/audit", {"limit": 10_000, "after": str(after)})["items"]:
+        for item in items:
+            click.echo(json.dumps(item, ensure_ascii=False))
+        after = items[-1]["seq"]
 
 
 @audit.command("verify")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def dlq_ls(root: Path, as_json: bool, **words: Any) -> None:
     if as_json:
         emit_json(found)
     else:
-        table(message_rows(found["items"]), MESSAGE_COLUMNS, empty="no dead letters")
+        rows = [{**row, "desk": (row.get("error") or {}).get("dead_letter")} for row in message_rows(found["items"])]
+        table(rows, [*MESSAGE_COLUMNS[:-1], ("DESK", "desk"), MESSAGE_COLUMNS[-1]], empty="no dead letters")
 
 
 @dlq.command("groups")
@@ -151,13 +153,16 @@ def dlq_edit(id_: str, data: str | None, reason: str, then_retry: bool, root: Pa
     gateway = Gateway(root)
     if data is None:
         before = gateway.get(f"/messages/{id_}")["items"][0]["body"]
-        text = click.edit(before if isinstance(before, str) else "")
+        if not isinstance(before, str):
+            raise exits.Exit("the payload is no UTF-8 text", exits.BAD_INPUT, hint="give the new one with --data @FILE")
+        text = click.edit(before)
         if text is None:
             raise exits.Exit("nothing was changed", exits.NO)
-        body = text
+        body = text.encode()
     else:
-        body = _payload(data).decode("utf-8", "surrogateescape")
-    found = gateway.post("/dlq/edit", {"id": id_, "body": body, "reason": reason})
+        body = _payload(data)
+    words = {"id": id_, "body_base64": base64.b64encode(body).decode(), "reason": reason}
+    found = gateway.post("/dlq/edit", words)
     if then_retry and found["items"][0]["result"] == "edited":
         found = gateway.post("/dlq/retry", {"ids": [id_], "reason": reason})
     _report(found, as_json)

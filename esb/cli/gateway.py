@@ -135,7 +135,8 @@ def _checked(status: int, body: bytes) -> dict[str, Any]:
     hint = words.get("hint", "")
     for error in words.get("errors", [])[:5]:
         hint += f"\n          {error.get('pointer')}: {error.get('detail')}"
-    raise exits.Exit(str(words.get("detail", f"status {status}")), _CODES.get(status, exits.BUG), hint=hint)
+    code = exits.UNREACHABLE if words.get("code") == "not-running" else _CODES.get(status, exits.BUG)
+    raise exits.Exit(str(words.get("detail", f"status {status}")), code, hint=hint)
 
 
 def workspace_option(command: Any) -> Any:

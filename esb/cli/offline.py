@@ -37,7 +37,8 @@ class StoppedBus:
         return {"ready": False, "reason": self.not_ready}
 
     def facts(self, route: str) -> Mapping[str, Any]:
-        return {}
+        saved = self.store.get_state("route", route)
+        return {"state": "paused"} if saved and saved.get("paused") else {}
 
     def names(self) -> list[str]:
         return [count.route for count in self.store.counts()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def status(root: Path, as_json: bool) -> None:
         {
             **item,
             "open": item["queued"] + item["running"] + item["waiting"],
+            "other": item["expired"] + item["duplicate"] + item["superseded"] + item["discarded"],
             "age": age(item["oldest"]),
             "rate": f"{item['throughput_per_minute']}/min",
         }
@@ -61,11 +63,16 @@ def status(root: Path, as_json: bool) -> None:
         ("OPEN", "open"),
         ("HELD", "held"),
         ("DEAD", "dead"),
+        ("OTHER", "other"),
         ("OLDEST", "age"),
         ("RATE", "rate"),
         ("VERSION", "version"),
     ]
     table(rows, columns, empty="no routes")
+    for problem in Gateway(root).get("")["items"][0].get("problems", []):
+        if problem["severity"] == "error":
+            place = f"{problem['path']}:{problem['line']}:{problem['column']}"
+            click.echo(f"! files on disk are not live: {place}: {problem['code']} {problem['message']}", err=True)
 
 
 @click.group()
@@ -200,6 +207,8 @@ def show_message(item: dict[str, Any]) -> None:
             click.echo(f"{'':<15}   {safe(violation['pointer'])}: {safe(violation['detail'])}")
         if error.get("hint"):
             click.echo(f"{'':<15} = help: {safe(error['hint'])}")
+    for name, value in item.get("headers", {}).items():
+        click.echo(f"{'header':<15} {safe(name)}: {safe(value)}")
     print_trace(item.get("trace", []))
     for child in item.get("children", []):
         scope = f"/{child['scope']}" if child["scope"] else ""
@@ -215,19 +224,24 @@ _QUIET = frozenset({"step", "at", "ms", "attempt", "answered", "delivery_id", "e
 
 def print_trace(entries: list[dict[str, Any]]) -> None:
     """Step by step, one block for each attempt."""
-    attempt = 0
-    for entry in entries:
-        if "step" not in entry:
-            click.echo(f"  {safe(json.dumps(entry, ensure_ascii=False, default=str))[:200]}")
-            continue
-        if entry.get("attempt", 1) != attempt:
-            attempt = entry.get("attempt", 1)
-            if attempt > 1:
-                click.echo(f"  attempt {attempt}")
-        facts = [f"{name}={safe(value)}" for name, value in entry.items() if name not in _QUIET and value is not None]
-        click.echo(
-            f"  {entry.get('at', 0):>9.1f} ms  {entry['step']:<32} {entry.get('ms', 0):>8.2f} ms  {' '.join(facts)[:160]}"
-        )
+    for number, group in itertools.groupby(entries, key=lambda entry: entry.get("attempt", 1)):
+        steps = list(group)
+        last = steps[-1]
+        if last.get("ended_at"):
+            click.echo(f"  attempt {number}, ended {clock(last['ended_at'])}: {last.get('state', '')}")
+        for entry in steps:
+            _print_step(entry)
+
+
+def _print_step(entry: dict[str, Any]) -> None:
+    if "step" not in entry:
+        click.echo(f"    {safe(json.dumps(entry, ensure_ascii=False, default=str))[:200]}")
+        return
+    facts = [f"{name}={safe(value)}" for name, value in entry.items() if name not in _QUIET and value is not None]
+    line = (
+        f"    {entry.get('at', 0):>9.1f} ms  {entry['step']:<32} {entry.get('ms', 0):>8.2f} ms  {' '.join(facts)[:160]}"
+    )
+    click.echo(line.rstrip())
 
 
 @messages.command("export")
@@ -270,7 +284,9 @@ def trace(word: str, root: Path, as_json: bool) -> None:
 @click.argument("route")
 @click.option("--data", "-d", required=True, help="The payload, or @FILE (@- for standard input).")
 @click.option("--header", "-H", "header", multiple=True, metavar="K=V", help="A header of the message.")
-@click.option("--wait", is_flag=True, help="Wait for the end of the message; exit code 1 unless it is done.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the end of the message; exit code 1 unless it is done (or a duplicate)."
+)
 @click.option("--timeout", default="60s", show_default=True, help="How long to wait.")
 @workspace_option
 @json_option

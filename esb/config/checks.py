@@ -74,7 +74,7 @@ def duplicate_names(routes: Routes) -> Iterator[Problem]:
         if other != given.position:
             yield Problem(
                 "ESB109",
-                f"two routes are called `{doc.name}`",
+                f"two routes are called `{doc.name}`, the other one in {other}",
                 given.position,
                 hint="give each route a name of its own",
                 related=((other, "the other one"),),
@@ -95,7 +95,7 @@ def http_paths(routes: Routes) -> Iterator[Problem]:
                 shown = fixed_text(getattr(spec.source.options, "path", ""))
                 yield Problem(
                     "ESB109",
-                    f"`{word} {shown}` belongs to the route `{other[0]}` already",
+                    f"`{word} {shown}` belongs to the route `{other[0]}` already ({other[1]})",
                     place,
                     hint="give the route a path or method of its own",
                     related=((other[1], f"taken by `{other[0]}`"),),

@@ -115,6 +115,11 @@ _SHAPE = {
         "not available in this version",
         "The word belongs to the route language, but this version does not do it yet. The hint names what to use meanwhile.",
     ),
+    "ESB114": Code(
+        "an empty file",
+        "A file in routes/ or connectors/ without a document, or with comments only, is taken for one that is half saved, so "
+        "that no reload removes routes by accident. Delete the file to remove its routes.",
+    ),
 }
 
 _STEPS = {
@@ -174,7 +179,8 @@ _EXPRESSIONS = {
     ),
     "ESB402": Code(
         "a name that cannot exist",
-        "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes.",
+        "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes. "
+        "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives.",
     ),
     "ESB403": Code(
         "an unknown function", "The hint names the nearest function; the reference lists all with examples."
@@ -207,7 +213,8 @@ _SECURITY = {
     "ESB503": Code(
         "a secret is not set",
         "Looked for in the environment (ESB_SECRET_NAME), the secrets folder (`secrets:` in esb.yaml) and systemd's "
-        "credentials. `esb lint --no-env` does not ask for secrets.",
+        "credentials. `esb lint --no-env` does not ask for secrets. "
+        "A warning for who writes routes, an error at the start: `esb run` does not start without it.",
     ),
     "ESB504": Code(
         "a path leaves its folder", "Files that routes refer to lie inside the workspace; links out of it are refused."
@@ -234,6 +241,11 @@ _RELIABILITY = {
     "ESB603": Code(
         "plain http to another machine",
         "`policy.forbid: [plain_http_out]` in esb.yaml allows only https off this machine.",
+    ),
+    "ESB604": Code(
+        "a rejection that never happens",
+        "A warning: `when_down: { reject: … }` refuses messages while the target is known to be down, and only a connector with "
+        "`circuit` can be known to be down. Give the connector a `circuit`, or take `when_down` out.",
     ),
 }
 

@@ -53,8 +53,9 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def secrets_mark(node: Node) -> str:
-    """Differs where a secret of the document has another value; means nothing outside this process."""
+    """Differs where a secret of the document has another value, empty where it has none; of this process only."""
     found = hashlib.sha256(_SALT)
+    empty = found.digest()
 
     def walk(value: object) -> None:
         if isinstance(value, Secret):
@@ -67,4 +68,4 @@ def secrets_mark(node: Node) -> str:
                 walk(inner)
 
     walk(to_plain(node))
-    return found.hexdigest()
+    return found.hexdigest() if found.digest() != empty else ""

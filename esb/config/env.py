@@ -73,7 +73,8 @@ class Expander:
             return self._secrets.find(name)
         except SecretMissing as error:
             severity: Literal["error", "warning"] = "error" if self._need_secrets else "warning"
-            self._report(Problem("ESB503", error.message, place, hint=error.hint, severity=severity))
+            message = error.message if self._need_secrets else f"{error.message}; `esb run` does not start without it"
+            self._report(Problem("ESB503", message, place, hint=error.hint, severity=severity))
             return Secret(f"missing: {name}", name or "?")
 
     def _variable(self, reference: str, place: Position, at: Position) -> str:

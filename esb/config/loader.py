@@ -22,6 +22,7 @@ from esb.config.diagnostics import order
 from esb.config.env import Expander
 from esb.config.files import Files
 from esb.config.model import Connector, Settings, Workspace
+from esb.config.no_effect import check_effects
 from esb.config.plugins import load_plugins, plugin_fault
 from esb.config.reader import WorkspaceReader
 from esb.config.resources import Resources
@@ -138,6 +139,7 @@ class _Loading:
         self._add(problems)
         docs = self._routes([*routes, *alert_routes(settings_node)], resources, settings, settings_node)
         self._add(check_routes(docs, resources, settings or Settings(), frozenset(self._unread)))
+        self._add(check_effects(docs, resources, self._site(settings)))
         resources.assets.load_all()
         return self._loaded(self._workspace(resources, settings, docs), settings)
 
@@ -161,6 +163,11 @@ class _Loading:
             registry=resources.registry,
             language=resources.plain_language,
         )
+
+    def _site(self, settings: Settings | None) -> Mapping[str, object] | None:
+        """The values of the site, None where esb.yaml has faults."""
+        faulty = any(problem.position.path == SETTINGS and problem.severity == "error" for problem in self._problems)
+        return None if settings is None or faulty else settings.site
 
     # -- problems -----------------------------------------------------------------------------------------------------
     def _report(self, code: str, message: str, at: Position, *, hint: str = "", severity: str = "error") -> None:
@@ -209,6 +216,8 @@ class _Loading:
         documents, whole = read_documents(text, path, self._problems.append, self._expander)
         self._settled |= {_place(problem.position) for problem in self._problems[before:]}
         self._settled |= {_place(at) for at in self._expander.unknown}
+        if whole and not documents and path != SETTINGS:
+            self._report("ESB114", "this file is empty", Position(path), hint=_HINT_EMPTY)
         if not whole:
             self._unread.update(_NAMED.findall(text), [Path(path).stem])
         return documents
@@ -346,6 +355,9 @@ class _Loading:
             return None
 
 
+_HINT_EMPTY = "delete the file to remove its routes; a half-saved file looks like this, too"
+
+
 def _place(at: Position) -> tuple[str, int, int]:
     return at.path, at.line, at.column
 
@@ -357,7 +369,7 @@ def _first_key(node: Node) -> ScalarNode | None:
 def _twice(name: str, at: Position, other: Position) -> Problem:
     return Problem(
         "ESB109",
-        f"two connectors are called `{name}`",
+        f"two connectors are called `{name}`, the other one in {other}",
         at,
         hint="give each connector a name of its own",
         related=((other, "the other one"),),

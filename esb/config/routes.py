@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from esb.config.connectors import kebab
-from esb.config.digest import canonical, digest
+from esb.config.digest import canonical, digest, secrets_mark
 from esb.config.model import Dedupe, OnError, Order, Preset, RouteSpec, Settings, SourceSpec
 from esb.config.reader import Level, WorkspaceReader
 from esb.config.resources import Resources, Scope
@@ -291,7 +291,16 @@ class RouteReader:
             if path not in connectors:
                 parts.extend((path, files[path]))
         parts.extend(canonical(self._resources.connector_nodes[name]) for name in sorted(scope.connectors))
+        parts.extend(self._secrets(node, scope))
         return digest(parts)
+
+    def _secrets(self, node: MapNode, scope: Scope) -> Iterator[str]:
+        """Marks of the secrets that are compiled into the route; what a connection shows is the connector's own."""
+        nodes: list[Node | None] = [node]
+        for name in sorted(scope.connectors):
+            connector = self._resources.connector_nodes[name]
+            nodes += [connector.get("inbound"), connector.get("operations")]
+        yield from filter(None, (secrets_mark(part) for part in nodes if part is not None))
 
 
 # -- walking compiled steps -----------------------------------------------------------------------------------------------

@@ -212,6 +212,7 @@ class RouteRunner:
             envelope, stored = store.payload(entry.seq)
             ledger = dict(stored)
         if spec.ttl is not None and now >= entry.accepted_at + spec.ttl:
+            bench.log("info", "message.expired", route=spec.name, message=entry.id, key=entry.key)
             return self._end(entry, Settlement(entry.seq, State.EXPIRED, entry.attempts, now, reason="older than ttl"))
         entry.attempts += 1
         run = MessageRun(bench=bench, spec=spec, entry=entry, envelope=envelope, ledger=ledger)

@@ -6,6 +6,7 @@ A change is reported once the files have been quiet for a moment, so that a chec
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -107,6 +108,7 @@ class Watcher:
         )
         from watchdog.observers import Observer  # noqa: PLC0415 - the same
 
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it speaks of its own stop
         loop, hint = asyncio.get_running_loop(), self._hint
 
         class Handler(FileSystemEventHandler):

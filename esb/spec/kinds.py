@@ -150,6 +150,14 @@ class BackoffKind(_UnitKind):
     pattern = r"^[\dmshdw.]+$|\$\{"
     parse = staticmethod(parse_backoff)
 
+    def _hint(self, text: str) -> str:
+        first, _, last = text.partition("..")
+        try:
+            turned = parse_duration(last) < parse_duration(first)
+        except ValueError:
+            return super()._hint(text)
+        return f"the first wait must not be longer than the last: `{last}..{first}`" if turned else super()._hint(text)
+
 
 class RateKind(_UnitKind):
     label = "a rate"

@@ -11,6 +11,7 @@ from esb.store.tables import (
     ACCEPTED,
     CODES,
     DEAD,
+    DISCARDED,
     DONE,
     DUPLICATE,
     HELD,
@@ -42,6 +43,9 @@ _CLAIM = (
     "INSERT INTO dedupe (route, space, key, seq, mid, expires, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (route, space, key) DO UPDATE SET seq = excluded.seq, mid = excluded.mid,"
     " expires = excluded.expires, fingerprint = excluded.fingerprint WHERE dedupe.expires <= ?"
+)
+_TAKE_OVER = (
+    "UPDATE dedupe SET seq = ?, mid = ?, expires = ?, fingerprint = ? WHERE route = ? AND space = ? AND key = ?"
 )
 _OWNER = "SELECT seq, mid, fingerprint FROM dedupe WHERE route = ? AND space = ? AND key = ?"
 
@@ -166,7 +170,13 @@ def _take(writer: Writer, route: int, key: DedupeKey, seq: int, draft: Draft) ->
     expires = micros(key.expires_at)
     row = (route, key.space, key.key, seq, draft.mid, expires, key.fingerprint, draft.created)
     writer.execute(_CLAIM, row)
-    return writer.cursor.rowcount == 1
+    if writer.cursor.rowcount == 1:
+        return True
+    if key.space == "source" or writer.state_of(_owner(writer, route, key)[0]) != DISCARDED:
+        return False
+    # whoever discarded the owner said that it has no effect, so a repeat may have one
+    writer.execute(_TAKE_OVER, (seq, draft.mid, expires, key.fingerprint, route, key.space, key.key))
+    return True
 
 
 def _owner(writer: Writer, route: int, key: DedupeKey) -> tuple[int, bytes | None, str]:

@@ -298,6 +298,10 @@ class Store(Protocol):
 
     def audit_entries(self, limit: int = 1000, after: int = 0) -> list[dict[str, Any]]: ...
 
+    def audit_head(self) -> tuple[int, str]:
+        """Number and hash of the newest entry (0 and empty where there is none)."""
+        ...
+
     def verify_audit(self) -> list[str]:
         """Faults in the chain, empty where it is whole."""
         ...

@@ -203,8 +203,28 @@ def test_send_waits_for_the_end_and_says_no_for_a_dead_message(tmp_path: Path, b
     done = esb("send", "lots", "--data", '{"lot":"1"}', "--wait", "--json", cwd=root, code=1)
     answer = json.loads(done.stdout)["items"][0]
     assert (answer["state"], answer["error"]["class"]) == ("dead", "exhausted")
-    esb("send", "lots", "--data", "{", cwd=root, code=2)
+    esb("send", "lots", "--data", "{", cwd=root, code=65)
     esb("send", "nothing", "--data", "{}", cwd=root, code=66)
+
+
+def test_a_stopped_bus_cannot_be_waited_for_and_a_mistyped_route_is_named(tmp_path: Path) -> None:
+    root = workspace(tmp_path, routes__a_yaml=TO_FILE)
+    esb("send", "lots", "--data", '{"id":"1"}', "--wait", cwd=root, code=69)
+    assert "no route lost" in esb("messages", "ls", "--route", "lost", cwd=root, code=66).stderr
+
+
+def test_an_edited_payload_goes_out_byte_for_byte(tmp_path: Path, bus: StartBus) -> None:
+    csv = "route: rows\nfrom: { route: {} }\n"
+    root = workspace(tmp_path, routes__a_yaml=csv + "steps: [ { reject: no } ]\n")
+    running = bus(root)
+    sent = esb("send", "rows", "--data", '"x"', "--wait", "--json", cwd=root, code=1)
+    id_ = json.loads(sent.stdout)["items"][0]["message_id"]
+    (root / "fixed.json").write_bytes(b'"gr\xc3\xb6\xc3\x9fe"')
+    (root / "routes" / "a.yaml").write_text(csv + 'steps: [ { to: { file: { path: "out/x.json" } } } ]\n')
+    until(lambda: "reload.done" in running.log(), within=20, what="the reload")
+    esb("dlq", "edit", id_, "--data", "@fixed.json", "--reason", "mistyped", "--retry", cwd=root)
+    until((root / "out" / "x.json").exists, within=20, what="the message")
+    assert (root / "out" / "x.json").read_bytes() == b'"gr\xc3\xb6\xc3\x9fe"'
 
 
 def test_one_process_owns_the_store_and_the_second_says_who(tmp_path: Path, bus: StartBus) -> None:
@@ -232,6 +252,7 @@ def test_a_bad_edit_keeps_the_last_good_version_and_the_next_good_one_is_live(tm
     route.write_text(TO_FILE.replace("Qty: body.qty", "Qty: body.qty +"), encoding="utf-8")
     until(lambda: "reload.refused" in running.log(), within=20, what="the refusal")
     assert "routes/a.yaml:8" in running.log()
+    assert "files on disk are not live: routes/a.yaml:8" in esb("status", cwd=root).stderr
     assert post(f"{running.http}/lots", {"id": "C", "lot": "1", "qty": 1})[0] == 202
     until((root / "out" / "C.json").exists, within=20, what="the message")
     route.write_text(TO_FILE.replace("Qty: body.qty", "Menge: body.qty"), encoding="utf-8")

@@ -595,3 +595,47 @@ def test_reject_when_down_refuses_new_messages_while_the_circuit_is_open(start: 
             assert bus.states("plain") == ["done", "done"]
 
     run(scenario())
+
+
+def test_a_discarded_message_gives_its_dedupe_key_back(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": PLAIN + "dedupe: body.id\n"}) as bus:
+            first = await bus.send("plain", {"lot": "1", "id": "x"})
+            await bus.settle()
+            assert (await bus.send("plain", {"lot": "1", "id": "x"})).duplicate_of == first.message_id
+            await bus.operations.discard(Filter(ids=(first.message_id,)), WHO)
+            again = await bus.send("plain", {"lot": "1", "id": "x"})
+            await bus.settle()
+            assert bus.state(again.message_id) == "done"
+            assert (await bus.send("plain", {"lot": "1", "id": "x"})).duplicate_of == again.message_id
+            bus.whole()
+
+    run(scenario())
+
+
+def test_replaying_a_selection_makes_every_delivery_once(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": FANOUT}) as bus:
+            await bus.send("fan", {"lot": "1", "mes": False})
+            await bus.settle()
+            for _ in range(2):  # an earlier replay is no original
+                await bus.operations.replay(Filter(route="fan"), WHO)
+                await bus.settle()
+            assert len(probe.bodies("erp")) == len(probe.bodies("wms")) == 3
+            assert len({got.id for got in probe.got}) == 2
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_dead_message_that_blocks_its_key_is_retried_and_not_replayed(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            dead = await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            done = await bus.operations.replay(Filter(ids=(dead.message_id,)), WHO)
+            assert (done[0]["result"], "dlq retry" in done[0]["why"]) == ("skipped", True)
+
+    run(scenario())

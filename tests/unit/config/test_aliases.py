@@ -68,3 +68,9 @@ def test_words_are_found_however_they_are_written() -> None:
     assert found is not None
     assert found[1].startswith("there is nothing for it yet")
     assert reader_aliases()["formats"]["gson"] == "here it is `json`"
+
+
+def test_mail_is_plainly_not_there() -> None:
+    found = words_of(SINKS, "mail")
+    assert found is not None
+    assert found[1].startswith("there is nothing for it in this version: alerts and mails go out by `http` only")

@@ -42,11 +42,21 @@ def test_routes_are_found_at_any_depth_and_tests_are_not_routes(read: Read) -> N
             "routes/c.test.yaml": "route: c\ncases: []\n",
             "routes/.hidden.yaml": "nonsense",
             "routes/notes.md": "nonsense",
-            "routes/empty.yaml": "# nothing yet\n",
         }
     )
     assert list(good(loaded).routes) == ["a", "b", "c"]
     assert str(good(loaded).routes["b"].position) == "routes/a.yaml:5:8"
+
+
+@pytest.mark.parametrize("path", ["routes/r.yaml", "connectors/erp.yaml"])
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_an_error_so_that_half_a_save_removes_no_route(read: Read, path: str, text: str) -> None:
+    problem = only(read({path: text}))
+    assert (problem.code, problem.severity, problem.position.path) == ("ESB114", "error", path)
+
+
+def test_an_empty_file_of_settings_or_tests_is_fine(read: Read) -> None:
+    good(read({"esb.yaml": "# nothing yet\n", "routes/a.test.yaml": ""}))
 
 
 def test_templates_and_sites_are_left_out_with_a_warning(read: Read) -> None:
@@ -413,3 +423,20 @@ def test_settings_are_known_where_a_route_is_broken(read: Read) -> None:
 def test_a_route_with_an_unknown_criticality_is_not_blamed_for_broken_settings(read: Read) -> None:
     loaded = read({"esb.yaml": "criticality: { a: { withn: 5s } }\n", "routes/r.yaml": simple() + "criticality: a\n"})
     assert only(loaded).position.path == "esb.yaml"
+
+
+CALLS = {
+    "routes/r.yaml": "route: r\nfrom: { http: { path: /a, auth: erp } }\nsteps: [ { to: erp.create-order } ]\n",
+    "connectors/erp.yaml": ERP + "inbound: { api_key: { key: '${secret:erp}' } }\n",
+}
+SENDS = {
+    "routes/r.yaml": "route: r\nfrom: { http: { path: /a } }\nsteps: [ { to: erp.send } ]\n",
+    "connectors/erp.yaml": "connector: erp\ntype: http\nbase_url: https://erp.example.com\n"
+    "operations: { send: { path: /x, auth: { bearer: '${secret:erp}' } } }\n",
+}
+
+
+@pytest.mark.parametrize("files", [CALLS, SENDS], ids=["inbound", "of an operation"])
+def test_a_new_secret_that_is_compiled_into_a_route_is_a_new_version(read: Read, files: dict[str, str]) -> None:
+    first, again, second = (good(read(files, environ={"ESB_SECRET_ERP": v})) for v in ("one-1", "one-1", "two-2"))
+    assert first.routes["r"].digest == again.routes["r"].digest != second.routes["r"].digest

@@ -1,0 +1,72 @@
+"""What is written correctly and has no effect all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import ERP, Read, good, only
+
+HTTP = "route: r\nfrom: { http: { path: /r } }\n"
+CIRCUIT = ERP + "circuit: { failures: 3 }\n"
+
+
+@pytest.mark.parametrize(
+    ("expression", "column", "hint"),
+    [
+        ("headers.Plant", 13, "write `headers.plant`"),
+        ('headers."X-Plant"', 13, 'write `headers."x-plant"`'),
+        ("body.a || headers.Plant", 23, "write `headers.plant`"),
+        ("site.plnt", 13, "did you mean `site.plant`?"),
+        ("site.zone", 13, "add it to esb.yaml: `site: { zone: … }`"),
+    ],
+)
+def test_a_name_that_is_always_null_is_found_where_it_is_read(
+    read: Read, expression: str, column: int, hint: str
+) -> None:
+    files = {
+        "esb.yaml": "bus: graz\nsite: { plant: P10 }\n",
+        "routes/r.yaml": f"{HTTP}steps:\n  - filter: {expression}\n  - filter: {expression}\n",
+    }
+    problem = only(read(files))
+    assert (problem.code, problem.severity) == ("ESB402", "warning")
+    assert (problem.position.line, problem.position.column, problem.hint) == (4, column, hint)
+
+
+@pytest.mark.parametrize("expression", ["headers.plant", 'headers."x-plant"', "site.plant.Name", "site", "headers"])
+def test_a_name_that_can_be_there_is_fine(read: Read, expression: str) -> None:
+    files = {
+        "esb.yaml": "bus: graz\nsite: { plant: { Name: P10 } }\n",
+        "routes/r.yaml": f"{HTTP}steps:\n  - filter: {expression}\n",
+    }
+    assert not good(read(files)).problems
+
+
+def test_a_header_of_a_text_is_seen_too(read: Read) -> None:
+    problem = only(read(f"{HTTP}steps:\n  - log: \"at {{{{ headers['X-Plant'] }}}}\"\n"))
+    assert (problem.code, problem.position.column) == ("ESB402", 17)
+
+
+ROUTE = HTTP + "when_down: { reject: 503 }\nsteps:\n  - to: erp.create-order\n"
+STEP = HTTP + "steps:\n  - to: erp.create-order\n    when_down: { reject: 503 }\n"
+
+
+@pytest.mark.parametrize(("route", "line"), [(ROUTE, 3), (STEP, 5)], ids=["route", "step"])
+def test_a_rejection_without_a_circuit_never_happens(read: Read, route: str, line: int) -> None:
+    problem = only(read({"routes/r.yaml": route, "connectors/erp.yaml": ERP}))
+    assert (problem.code, problem.severity, problem.position.line) == ("ESB604", "warning", line)
+    assert problem.hint.endswith("to connectors/erp.yaml")
+
+
+@pytest.mark.parametrize("route", [ROUTE, STEP, ROUTE + "  - to: { file: { path: a.json } }\n"])
+def test_a_rejection_with_a_circuit_is_fine(read: Read, route: str) -> None:
+    assert not good(read({"routes/r.yaml": route, "connectors/erp.yaml": CIRCUIT})).problems
+
+
+def test_other_reactions_need_no_circuit(read: Read) -> None:
+    route = ROUTE.replace("{ reject: 503 }", "{ drop_after: 1h }")
+    assert not good(read({"routes/r.yaml": route, "connectors/erp.yaml": ERP})).problems
+
+
+def test_settings_that_cannot_be_read_are_not_held_against_routes(read: Read) -> None:
+    files = {"esb.yaml": "site: { plant: P10 }\n", "routes/r.yaml": HTTP + "steps:\n  - filter: site.plant\n"}
+    assert only(read(files)).position.path == "esb.yaml"

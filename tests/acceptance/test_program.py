@@ -213,20 +213,6 @@ def test_a_stopped_bus_cannot_be_waited_for_and_a_mistyped_route_is_named(tmp_pa
     assert "no route lost" in esb("messages", "ls", "--route", "lost", cwd=root, code=66).stderr
 
 
-def test_an_edited_payload_goes_out_byte_for_byte(tmp_path: Path, bus: StartBus) -> None:
-    csv = "route: rows\nfrom: { route: {} }\n"
-    root = workspace(tmp_path, routes__a_yaml=csv + "steps: [ { reject: no } ]\n")
-    running = bus(root)
-    sent = esb("send", "rows", "--data", '"x"', "--wait", "--json", cwd=root, code=1)
-    id_ = json.loads(sent.stdout)["items"][0]["message_id"]
-    (root / "fixed.json").write_bytes(b'"gr\xc3\xb6\xc3\x9fe"')
-    (root / "routes" / "a.yaml").write_text(csv + 'steps: [ { to: { file: { path: "out/x.json" } } } ]\n')
-    until(lambda: "reload.done" in running.log(), within=20, what="the reload")
-    esb("dlq", "edit", id_, "--data", "@fixed.json", "--reason", "mistyped", "--retry", cwd=root)
-    until((root / "out" / "x.json").exists, within=20, what="the message")
-    assert (root / "out" / "x.json").read_bytes() == b'"gr\xc3\xb6\xc3\x9fe"'
-
-
 def test_one_process_owns_the_store_and_the_second_says_who(tmp_path: Path, bus: StartBus) -> None:
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     running = bus(root)

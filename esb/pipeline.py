@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from esb.errors import InternalFault, MessageError, Timeout, Unavailable
+from esb.errors import InternalFault, MessageError, StoreError, Timeout, Unavailable
 from esb.message import Message
 from esb.steps.base import Answer, Block, Context, Enter, StepNode, Stop, Wait, WhenDown, set_path
 
@@ -83,8 +83,8 @@ async def _run_node(node: StepNode, message: Message, run: Run) -> Answer:
     except Wait:
         run.end("waits")
         raise
-    except Withdrawn:
-        raise
+    except (Withdrawn, StoreError):
+        raise  # neither is the message's fault: it is given back and tried again
     except MessageError as error:
         return await _failed(node, message, run, error)
     except Exception as error:  # noqa: BLE001 - a step's own bug is the fate of this message, not of the process

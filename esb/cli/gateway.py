@@ -126,9 +126,12 @@ _CODES = {
 
 
 def _checked(status: int, body: bytes) -> dict[str, Any]:
+    from esb.errors import Invalid
+    from esb.formats.json import Json
+
     try:
-        words: dict[str, Any] = json.loads(body)
-    except ValueError:
+        words: dict[str, Any] = Json().decode(body)
+    except Invalid:
         raise exits.Exit(f"the bus answered {status} with no JSON", exits.UNREACHABLE) from None
     if status < 400:
         return words

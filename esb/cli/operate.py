@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import click
 
 from esb.cli import exits
 from esb.cli.gateway import Gateway, json_option, workspace_option
-from esb.cli.output import age, clock, emit_json, safe, table
+from esb.cli.output import age, clock, compact, emit_json, safe, table
 
 
 def filter_options(command: Any) -> Any:
@@ -215,7 +214,7 @@ def show_message(item: dict[str, Any]) -> None:
         click.echo(f"{'child':<15} {child['id']}  {child['route']}{scope}  {child['state']}")
     body = item.get("body")
     click.echo("body")
-    click.echo(safe(body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)))
+    click.echo(safe(body if isinstance(body, str) else compact(body)))
 
 
 #: Facts of a trace entry that stand in columns of their own, or are for machines.
@@ -235,7 +234,7 @@ def print_trace(entries: list[dict[str, Any]]) -> None:
 
 def _print_step(entry: dict[str, Any]) -> None:
     if "step" not in entry:
-        click.echo(f"    {safe(json.dumps(entry, ensure_ascii=False, default=str))[:200]}")
+        click.echo(f"    {safe(compact(entry))[:200]}")
         return
     facts = [f"{name}={safe(value)}" for name, value in entry.items() if name not in _QUIET and value is not None]
     line = (
@@ -251,7 +250,7 @@ def messages_export(root: Path, **words: Any) -> None:
     """Messages with payload as JSON lines on stdout."""
     gateway = Gateway(root)
     for item in gateway.get("/messages", words)["items"]:
-        click.echo(json.dumps(gateway.get(f"/messages/{item['id']}")["items"][0], ensure_ascii=False))
+        click.echo(compact(gateway.get(f"/messages/{item['id']}")["items"][0]))
 
 
 @click.command()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
+import msgspec
+
+from esb.formats.json import Json
 
 
 def emit_json(words: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(words, ensure_ascii=False, indent=2))
+    """Decimals keep their digits, as everywhere."""
+    click.echo(msgspec.json.format(Json().encode(words), indent=2).decode())
+
+
+def compact(value: Any) -> str:
+    """A value as JSON in one line, its decimals exact."""
+    return Json().encode(value).decode()
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]], *, empty: str) -> None:
@@ -36,7 +44,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _cell(value: Any) -> str:
     if value is None or value == "":
         return "–"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else compact(value)
     return "".join(ch if ch.isprintable() else "·" for ch in text)
 
 

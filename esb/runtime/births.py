@@ -165,6 +165,7 @@ class Births:
             version=version,
             replay_of=original.id,
             duplicate_of=None,
+            overtakes=False,  # it is the newest of its key now; what came after the original must not be outdated by it
             seq=0,
         )
         return Birth(NewMessage(envelope, supersede=False), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -60,7 +59,6 @@ class RouteIntake:
         runner = self._runner
         self._reject_when_down(runner.spec)
         birth = runner.births.of_incoming(runner.spec, incoming, runner.bench.clock.now())
-        birth = self._held(birth)
         storing = runner.bench.store.accept(birth.new)
         storing.add_done_callback(lambda done: self._stored(birth, done))
         # a caller that gives up does not take the message back: it is stored, so it must run
@@ -106,13 +104,6 @@ class RouteIntake:
             self._buried(birth)
         elif accepted.state is not State.DUPLICATE:
             self._hub.arrived(birth, accepted)
-
-    def _held(self, birth: Birth) -> Birth:
-        envelope = birth.new.envelope
-        blocked = envelope.key is not None and self._runner.lanes.is_blocked((envelope.scope, envelope.key))
-        if blocked and birth.new.state is State.QUEUED and not envelope.overtakes:
-            return Birth(replace(birth.new, state=State.HELD), birth.message)
-        return birth
 
     def _buried(self, birth: Birth) -> None:
         spec, error = self._runner.spec, birth.new.error

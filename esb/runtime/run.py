@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from esb.clock import Clock
 from esb.config.model import Connector, RouteSpec
 from esb.endpoints.base import Delivery
-from esb.errors import MessageError
+from esb.errors import MessageError, StoreError
 from esb.message import EMPTY, Envelope, Message, delivery_id
 from esb.pipeline import Withdrawn, facts, run_block
 from esb.runtime.lanes import Entry
@@ -169,7 +169,7 @@ class MessageRun:
         try:
             async with asyncio.timeout(self.timeout):
                 await self.deliver(target, message)
-        except Withdrawn:
+        except (Withdrawn, StoreError):
             raise
         except MessageError as error:
             self.note(failed=f"{error.error_class}: {error}")

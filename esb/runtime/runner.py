@@ -268,15 +268,7 @@ class RouteRunner:
         for handoff in handoffs:
             receivers = lambda name, kind=handoff.kind: self._hub.receivers(kind, name)  # noqa: E731 - binds the kind
             children.extend(births.of_handoff(handoff, run.envelope, run.spec, now, receivers))
-        return [self._held(birth) for birth in children]
-
-    def _held(self, birth: Birth) -> Birth:
-        """A child for a blocked lane of this route is stored as held right away."""
-        envelope = birth.new.envelope
-        same = envelope.route == self.spec.name and envelope.key is not None and not envelope.overtakes
-        if same and birth.new.state is State.QUEUED and self.lanes.is_blocked((envelope.scope, envelope.key or "")):
-            return Birth(replace(birth.new, state=State.HELD), birth.message)
-        return birth
+        return children
 
     async def _suspend(self, entry: Entry, run: MessageRun, wait: Wait) -> None:
         entry.attempts -= 1  # a wait that the route asked for is no attempt

@@ -37,6 +37,11 @@ class Breaker:
     def is_open(self) -> bool:
         return self._circuit is not None and self._failures >= self._circuit.failures
 
+    @property
+    def refuses(self) -> bool:
+        """Open, and the time for a probe has not come: from then on one message must be let in to be the probe."""
+        return self.is_open and self._clock.monotonic() < self._open_until
+
     def admit(self, name: str) -> None:
         """Raise CircuitOpen while the target must not be asked."""
         if not self.is_open:
@@ -132,9 +137,9 @@ class Targets:
         return await self._open(self._port(name, self._connectors.get(name), ""))
 
     def is_down(self, target: Target) -> bool:
-        """Whether the circuit of the target's connector is open."""
+        """Whether the circuit of the target's connector is open and no probe is due."""
         port = self._ports.get(target.connector) if target.connector else None
-        return port is not None and port.breaker.is_open
+        return port is not None and port.breaker.refuses
 
     async def send(self, target: Target, message: Message, delivery: Delivery) -> Reply:
         """One attempt, under the connector's limits. Raises MessageError; CircuitOpen where the target was not asked."""

@@ -116,6 +116,8 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     superseded: tuple[int, ...] = ()
     if new.supersede and envelope.key is not None and (state is State.QUEUED or state is State.HELD):
         superseded = supersede(writer, (route, scope, envelope.key), seq, draft)
+    elif state is State.QUEUED and envelope.key is not None and _is_held(writer, (route, scope, envelope.key)):
+        state = State.HELD  # decided here, in the order of commits: memory may be about to hear of a release
     writer.execute(_MESSAGE, (seq, route, scope, version, *columns))
     if envelope.track:
         writer.cursor.executemany(_TRACK, [(value, name, seq) for name, value in envelope.track.items()])
@@ -166,6 +168,12 @@ def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------------
+def _is_held(writer: Writer, lane: tuple[int, int, str]) -> bool:
+    """Whether a dead message blocks the lane; a message accepted now is behind every one of them."""
+    row = writer.execute("SELECT 1 FROM block WHERE route = ? AND scope = ? AND key = ? LIMIT 1", lane).fetchone()
+    return row is not None
+
+
 def _take(writer: Writer, route: int, key: DedupeKey, seq: int, draft: Draft) -> bool:
     expires = micros(key.expires_at)
     row = (route, key.space, key.key, seq, draft.mid, expires, key.fingerprint, draft.created)

@@ -10,6 +10,7 @@ import pytest
 
 from esb.clock import ManualClock
 from esb.errors import Invalid, Rejected, StoreBusy, Unavailable
+from esb.message import OPEN_STATES
 from esb.operations import NotAllowed, Who
 from esb.steps.base import Reply
 from esb.store.base import Filter
@@ -637,5 +638,87 @@ def test_a_dead_message_that_blocks_its_key_is_retried_and_not_replayed(start: A
             await bus.settle()
             done = await bus.operations.replay(Filter(ids=(dead.message_id,)), WHO)
             assert (done[0]["result"], "dlq retry" in done[0]["why"]) == ("skipped", True)
+
+    run(scenario())
+
+
+def test_messages_that_arrive_while_their_lane_is_released_run_in_order(start: Any, probe: Any) -> None:
+    """Whichever commit comes first, nothing stays held behind nothing and nothing overtakes."""
+
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            for lot in range(20):
+                probe.script["erp"] = [Rejected("no")]
+                dead = await bus.send("plain", {"lot": str(lot), "n": 0})
+                await bus.settle()
+                sends = [bus.send("plain", {"lot": str(lot), "n": n}) for n in range(1, 9)]
+                discard = bus.operations.discard(Filter(ids=(dead.message_id,)), WHO)
+                await asyncio.gather(*sends[: lot % 8], discard, *sends[lot % 8 :])
+                await bus.settle()
+                sent = [body["n"] for body in probe.bodies("erp") if body["lot"] == str(lot)]
+                accepted = [stored.envelope.seq for stored in bus.messages(route="plain", key=str(lot))]
+                assert len(sent) == len(accepted) == 9
+                assert bus.store.find(Filter(route="plain", states=tuple(OPEN_STATES))) == []
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_replayed_hold_takes_its_turn_and_supersedes_nothing(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": OVERTAKE}) as bus:
+            hold = await bus.send("plain", {"lot": "1", "kind": "HOLD"})
+            await bus.settle()
+            probe.script["erp"] = [Rejected("no")]
+            await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            await bus.settle()
+            await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            await bus.operations.replay(Filter(ids=(hold.message_id,)), WHO)
+            await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            await bus.settle()
+            assert bus.states("plain") == ["done", "dead", "held", "held", "held"]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_store_that_cannot_write_kills_no_message(start: Any, probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            real, refusals = bus.store.start, [StoreBusy("the disk is full"), StoreBusy("the disk is full")]
+
+            def full(seq: int, attempts: int, at: Any) -> asyncio.Future[bool]:
+                if not refusals:
+                    return real(seq, attempts, at)
+                refused: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+                refused.set_exception(refusals.pop())
+                return refused
+
+            monkeypatch.setattr(type(bus.store), "start", lambda _store, *words: full(*words))
+            receipt = await bus.send("plain", {"lot": "1"})
+            while refusals or bus.state(receipt.message_id) != "done":
+                bus.clock.advance(1)
+                await asyncio.sleep(0)
+            assert len(probe.got) == 1
+            bus.whole()
+
+    run(scenario())
+
+
+def test_reject_when_down_lets_the_probe_in_once_its_time_has_come(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN.replace("to: { probe: erp }", "to: erp.post").replace("max: 3", "max: 0")
+        probe.script["erp"] = [Unavailable("503")]
+        async with start(
+            {"routes/a.yaml": route + "when_down: { reject: 503 }\n", "connectors/erp.yaml": CONNECTOR}
+        ) as bus:
+            await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            with pytest.raises(Unavailable):
+                await bus.send("plain", {"lot": "2"})
+            await bus.advance(30)
+            await bus.send("plain", {"lot": "2"})
+            await bus.settle()
+            assert bus.states("plain") == ["dead", "done"]
 
     run(scenario())

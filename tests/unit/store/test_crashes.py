@@ -41,6 +41,8 @@ async def client(store, clock, name, chance):
             print("accepted", id_, flush=True)
             if chance.random() < 0.3:
                 continue
+            if accepted.state is State.HELD:  # behind a dead one whose retry was refused
+                continue
             if accepted.state is State.QUEUED:
                 store.start(accepted.seq, 1, now)
             dead = chance.random() < 0.2

@@ -111,9 +111,11 @@ class Bus(RuleBasedStateMachine):
         """Bring the model up to date with a message, and check the answer."""
         now, space = self.now, (new.dedupe.space, new.dedupe.key) if new.dedupe else None
         owner = self.owners.get(space) if space else None
-        taken = owner is not None and owner[2] > now
+        taken = owner is not None and owner[2] > now and not self.discarded(owner[0])
         state = State.DUPLICATE if taken else State.RUNNING if new.started else new.state
         one = Kept(new.envelope.id, (new.envelope.scope, new.envelope.key), state)
+        if not taken and not new.supersede and any(other.blocks for _, other in self.lane(one, State.DEAD)):
+            state = one.state = State.HELD
         if space and not taken:
             self.owners[space] = (accepted.seq, one.id, now + WINDOW)
         overtaken: list[int] = []
@@ -131,6 +133,9 @@ class Bus(RuleBasedStateMachine):
         self.highest = accepted.seq
         self.kept[accepted.seq] = one
         self.accepted += 1
+
+    def discarded(self, seq: int) -> bool:
+        return seq in self.kept and self.kept[seq].state is State.DISCARDED
 
     def message(self, scope: str, key: str | None, dedupe: str | None, **own: Any) -> NewMessage:
         id_ = new_id()
@@ -156,6 +161,8 @@ class Bus(RuleBasedStateMachine):
         new = self.message("", key, None, started=True)
         accepted = self.call("accept", new)
         self.expect_birth(new, accepted)
+        if accepted.state is State.HELD:
+            return  # the head before it is dead already
         self.call(
             "settle", Settlement(accepted.seq, State.DEAD, 1, self.now, error=ErrorRecord("x", "y"), hold_lane=hold)
         )

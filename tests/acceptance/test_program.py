@@ -213,6 +213,22 @@ def test_a_stopped_bus_cannot_be_waited_for_and_a_mistyped_route_is_named(tmp_pa
     assert "no route lost" in esb("messages", "ls", "--route", "lost", cwd=root, code=66).stderr
 
 
+def test_an_edited_payload_goes_out_byte_for_byte(tmp_path: Path, bus: StartBus) -> None:
+    """cp1252 on purpose: the bytes are no UTF-8, so whoever takes them for text breaks them."""
+    head = "route: rows\nfrom: { file: { path: 'in/*.csv', format: { csv: { encoding: cp1252 } } } }\n"
+    root = workspace(tmp_path, routes__a_yaml=head + "steps: [ { reject: wrong } ]\n")
+    running = bus(root)
+    (root / "bad.csv").write_bytes(b"name\r\ngr\xf6\xdfer\r\n")
+    sent = esb("send", "rows", "--data", "@bad.csv", "--wait", "--json", cwd=root, code=1)
+    id_ = json.loads(sent.stdout)["items"][0]["message_id"]
+    (root / "fixed.csv").write_bytes(b"name\r\ngr\xf6\xdfe\r\n")
+    (root / "routes" / "a.yaml").write_text(head + 'steps: [ { to: { file: { path: "out/x.json" } } } ]\n')
+    until(lambda: "reload.done" in running.log(), within=20, what="the reload")
+    esb("dlq", "edit", id_, "--data", "@fixed.csv", "--reason", "mistyped", "--retry", cwd=root)
+    until((root / "out" / "x.json").exists, within=20, what="the message")
+    assert (root / "out" / "x.json").read_text(encoding="utf-8") == '[{"name":"größe"}]'
+
+
 def test_one_process_owns_the_store_and_the_second_says_who(tmp_path: Path, bus: StartBus) -> None:
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     running = bus(root)

@@ -170,6 +170,7 @@ class Bus:
                 self.log("info", "reload.whole_again", hint="the files on disk are valid again")
             change = await self.supervisor.apply(workspace)
             self._note_settings(workspace.settings)
+            self.housekeeping.configure(workspace.settings)
             self.workspace = workspace
             self.problems = (*problems, *change.problems)
             self._log_change(change)

@@ -37,6 +37,10 @@ class Housekeeping:
         self._keep = keep_times(settings.retention)
         self._task: asyncio.Task[None] | None = None
 
+    def configure(self, settings: Settings) -> None:
+        """Take over the retention of a new workspace."""
+        self._keep = keep_times(settings.retention)
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="esb:housekeeping")
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from esb.config.model import Limits, RouteSpec
 from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt
 from esb.errors import StoreBusy, Unavailable
-from esb.message import State
+from esb.message import OPEN_STATES, State
 from esb.runtime.births import Birth
 from esb.runtime.runner import Hub, RouteRunner
 from esb.runtime.settle import handler_for
@@ -32,7 +32,7 @@ class RouteIntake:
 
     def __init__(self, runner: RouteRunner, limits: Limits, gate: Gate, hub: Hub, targets: Targets) -> None:
         self._runner = runner
-        self._limits = limits
+        self.limits = limits
         self._gate = gate
         self._hub = hub
         self._targets = targets
@@ -47,10 +47,10 @@ class RouteIntake:
             return self._gate.closed
         if runner.paused:
             return f"route {runner.spec.name} is paused"
-        if len(runner.lanes) >= self._limits.queue:
-            return f"the queue of {runner.spec.name} is full ({self._limits.queue} messages)"
-        if runner.lanes.bytes >= self._limits.queue_bytes:
-            return f"the queue of {runner.spec.name} is full ({self._limits.queue_bytes} bytes)"
+        if len(runner.lanes) >= self.limits.queue:
+            return f"the queue of {runner.spec.name} is full ({self.limits.queue} messages)"
+        if runner.lanes.bytes >= self.limits.queue_bytes:
+            return f"the queue of {runner.spec.name} is full ({self.limits.queue_bytes} bytes)"
         return ""
 
     async def accept(self, incoming: Incoming) -> Receipt:
@@ -99,11 +99,19 @@ class RouteIntake:
             return
         accepted = done.result()
         if accepted.known:
+            self._find_again(accepted)
             return
         if accepted.state is State.DEAD:
             self._buried(birth)
         elif accepted.state is not State.DUPLICATE:
             self._hub.arrived(birth, accepted)
+
+    def _find_again(self, accepted: Accepted) -> None:
+        """A message that was stored although its commit reported an error is open, and nobody works on it."""
+        runner = self._runner
+        if accepted.state in OPEN_STATES and runner.lanes.get(accepted.seq) is None:
+            found = runner.bench.store.pending(runner.spec.name, after_seq=accepted.seq - 1, limit=1)
+            runner.adopt([row for row in found if row.seq == accepted.seq])
 
     def _buried(self, birth: Birth) -> None:
         spec, error = self._runner.spec, birth.new.error

@@ -141,7 +141,14 @@ class MessageRun:
         await self.started()
         now = self.clock.now()
         space = f"step:{self.spec.name}:{self.step}"
-        return await self.bench.store.claim(space, key, self.entry.seq, now + window, now)
+        return await self.bench.store.claim(space, key, self._claimant(), now + window, now)
+
+    def _claimant(self) -> int:
+        """Whose claims these are: a replay acts for its original, whose effect it is asked to repeat."""
+        seq, before = self.entry.seq, self.envelope.replay_of
+        while before is not None and (stored := self.bench.store.get(before, trace=False)) is not None:
+            seq, before = stored.envelope.seq, stored.envelope.replay_of
+        return seq
 
     # -- deliveries ---------------------------------------------------------------------------------------------------
     async def deliver(self, target: Target, message: Message, *, ledger: bool = True) -> Reply:

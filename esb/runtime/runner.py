@@ -25,8 +25,9 @@ from esb.runtime.targets import CircuitOpen
 from esb.steps.base import HandOff, Stop, Wait
 from esb.store.base import Accepted, Pending, Settlement
 
-#: A message whose attempts ended this many times with the death of the process is dead.
-CRASHES = 3
+#: A message whose attempts ended this many times with the death of the process is dead. Most deaths have other reasons, so
+#: it is given the benefit of the doubt for long; meanwhile suspects run one at a time.
+CRASHES = 10
 #: Attempts of a route that may wait for their commit beside those at work.
 SETTLING = 500
 #: Decoded messages kept in memory per route; beyond it the store is asked when their turn comes.
@@ -246,7 +247,7 @@ class RouteRunner:
     # -- how attempts end ---------------------------------------------------------------------------------------------
     async def _complete(self, entry: Entry, run: MessageRun, births: Births, result: Message | Stop) -> None:
         now = self.bench.clock.now()
-        children = self._children(run, births, now)
+        children = await self._children(run, births, now)
         settlement = Settlement(
             entry.seq,
             State.DONE,
@@ -260,12 +261,14 @@ class RouteRunner:
         outcome = Outcome("done", response=run.response, body=body)
         await self._end(entry, settlement, children, outcome)
 
-    def _children(self, run: MessageRun, births: Births, now: datetime) -> list[Birth]:
-        return self._born(run.handoffs, run, births, now)
+    async def _children(self, run: MessageRun, births: Births, now: datetime) -> list[Birth]:
+        return await self._born(run.handoffs, run, births, now)
 
-    def _born(self, handoffs: Iterable[HandOff], run: MessageRun, births: Births, now: datetime) -> list[Birth]:
+    async def _born(self, handoffs: Iterable[HandOff], run: MessageRun, births: Births, now: datetime) -> list[Birth]:
         children: list[Birth] = []
-        for handoff in handoffs:
+        for number, handoff in enumerate(handoffs):
+            if number % 200 == 199:
+                await asyncio.sleep(0)  # a large split must not hold up the other routes
             receivers = lambda name, kind=handoff.kind: self._hub.receivers(kind, name)  # noqa: E731 - binds the kind
             children.extend(births.of_handoff(handoff, run.envelope, run.spec, now, receivers))
         return children
@@ -362,7 +365,7 @@ class RouteRunner:
         alert = (handler.alert if handler is not None else "") or run.spec.alert
         # what the failed steps handed off is not born: a retry hands it off again; what `on_error` handed off is
         handoffs = [*run.handoffs[mark:], *([alert_of(alert, run.envelope, what, now)] if alert else [])]
-        children = self._born(handoffs, run, births, now)
+        children = await self._born(handoffs, run, births, now)
         settlement = Settlement(
             entry.seq,
             State.DEAD,

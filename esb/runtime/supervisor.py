@@ -62,6 +62,7 @@ class Supervisor:
     routes: dict[str, LiveRoute] = field(default_factory=dict)
     targets: Targets = field(init=False)
     draining: bool = False
+    _ending: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.targets = Targets(self.clock, self.workspace.root, self.workspace.registry, self.log)
@@ -113,11 +114,14 @@ class Supervisor:
     async def stop(self, grace: timedelta) -> None:
         """Drain: no new messages, work in flight ends within ``grace``, everything else stays in the store."""
         self.draining = True
+        ending = {asyncio.create_task(live.source.stop()) for live in self.routes.values() if live.source is not None}
+        ending |= self._ending
+        if ending:  # callers that wait for an answer have as long as the work in flight
+            _, late = await asyncio.wait(ending, timeout=grace.total_seconds())
+            for task in late:
+                task.cancel()
         for live in self.routes.values():
-            if live.source is not None:
-                await live.source.stop()
-                live.source = None
-        for live in self.routes.values():
+            live.source = None
             live.runner.stopping = True
         for live in self.routes.values():
             await live.runner.stop(grace.total_seconds())
@@ -151,6 +155,8 @@ class Supervisor:
                 problems.append(Problem("ESB801", f"route `{name}` cannot start: {error}", spec.position, error.hint))
                 continue
             (added if is_new else changed).append(name)
+        for live in self.routes.values():
+            live.intake.limits = workspace.settings.limits
         removed = [name for name in before.routes if name not in workspace.routes]
         for name in removed:
             await self._stop_source(name)
@@ -307,14 +313,22 @@ class Supervisor:
             live.source = old = None
         await fresh.start()
         if old is not None:
-            await old.stop()
+            self._end(old)
         live.source, live.digest = fresh, spec.digest
 
     async def _stop_source(self, name: str) -> None:
         live = self.routes[name]
-        if live.source is not None:
-            await live.source.stop()
-            live.source = None
+        source, live.source = live.source, None
+        if source is not None and getattr(source, "overlaps", False):
+            self._end(source)
+        elif source is not None:
+            await source.stop()
+
+    def _end(self, source: RunningSource) -> None:
+        """Let a source end on the side: its callers may wait for answers, a reload must not wait for them."""
+        task = asyncio.create_task(source.stop())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
 
 @dataclass(frozen=True, slots=True)

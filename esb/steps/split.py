@@ -58,6 +58,14 @@ class Split:
         example="fail",
     )
 
+    max_items: int = option(
+        default=10_000,
+        doc="A list longer than this is refused as `invalid`: all its items are stored in one transaction.",
+        example=50_000,
+        minimum=1,
+        maximum=1_000_000,
+    )
+
     def check(self, node: Node, reader: Reader) -> None:
         if not self.steps.nodes:
             reader.problem(
@@ -83,6 +91,11 @@ class Split:
         items = self.each(context.scope(message))
         if items is None:
             return []
+        if isinstance(items, list) and len(items) > self.max_items:
+            raise Invalid(
+                f"`each: {self.each.text}` gives {len(items)} items, more than {self.max_items}",
+                hint="cut the payload into smaller ones, or raise `max_items`",
+            )
         if not isinstance(items, list):
             hint = f"for its values write `values({self.each.text})`" if isinstance(items, Mapping) else ""
             raise Invalid(f"`each: {self.each.text}` gives {describe(items)}, not a list", hint=hint)

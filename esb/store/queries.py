@@ -224,9 +224,10 @@ class Queries:
         number = self._words.number
         lane = (envelope.key, number(envelope.route), number(envelope.scope), envelope.seq, DONE)
         row = self._reader.row(
-            "SELECT m.mid FROM message m JOIN outcome o ON o.seq = m.seq"
-            " WHERE m.key = ? AND m.route = ? AND m.scope = ? AND m.seq > ? AND o.state = ? AND o.reason IS NULL"
-            " ORDER BY m.seq DESC LIMIT 1",
+            # a newer one that reached only some of its targets counts, too: there, the older one would undo it
+            "SELECT m.mid FROM message m LEFT JOIN outcome o ON o.seq = m.seq"
+            " WHERE m.key = ? AND m.route = ? AND m.scope = ? AND m.seq > ? AND ((o.state = ? AND o.reason IS NULL)"
+            " OR EXISTS (SELECT 1 FROM ledger l WHERE l.seq = m.seq)) ORDER BY m.seq DESC LIMIT 1",
             lane,
         )
         return None if row is None else id_of(row[0])

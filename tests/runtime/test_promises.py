@@ -722,3 +722,90 @@ def test_reject_when_down_lets_the_probe_in_once_its_time_has_come(start: Any, p
             assert bus.states("plain") == ["dead", "done"]
 
     run(scenario())
+
+
+def test_a_split_beyond_its_bound_is_refused_whole(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = SPLIT.replace("      key: body.id\n", "      key: body.id\n      max_items: 2\n")
+        async with start({"routes/a.yaml": route}) as bus:
+            await bus.send("rows", {"name": "f", "rows": [{"id": str(n)} for n in range(3)]})
+            await bus.settle()
+            (stored,) = bus.messages(route="rows")
+            assert (stored.state.value, stored.error.error_class) == ("dead", "invalid")
+            assert "max_items" in stored.error.hint
+
+    run(scenario())
+
+
+def test_a_retry_behind_a_newer_delivery_to_one_of_the_targets_is_stale(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = TWO.replace("from:", "key: body.lot\norder: { on_dead: skip }\nfrom:")
+        async with start({"routes/a.yaml": route}) as bus:
+            probe.script["first"] = [Rejected("no")]
+            old = await bus.send("two", {"lot": "1", "n": 1})
+            await bus.settle()
+            probe.script["second"] = [Unavailable("503")]
+            newer = await bus.send("two", {"lot": "1", "n": 2})
+            await bus.settle()
+            assert bus.state(newer.message_id) == "waiting"
+            done = await bus.operations.retry(Filter(ids=(old.message_id,)), WHO)
+            assert (done[0]["result"], newer.message_id in done[0]["why"]) == ("skipped", True)
+
+    run(scenario())
+
+
+def test_a_replay_passes_its_own_dedupe_step(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = "route: once\nfrom: { route: {} }\nsteps:\n  - dedupe: body.id\n  - to: { probe: erp }\n"
+        async with start({"routes/a.yaml": route}) as bus:
+            first = await bus.send("once", {"id": "x"})
+            await bus.send("once", {"id": "x"})
+            await bus.settle()
+            assert len(probe.got) == 1
+            again = await bus.operations.replay(Filter(ids=(first.message_id,)), WHO)
+            await bus.settle()
+            await bus.operations.replay(Filter(ids=(again[0]["new_id"],)), WHO)
+            await bus.settle()
+            assert len(probe.got) == 3
+            assert len({got.id for got in probe.got}) == 1
+
+    run(scenario())
+
+
+def test_a_message_that_was_stored_without_anybody_hearing_of_it_runs_when_it_is_sent_again(
+    start: Any, probe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            real = type(bus.store).accept
+
+            def unheard(store: Any, new: Any) -> asyncio.Future[Any]:
+                real(store, new)
+                refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+                refused.set_exception(StoreBusy("the commit reported an error"))
+                return refused
+
+            with monkeypatch.context() as patch:
+                patch.setattr(type(bus.store), "accept", unheard)
+                with pytest.raises(StoreBusy):
+                    await bus.send("plain", {"lot": "1"}, source_key="client:k")
+                await bus.settle()
+            assert probe.got == []
+            again = await bus.send("plain", {"lot": "1"}, source_key="client:k")
+            await bus.settle()
+            assert (again.state, bus.state(again.message_id), len(probe.got)) == ("known", "done", 1)
+
+    run(scenario())
+
+
+def test_limits_of_a_reload_are_in_force(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Unavailable("503")] * 9
+        async with start({"routes/a.yaml": PLAIN}) as bus:
+            await bus.send("plain", {"lot": "1"})
+            bus.write({"esb.yaml": "bus: t\nlimits: { queue: 1 }\n"})
+            await bus.reload()
+            with pytest.raises(StoreBusy):
+                await bus.send("plain", {"lot": "2"})
+
+    run(scenario())

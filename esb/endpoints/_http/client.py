@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from esb import __version__
+from esb.endpoints._http.masking import masked, masked_bytes, needles
 from esb.endpoints._http.tokens import TokenKeeper
 from esb.endpoints.base import ConnectionContext
 from esb.endpoints.http_login import OutboundAuth
@@ -163,8 +164,10 @@ class LiveHttp:
             progress.sent = False
             layers = [self.settings.headers, call.headers]
             token = csrf = None
+            given: Mapping[str, str] = {}
             if auth is not None:
-                layers += [auth.headers(), auth.signature(call.body or b"", self._context.clock.now())]
+                given = auth.headers()
+                layers += [given, auth.signature(call.body or b"", self._context.clock.now())]
                 if auth.oauth2 is not None:
                     progress.doing = "an OAuth token"
                     token = await self._keeper(auth).token()
@@ -184,7 +187,7 @@ class LiveHttp:
                 renewed.add("csrf")
                 self._csrf = None if self._csrf == csrf else self._csrf
             else:
-                return answer
+                return _masked(answer, needles(auth, given, token))
 
     def _keeper(self, auth: OutboundAuth) -> TokenKeeper:
         """One token per credentials; the keeper holds ``auth``, so that its identity is not given to another."""
@@ -253,6 +256,14 @@ def merged(*layers: Mapping[str, str]) -> dict[str, str]:
     """One set of headers; a later layer wins, whatever the case of its names."""
     found = {name.lower(): (name, value) for layer in layers for name, value in layer.items()}
     return dict(found.values())
+
+
+def _masked(answer: Answer, hidden: tuple[str, ...]) -> Answer:
+    """The answer without the credentials it was asked with, should it repeat them."""
+    if not hidden:
+        return answer
+    headers = {name: masked(value, hidden) for name, value in answer.headers.items()}
+    return Answer(answer.status, headers, masked_bytes(answer.content, hidden))
 
 
 def _wants_csrf(answer: Answer) -> bool:

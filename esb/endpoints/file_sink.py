@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _JSON = Json()
 _CHUNK = 1 << 20
+#: Seconds an append waits for the writers before it.
+LONGEST_WAIT = 5.0
 
 #: faults of the place that pass, or that an operator mends; everything else is a no for good
 _PASSING = frozenset(
@@ -182,6 +185,19 @@ def _digest(fd: int) -> bytes:
     return digest.digest()
 
 
+def _wait_for_lock(fd: int) -> bool:
+    """Take the file's lock, behind the writers before this one; False where one holds it for too long.
+
+    Blocks its thread: appends to one file are short, and the bus itself is the most frequent other writer.
+    """
+    deadline = time.monotonic() + LONGEST_WAIT
+    while not take_lock(fd):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
 def _append(folder: Folder, name: str, data: bytes) -> None:
     """Add one block that ends in a line break; a block that does not fit leaves the file as it was."""
     block = data if data.endswith(b"\n") else data + b"\n"
@@ -189,7 +205,7 @@ def _append(folder: Folder, name: str, data: bytes) -> None:
     try:
         if not is_file(os.fstat(fd)):
             raise FileExistsError(errno.EEXIST, "not a file", name)
-        if not take_lock(fd):
+        if not _wait_for_lock(fd):
             raise BlockingIOError(errno.EAGAIN, "another writer is at work", name)
         before = os.fstat(fd).st_size
         try:

@@ -229,6 +229,45 @@ def test_an_edited_payload_goes_out_byte_for_byte(tmp_path: Path, bus: StartBus)
     assert (root / "out" / "x.json").read_text(encoding="utf-8") == '[{"name":"größe"}]'
 
 
+def test_many_items_append_to_one_file_and_none_is_refused(tmp_path: Path, bus: StartBus) -> None:
+    route = (
+        "route: lines\nfrom: { http: { path: /lines } }\nretry: { max: 0 }\nsteps:\n"
+        "  - split: { each: body, steps: [ { to: { file: { path: out/all.jsonl, exists: append } } } ] }\n"
+    )
+    root = workspace(tmp_path, routes__a_yaml=route)
+    running = bus(root)
+    assert post(f"{running.http}/lines", [{"n": n} for n in range(300)])[0] == 202
+    until(lambda: ended(root, route="lines"), within=60, what="the items")
+    lines = (root / "out" / "all.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["n"] for line in lines) == list(range(300))
+    assert items("dlq", "ls", cwd=root) == []
+
+
+def test_an_answer_header_that_is_not_ascii_reaches_the_caller_of_a_message_that_is_done(
+    tmp_path: Path, bus: StartBus
+) -> None:
+    route = (
+        "route: orders\nfrom: { http: { path: /orders, reply: delivered } }\nsteps:\n"
+        '  - respond: { status: 201, headers: { Location: "/o/{{ body.id }}" } }\n'
+    )
+    root = workspace(tmp_path, routes__a_yaml=route)
+    running = bus(root)
+    request = urllib.request.Request(f"{running.http}/orders", data='{"id": "größe"}'.encode(), method="POST")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert (answer.status, answer.headers["Location"]) == (201, "/o/gr%C3%B6%C3%9Fe")
+
+
+def test_a_paused_route_says_so_to_its_callers(tmp_path: Path, bus: StartBus) -> None:
+    root = workspace(tmp_path, routes__a_yaml=TO_FILE)
+    running = bus(root)
+    esb("routes", "pause", "lots", "--reason", "stocktaking", cwd=root)
+    code, problem, headers = post(f"{running.http}/lots", {"id": "F", "lot": "1", "qty": 1})
+    assert (code, "paused" in problem["detail"], "retry-after" in headers) == (503, True, True)
+    esb("routes", "resume", "lots", cwd=root)
+    assert post(f"{running.http}/lots", {"id": "F", "lot": "1", "qty": 1})[0] == 202
+
+
 def test_one_process_owns_the_store_and_the_second_says_who(tmp_path: Path, bus: StartBus) -> None:
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     running = bus(root)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from esb.clock import Clock
 from esb.durations import Rate
@@ -23,6 +23,7 @@ from esb.formats.base import Codec
 if TYPE_CHECKING:
     from esb.endpoints.http import HttpSource
 
+_ASCII = "".join(map(chr, range(32, 127)))
 #: Headers of one hop, of the transport and of logins; a message never carries them.
 _NOT_PASSED_ON = frozenset(
     [
@@ -217,7 +218,7 @@ def refusal_of(error: KeyConflict | StoreError | MessageError, incoming: Incomin
                 message_id=error.message_id,
             )
         case StoreBusy():
-            return problem(503, "busy", "the bus cannot take more now", retry_after=error.retry_after)
+            return problem(503, "busy", error.message, retry_after=error.retry_after)
         case StoreError():
             return problem(503, "store-down", "the bus cannot store messages now", retry_after=_WAIT)
         case Invalid() if _undecodable(incoming):
@@ -270,8 +271,10 @@ def _respond(status: int, own: Mapping[str, str], body: Any, headers: Mapping[st
     fields = {**headers, **{name.lower(): str(value) for name, value in own.items()}}
     for name in ("content-length", "transfer-encoding", "connection"):
         fields.pop(name, None)
-    if any(_BAD_HEADER.search(value) or not value.isascii() for value in fields.values()):
-        raise Invalid("the answer of `respond` has a header with a control or non-ASCII character")
+    if any(_BAD_HEADER.search(value) for value in fields.values()):
+        raise Invalid("the answer of `respond` has a header with a control character")
+    # the message is done: what a header cannot hold is written as an address would write it, not answered with an error
+    fields = {name: value if value.isascii() else quote(value, safe=_ASCII) for name, value in fields.items()}
     if body is None:
         return Response(status, b"", fields)
     if isinstance(body, bytes):

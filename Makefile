@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test check lint types layers unit run bench docs lock clean
+.PHONY: setup test check lint types layers unit run bench fuzz docs lock clean torture soak planted
 
 setup: $(STAMP)
 
@@ -38,6 +38,23 @@ run: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# the attacks of tests/torture in full: 500 kills, every system call, a thousand power cuts; about an hour
+torture: setup
+	ESB_TORTURE=long $(BIN)/python -m pytest tests/torture
+
+# bugs planted in copies of the source; each must be found
+planted: setup
+	$(BIN)/python -m tests.torture.planted
+
+# steady load with an eye on memory: make soak MINUTES=60
+MINUTES ?= 60
+soak: setup
+	$(BIN)/python -m tests.torture.soak --minutes $(MINUTES)
+
+# MINUTES for each target; TARGETS="json route" names some
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(TARGETS) --minutes $(or $(MINUTES),1)
 
 docs: setup
 	$(BIN)/python -m tests.docs.generate

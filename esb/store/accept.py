@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from esb.errors import StoreError
 from esb.message import State
-from esb.store.base import Accepted, DedupeKey, NewMessage
-from esb.store.tables import (
+from esb.store.base import Accepted, DedupeKey, NewMessage, Settlement
+from esb.store.blob_rows import claims_in, content_of, keep, keep_claimed
+from esb.store.chain import append
+from esb.store.codes import (
     ACCEPTED,
     CODES,
     DEAD,
@@ -21,7 +24,8 @@ from esb.store.tables import (
     SUPERSEDED,
     WAITING,
 )
-from esb.store.values import dump, dump_error, dump_vars, group_of, id_of, micros, mid_of
+from esb.store.facts import apply
+from esb.store.values import dump, dump_any, dump_error, dump_trace, dump_vars, group_of, id_of, micros, mid_of
 from esb.store.writer import Writer
 
 _MESSAGE = (
@@ -37,9 +41,9 @@ _OUTCOME = (
     "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, trace, grp, dead_letter)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_TRACK = "INSERT OR IGNORE INTO track (value, name, seq) VALUES (?, ?, ?)"
+_TRACK = "INSERT INTO track (value, name, seq) VALUES (?, ?, ?)"
 # one statement takes a free or expired key; no row changed means that somebody else has it
-_CLAIM = (
+CLAIM = (
     "INSERT INTO dedupe (route, space, key, seq, mid, expires, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (route, space, key) DO UPDATE SET seq = excluded.seq, mid = excluded.mid,"
     " expires = excluded.expires, fingerprint = excluded.fingerprint WHERE dedupe.expires <= ?"
@@ -47,16 +51,40 @@ _CLAIM = (
 _TAKE_OVER = (
     "UPDATE dedupe SET seq = ?, mid = ?, expires = ?, fingerprint = ? WHERE route = ? AND space = ? AND key = ?"
 )
+IS_OPEN = "SELECT 1 FROM pending WHERE route = ? AND scope = ? AND key = ? LIMIT 1"
+IS_BLOCKED = "SELECT 1 FROM block WHERE route = ? AND scope = ? AND key = ? LIMIT 1"
 _OWNER = "SELECT seq, mid, fingerprint FROM dedupe WHERE route = ? AND space = ? AND key = ?"
+
+#: The events of a birth, by the state that it ends in: a repeat is no new message, one that is refused at the door is.
+_ACCEPTED = frozenset({"accepted", "replayed"})
+_BORN = {State.DUPLICATE: frozenset({"duplicate"}), State.DEAD: _ACCEPTED | {"dead"}}
 
 #: States that a message may be born in.
 _BIRTH = frozenset({State.QUEUED, State.HELD, State.DEAD, State.DUPLICATE})
 
 
+class Ending:
+    """A settlement, checked and encoded outside of the transaction."""
+
+    __slots__ = ("at", "children", "code", "due", "error", "ledger", "settlement", "trace")
+
+    def __init__(self, settlement: Settlement) -> None:
+        self.settlement = settlement
+        self.code = CODES[settlement.state]
+        self.at = micros(settlement.at)
+        self.due = None if settlement.due is None else micros(settlement.due)
+        if settlement.state is State.WAITING and self.due is None:
+            raise StoreError("a waiting message needs `due`")
+        self.error = dump_error(settlement.error)
+        self.trace = dump_trace(settlement.trace)
+        self.ledger = [(settlement.seq, entry.step, dump_any(entry.value)) for entry in settlement.ledger]
+        self.children = [Draft(child) for child in settlement.children]
+
+
 class Draft:
     """A new message, checked and turned into columns outside of the transaction."""
 
-    __slots__ = ("columns", "created", "error", "mid", "new")
+    __slots__ = ("claimed", "columns", "created", "ending", "error", "mid", "new")
 
     def __init__(self, new: NewMessage) -> None:
         envelope = new.envelope
@@ -66,6 +94,7 @@ class Draft:
         self.mid = mid_of(envelope.id)
         self.created = micros(envelope.accepted_at)
         self.error = dump_error(new.error)
+        self.ending = _told_before(new.ending)
         own = envelope.id
         self.columns: tuple[Any, ...] = (
             self.mid,
@@ -78,16 +107,25 @@ class Draft:
             None if envelope.origin == own else envelope.origin,
             1 if envelope.overtakes else 0,
             envelope.priority,
-            envelope.content,
+            content_of(envelope.content, envelope.blob),
             dump(envelope.headers),
             dump_vars(envelope.vars),
             dump(envelope.meta),
             dump(envelope.track),
             envelope.body,
         )
+        self.claimed = claims_in(envelope.body, self.columns[12])
 
     def as_duplicate_of(self, first: bytes | None) -> tuple[Any, ...]:
         return (*self.columns[:6], first, *self.columns[7:])
+
+
+def _told_before(ending: Settlement | None) -> Ending | None:
+    """The end that a message comes with; None where a child of it cannot be stored: the ordinary way says what is wrong."""
+    try:
+        return None if ending is None else Ending(ending)
+    except (TypeError, ValueError, StoreError):
+        return None
 
 
 def accept(writer: Writer, draft: Draft) -> Accepted:
@@ -97,6 +135,8 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     """
     new = draft.new
     envelope = new.envelope
+    if new.by is not None:
+        append(writer, new.by, draft.created)
     route = writer.word(envelope.route)
     seq = writer.next_seq
     if new.source_key is not None and not _take(writer, route, new.source_key, seq, draft):
@@ -118,13 +158,25 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         superseded = supersede(writer, (route, scope, envelope.key), seq, draft)
     elif state is State.QUEUED and envelope.key is not None and _is_held(writer, (route, scope, envelope.key)):
         state = State.HELD  # decided here, in the order of commits: memory may be about to hear of a release
-    writer.execute(_MESSAGE, (seq, route, scope, version, *columns))
+    writer.later(_MESSAGE, (seq, route, scope, version, *columns))
+    if envelope.blob is not None:
+        keep(writer, seq, envelope.blob)
+    if draft.claimed:
+        keep_claimed(writer, seq, draft.claimed)
     if envelope.track:
-        writer.cursor.executemany(_TRACK, [(value, name, seq) for name, value in envelope.track.items()])
-    if state is State.QUEUED or state is State.HELD:
+        for name, value in envelope.track.items():
+            writer.later(_TRACK, (value, name, seq))
+    ending = draft.ending
+    if ending is not None and not (state is State.QUEUED and _is_first(writer, (route, scope, envelope.key))):
+        ending = None
+    if ending is not None:
+        state = State.DONE
+    elif state is State.QUEUED or state is State.HELD:
         started = new.started and state is State.QUEUED
         state = State.RUNNING if started else state
-        writer.execute(
+        if envelope.key is not None:
+            writer.waiting.add((route, scope, envelope.key))
+        writer.later(
             _PENDING,
             (
                 seq,
@@ -144,13 +196,16 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         _bear_ended(writer, draft, seq, route, state)
     writer.count(route, ACCEPTED)
     writer.count(route, CODES[state])
-    return Accepted(seq, envelope.id, state, first_id=first, superseded=superseded)
+    if new.facts:
+        apply(writer, new.facts, _BORN.get(state, _ACCEPTED))
+    children = () if ending is None else _end_at_once(writer, ending, seq, route)
+    return Accepted(seq, envelope.id, state, first_id=first, superseded=superseded, children=children)
 
 
 def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State) -> None:
     """A message that is over when it is stored: a duplicate, or refused by its contract."""
     error = draft.new.error if state is State.DEAD else None
-    writer.execute(
+    writer.later(
         _OUTCOME,
         (
             seq,
@@ -167,17 +222,35 @@ def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State
     )
 
 
+def _end_at_once(writer: Writer, ending: Ending, seq: int, route: int) -> tuple[Accepted, ...]:
+    """The good end of a message that was worked off before it was stored, with everything that belongs to it."""
+    settlement = ending.settlement
+    reason = settlement.reason or None
+    row = (seq, route, ending.code, ending.at, settlement.attempts, reason, None, ending.trace, None, None)
+    writer.later(_OUTCOME, row)
+    if settlement.facts:
+        apply(writer, settlement.facts)
+    return tuple([accept(writer, child) for child in ending.children]) if ending.children else ()
+
+
 # -- keys ---------------------------------------------------------------------------------------------------------------
 def _is_held(writer: Writer, lane: tuple[int, int, str]) -> bool:
     """Whether a dead message blocks the lane; a message accepted now is behind every one of them."""
-    row = writer.execute("SELECT 1 FROM block WHERE route = ? AND scope = ? AND key = ? LIMIT 1", lane).fetchone()
+    row = writer.execute(IS_BLOCKED, lane).fetchone()
     return row is not None
+
+
+def _is_first(writer: Writer, lane: tuple[int, int, str | None]) -> bool:
+    """Whether nothing open is before a message in its lane. What this transaction ends may still count as open."""
+    if lane[2] is None:
+        return True
+    return lane not in writer.waiting and writer.execute(IS_OPEN, lane).fetchone() is None
 
 
 def _take(writer: Writer, route: int, key: DedupeKey, seq: int, draft: Draft) -> bool:
     expires = micros(key.expires_at)
     row = (route, key.space, key.key, seq, draft.mid, expires, key.fingerprint, draft.created)
-    writer.execute(_CLAIM, row)
+    writer.execute(CLAIM, row)
     if writer.cursor.rowcount == 1:
         return True
     if key.space == "source" or writer.state_of(_owner(writer, route, key)[0]) != DISCARDED:
@@ -209,7 +282,7 @@ def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:
 
 def claim(writer: Writer, space: str, key: str, seq: int, expires: int, now: int) -> bool:
     """Take a key for ``seq`` unless another message holds it; route 0 keeps these apart from the routes' own."""
-    writer.execute(_CLAIM, (0, space, key, seq, None, expires, "", now))
+    writer.execute(CLAIM, (0, space, key, seq, None, expires, "", now))
     if writer.cursor.rowcount == 1:
         return True
     owner: int = writer.execute(_OWNER, (0, space, key)).fetchone()[0]
@@ -219,6 +292,7 @@ def claim(writer: Writer, space: str, key: str, seq: int, expires: int, now: int
 # -- overtaking ---------------------------------------------------------------------------------------------------------
 def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, draft: Draft) -> tuple[int, ...]:
     """Earlier messages of the lane that were not sent become superseded: open ones that do not run, and dead heads."""
+    writer.flush()
     reason = f"overtaken by {draft.new.envelope.id}"
     rows = writer.execute(
         "SELECT seq, state, attempts + earlier FROM pending"
@@ -235,6 +309,25 @@ def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, draft: Draft
     if heads:
         writer.execute("DELETE FROM block WHERE route = ? AND scope = ? AND key = ? AND seq < ?", (*lane, seq))
     return tuple(sorted([row[0] for row in rows] + [row[0] for row in heads]))
+
+
+def absorb(
+    writer: Writer, seq: int, id_: str, others: Sequence[int], payload: tuple[bytes, str, bytes | None], at: int
+) -> bool:
+    """A message takes queued others into itself: they end as done, it has another payload. False where one is not queued."""
+    rows = []
+    for other in others:
+        row = writer.execute("SELECT route, state, attempts + earlier FROM pending WHERE seq = ?", (other,)).fetchone()
+        if row is None or row[1] != QUEUED:
+            return False
+        rows.append((other, row[0], row[2]))
+    if writer.state_of(seq) not in (QUEUED, RUNNING, WAITING):
+        return False
+    for other, route, attempts in rows:
+        end_open(writer, other, route, QUEUED, DONE, at, attempts, f"aggregated into {id_}")
+    writer.execute("UPDATE message SET body = ?, content = ?, meta = ? WHERE seq = ?", (*payload, seq))
+    keep_claimed(writer, seq, claims_in(payload[0]))
+    return True
 
 
 def end_open(writer: Writer, seq: int, route: int, state: int, after: int, at: int, attempts: int, reason: str) -> None:

@@ -7,19 +7,27 @@ every command of its group and none of them took effect.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from esb.errors import ErrorRecord
-from esb.message import EMPTY, Envelope, State
+from msgspec import Struct
+
+from esb.blob import Blob, Spool
+from esb.errors import ErrorRecord, StoreError
+from esb.message import EMPTY, PARKED, Envelope, State, short_version
+
+if TYPE_CHECKING:
+    from esb.store.differences import Differences
+    from esb.store.facts import Fact
+    from esb.store.holds import Holds
+    from esb.store.indicators import Indicators
 
 # -- commands -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class DedupeKey:
+class DedupeKey(Struct, frozen=True):
     """``space`` separates scopes (``dedupe`` of the route, ``source`` keys, one per ``dedupe`` step)."""
 
     space: str
@@ -28,8 +36,7 @@ class DedupeKey:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(Struct, frozen=True):
     """A message to be stored.
 
     ``state`` is QUEUED, HELD, DEAD (refused by a contract) or DUPLICATE. ``source_key`` found again: nothing is stored and
@@ -45,14 +52,20 @@ class NewMessage:
     started: bool = False
     #: an overtaking message: earlier messages of its lane in QUEUED, WAITING, HELD (and DEAD heads) become SUPERSEDED
     supersede: bool = False
+    #: a person made it (``replay``, ``send``): audited in the same transaction
+    by: AuditEntry | None = None
+    #: what it says about indicators; those of the event that takes place are stored (``accepted``, ``duplicate`` …)
+    facts: Sequence[Fact] = ()
+    #: its end (DONE, of the first attempt), where its steps were worked off before it is stored: a message that would be
+    #: queued, and has nothing before it in its lane, is stored with this end at once; every other one as if it had none
+    ending: Settlement | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The answer to :class:`NewMessage`. ``state`` says what was stored; ``known`` that nothing was.
 
     ``first_id`` is the message that owns the dedupe or source key; ``conflict`` that the source key came with another
-    fingerprint. ``superseded`` are the seqs that this message overtook.
+    fingerprint. ``superseded`` are the seqs that this message overtook, ``children`` what was born of its ``ending``.
     """
 
     seq: int
@@ -62,18 +75,26 @@ class Accepted:
     first_id: str | None = None
     conflict: bool = False
     superseded: tuple[int, ...] = ()
+    children: tuple[Accepted, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """A delivery for the ledger. ``value`` is small JSON: the reply, or what a step remembers."""
+class NewPayload(Struct, frozen=True):
+    """What :meth:`Store.absorb` makes of a message."""
+
+    body: bytes
+    content: str
+    meta: Mapping[str, Any]
+
+
+class Confirmed(Struct, frozen=True):
+    """A delivery for the ledger. ``value`` is small JSON: the reply, or what a step remembers. ``facts`` count once for it."""
 
     step: str
     value: Any
+    facts: Sequence[Fact] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """The end of one attempt, with everything that must be true at the same instant.
 
     ``state``: DONE (with ``reason`` where filtered), WAITING (``due``), DEAD, EXPIRED, SUPERSEDED, QUEUED (given back at a
@@ -92,21 +113,23 @@ class Settlement:
     ledger: Sequence[Confirmed] = ()
     children: Sequence[NewMessage] = ()
     hold_lane: bool = False
+    facts: Sequence[Fact] = ()  #: what this end says about indicators
+    told: Sequence[
+        Confirmed
+    ] = ()  #: deliveries of a message that is done: their facts count, the ledger needs them no more
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
+class AuditEntry(Struct, frozen=True):
     """Who did what to which object, and why (SPEC promise 9). The store adds seq, time and the hash chain."""
 
     actor: str
     action: str  #: ``dlq.retry``, ``dlq.discard``, ``dlq.edit``, ``replay``, ``route.pause``, ``reload`` …
     object: str  #: message id, route name …
     reason: str = ""
-    detail: Mapping[str, Any] = field(default=EMPTY)
+    detail: Mapping[str, Any] = EMPTY
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """An open message as lanes know it: everything but the payload."""
 
     seq: int
@@ -151,10 +174,11 @@ class Stored:
             "replay_of": e.replay_of,
             "duplicate_of": e.duplicate_of,
             "scope": e.scope,
-            "version": e.version,
+            "version": short_version(e.version),
+            "digest": e.version,
             "accepted_at": e.accepted_at.isoformat(),
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
-            "due": self.due.isoformat() if self.due else None,
+            "due": self.due.isoformat() if self.due and self.due != PARKED else None,
             "attempts": self.attempts,
             "reason": self.reason,
             "error": self.error.as_dict() if self.error else None,
@@ -209,6 +233,14 @@ class DeadGroup:
     newest: datetime
 
 
+#: In place of the texts of a version: the version that has the same.
+SAME_AS = "="
+
+
+#: Space, name and value of what is kept in the transaction that moves a message, by the state that the message gets.
+Memo = Callable[[State], tuple[str, str, Any]]
+
+
 class Store(Protocol):
     """The one place where messages live. Commands give futures; queries run at once on a read connection.
 
@@ -218,29 +250,81 @@ class Store(Protocol):
     # commands: the future resolves after the commit
     def accept(self, new: NewMessage) -> asyncio.Future[Accepted]: ...
 
+    def accept_then(self, new: NewMessage, then: Callable[[Accepted | StoreError], None]) -> None:
+        """The same without a future: ``then`` hears the answer on the loop, at once after the commit."""
+        ...
+
     def start(self, seq: int, attempts: int, at: datetime) -> asyncio.Future[bool]:
-        """QUEUED or WAITING becomes RUNNING; counts a possible crash until the message is settled."""
+        """QUEUED or WAITING becomes RUNNING."""
+        ...
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether steps may be computed before their message is stored: not in a process that follows on one that died of steps."""
+        ...
+
+    def at_work(self, seq: int) -> None:
+        """The process computes steps of ``seq`` from now on (0: of none); a death meanwhile counts as a crash of it.
+
+        Never waits and never fails. A settlement to QUEUED or WAITING forgets the crashes of a message.
+        """
         ...
 
     def confirm(self, seq: int, entry: Confirmed) -> asyncio.Future[None]:
         """Put a confirmed delivery into the ledger before the message is settled."""
         ...
 
+    def bear(
+        self, seq: int, children: Sequence[NewMessage], progress: Confirmed
+    ) -> asyncio.Future[tuple[Accepted, ...] | None]:
+        """Store children of a message that goes on running, and ``progress`` in its ledger; None, and nothing, where it is over."""
+        ...
+
     def settle(self, settlement: Settlement) -> asyncio.Future[tuple[Accepted, ...]]:
         """End an attempt; gives one :class:`Accepted` for each child."""
+        ...
+
+    def settle_then(self, settlement: Settlement, then: Callable[[tuple[Accepted, ...] | StoreError], None]) -> None:
+        """The same without a future, as :meth:`accept_then`."""
+        ...
+
+    def absorb(
+        self, seq: int, id_: str, others: Sequence[int], payload: NewPayload, at: datetime
+    ) -> asyncio.Future[bool]:
+        """QUEUED ``others`` become DONE, ``aggregated into`` the message, which gets another payload, at the same instant.
+
+        False, and nothing is changed, where one of them is not queued (any more).
+        """
         ...
 
     def claim(self, space: str, key: str, seq: int, expires_at: datetime, now: datetime) -> asyncio.Future[bool]:
         """True if ``seq`` owns the key: it was free, expired, or ``seq``'s own already."""
         ...
 
-    def put_state(self, space: str, name: str, value: Any) -> asyncio.Future[None]:
-        """A source's durable memory; ``value`` None forgets."""
+    def put_state(self, space: str, name: str, value: Any, audit: AuditEntry | None = None) -> asyncio.Future[None]:
+        """Durable memory of a part of the bus; ``value`` None forgets. With the entry of the audit, if one is given."""
         ...
 
     def audit(self, entry: AuditEntry, at: datetime) -> asyncio.Future[None]: ...
 
-    def retry(self, seq: int, audit: AuditEntry, at: datetime) -> asyncio.Future[Pending | None]:
+    def put_access(
+        self,
+        kind: str,
+        name: str,
+        value: Mapping[str, Any] | None,
+        before: Mapping[str, Any] | None,
+        audit: AuditEntry,
+        at: datetime,
+    ) -> asyncio.Future[bool]:
+        """Write a user, token or request (``value`` None removes it) with its audit entry.
+
+        False, and nothing is written, where it is not (any more) what ``before`` says; None means that there is none yet.
+        """
+        ...
+
+    def retry(
+        self, seq: int, audit: AuditEntry, at: datetime, memo: Memo | None = None
+    ) -> asyncio.Future[Pending | None]:
         """DEAD becomes QUEUED (or HELD behind an older dead head of its lane); keeps id and ledger. None: not dead."""
         ...
 
@@ -256,18 +340,54 @@ class Store(Protocol):
         """HELD messages of a lane become QUEUED, unless an older dead message still blocks it; gives their seqs."""
         ...
 
+    def release_route(self, route: str) -> asyncio.Future[int]:
+        """No dead message of the route blocks its key any more (`on_dead: skip`); its HELD ones become QUEUED, gives how many."""
+        ...
+
     def save_version(self, route: str, version: str, source: Mapping[str, str], at: datetime) -> asyncio.Future[None]:
         """Keep what a version was made of (file name to text), so that its messages can be explained and drained."""
         ...
 
-    # queries
-    @property
-    def open_for_intake(self) -> bool:
-        """False while free disk space is below the watermark: settle, but take nothing new."""
+    def when_unheard(self, act: Callable[[], None]) -> None:
+        """``act`` is called on the loop after open messages may have changed without a future that said so: a commit that
+        reported an error and took effect all the same, or a purge that removed what blocked a lane."""
         ...
 
-    def blocked_lanes(self) -> list[tuple[str, str, str]]:
-        """(route, scope, key) of every lane that has a dead message; whether it blocks is the route's ``order``."""
+    def tracked(self, name: str, value: str, route: str, after_seq: int) -> list[int]:
+        """Messages with a tracked value that were accepted after another one, the newest first, at most ten; empty route: any."""
+        ...
+
+    # large payloads
+    def hold(self, seq: int, blob: Blob) -> asyncio.Future[None]:
+        """The message keeps the file from now on."""
+        ...
+
+    def held(self, seq: int, sha256: str) -> Blob | None:
+        """A file that the message keeps: its payload, what was put aside for it, or what its body or ``vars`` name."""
+        ...
+
+    @property
+    def blobs(self) -> Spool:
+        """Where payloads go that are too large for a row."""
+        ...
+
+    # queries
+    @property
+    def indicators(self) -> Indicators: ...
+
+    @property
+    def holds(self) -> Holds: ...
+
+    @property
+    def differences(self) -> Differences: ...
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing new is taken, empty while it is: no room, or a database that is away. Settlements are tried all the same."""
+        ...
+
+    def blocked_lanes(self) -> dict[tuple[str, str, str], int]:
+        """(route, scope, key) of every lane that a dead message blocks, with the number of the oldest such message."""
         ...
 
     def pending(self, route: str | None = None, *, after_seq: int = 0, limit: int = 1_000_000) -> list[Pending]: ...
@@ -289,12 +409,26 @@ class Store(Protocol):
     def groups(self, filter_: Filter) -> list[DeadGroup]: ...
 
     def newer_done(self, stored: Stored) -> str | None:
-        """The id of a later message of the same lane that was delivered already, else None (the stale guard)."""
+        """The id of a later message of the same lane that was delivered, or that overtakes, else None (the stale guard)."""
+        ...
+
+    def arrivals(self, route: str, since: datetime, until: datetime, most: int) -> list[datetime]:
+        """When the newest ``most`` messages came into a route from outside of it, later than ``since``; no duplicates, no replays."""
+        ...
+
+    def states(self, prefix: str, after: tuple[str, str], limit: int) -> list[tuple[str, str, Any]]:
+        """Space, name and value of what is kept in spaces that begin so, in their order, behind the place ``after``."""
         ...
 
     def get_state(self, space: str, name: str) -> Any: ...
 
-    def version(self, route: str, version: str) -> Mapping[str, str] | None: ...
+    def access(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The records of a kind by name: ``user``, ``token``, ``request``."""
+        ...
+
+    def version(self, route: str, version: str) -> Mapping[str, str] | None:
+        """The texts of a version; those of another one where it was saved with a ``SAME_AS`` to it."""
+        ...
 
     def audit_entries(self, limit: int = 1000, after: int = 0) -> list[dict[str, Any]]: ...
 
@@ -304,6 +438,10 @@ class Store(Protocol):
 
     def verify_audit(self) -> list[str]:
         """Faults in the chain, empty where it is whole."""
+        ...
+
+    def pause(self, route: str, audit: AuditEntry, at: datetime, *, paused: bool) -> asyncio.Future[None]:
+        """Note that a route is paused or not; kept over restarts."""
         ...
 
     async def close(self) -> None: ...

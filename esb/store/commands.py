@@ -5,27 +5,32 @@ Every change of state is one guarded statement whose row count is checked, and f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from esb.errors import StoreError
 from esb.message import MOVES, State
-from esb.store.accept import Draft, accept
-from esb.store.base import Accepted, Settlement
-from esb.store.tables import CODES, DEAD, HELD, LAST_OPEN, QUEUED, RUNNING, STATES, WAITING
-from esb.store.values import dump_any, dump_error, dump_trace, group_of, micros
+from esb.store.accept import Draft, Ending, accept
+from esb.store.base import Accepted
+from esb.store.codes import CODES, DEAD, HELD, LAST_OPEN, QUEUED, RUNNING, STATES, WAITING
+from esb.store.facts import Fact, apply
+from esb.store.values import dump_any, group_of
 from esb.store.writer import Writer
 
-_OPEN = "SELECT route, scope, key, state, earlier, traces FROM pending WHERE seq = ?"
-_START = "UPDATE pending SET state = ?, due = NULL, attempts = ? WHERE seq = ? AND state IN (?, ?)"
+OPEN = "SELECT route, scope, key, state, earlier, traces FROM pending WHERE seq = ?"
+ROUTE_AND_STATE = "SELECT route, state FROM pending WHERE seq = ?"
+STATE_ALONE = "SELECT state FROM pending WHERE seq = ?"
+START = "UPDATE pending SET state = ?, due = NULL, attempts = ? WHERE seq = ? AND state IN (?, ?)"
 _AGAIN = "UPDATE pending SET state = ?, due = ?, attempts = ?, crashes = 0, traces = ? WHERE seq = ? AND state = ?"
 _LEAVE = "DELETE FROM pending WHERE seq = ? AND state = ?"
 _OUTCOME = (
     "INSERT INTO outcome (seq, route, state, finished, attempts, reason, error, trace, grp, dead_letter)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_LEDGER = "INSERT OR REPLACE INTO ledger (seq, step, value) VALUES (?, ?, ?)"
+_LEDGER = "INSERT INTO ledger (seq, step, value) VALUES (?, ?, ?) ON CONFLICT (seq, step) DO UPDATE SET value = excluded.value"
 _ATTEMPT = "INSERT INTO attempt (seq, n, attempt, at, state, trace, error) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_BLOCK = "INSERT INTO block (route, scope, key, seq) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_IS_OVERTAKEN = "SELECT 1 FROM pending WHERE route = ? AND scope = ? AND key = ? AND seq > ? AND overtakes = 1 LIMIT 1"
 _HOLD = "UPDATE pending SET state = ?, due = NULL WHERE route = ? AND scope = ? AND key = ? AND seq > ? AND state = ?"
 
 
@@ -47,10 +52,10 @@ _MAY_SETTLE = _may_settle()
 # -- attempts -----------------------------------------------------------------------------------------------------------
 def start(writer: Writer, seq: int, attempts: int) -> bool:
     """QUEUED or WAITING becomes RUNNING; false where a person or another message was faster."""
-    row = writer.execute("SELECT route, state FROM pending WHERE seq = ?", (seq,)).fetchone()
+    row = writer.execute(ROUTE_AND_STATE, (seq,)).fetchone()
     if row is None:
         return False
-    writer.execute(_START, (RUNNING, attempts, seq, QUEUED, WAITING))
+    writer.execute(START, (RUNNING, attempts, seq, QUEUED, WAITING))
     if writer.cursor.rowcount != 1:
         return False
     writer.move(row[0], row[1], RUNNING)
@@ -59,38 +64,37 @@ def start(writer: Writer, seq: int, attempts: int) -> bool:
 
 def would_start(writer: Writer, seq: int, attempts: int) -> bool:
     """What :func:`start` would answer. The settlement in the same group makes the move, so nothing is written here."""
-    row = writer.execute("SELECT state FROM pending WHERE seq = ?", (seq,)).fetchone()
+    row = writer.execute(STATE_ALONE, (seq,)).fetchone()
     return row is not None and row[0] in (QUEUED, WAITING)
 
 
-def confirm(writer: Writer, seq: int, step: str, value: bytes) -> None:
+def confirm(writer: Writer, seq: int, step: str, value: bytes, facts: Sequence[Fact] = ()) -> None:
     """A confirmed delivery. It is kept whatever became of the message meanwhile: the effect is out there."""
-    writer.execute(_LEDGER, (seq, step, value))
+    if facts:
+        tell(writer, seq, step, facts)
+    writer.later(_LEDGER, (seq, step, value))
 
 
-class Ending:
-    """A settlement, checked and encoded outside of the transaction."""
+def bear(writer: Writer, seq: int, drafts: Sequence[Draft], progress: tuple[Any, ...]) -> tuple[Accepted, ...] | None:
+    """Children of a message that runs, and how far it is; None where it is not open any more."""
+    if writer.execute("SELECT 1 FROM pending WHERE seq = ? AND state = ?", (seq, RUNNING)).fetchone() is None:
+        return None
+    writer.execute(_LEDGER, progress)
+    return tuple([accept(writer, draft) for draft in drafts])
 
-    __slots__ = ("at", "children", "code", "due", "error", "ledger", "settlement", "trace")
 
-    def __init__(self, settlement: Settlement) -> None:
-        self.settlement = settlement
-        self.code = CODES[settlement.state]
-        self.at = micros(settlement.at)
-        self.due = None if settlement.due is None else micros(settlement.due)
-        if settlement.state is State.WAITING and self.due is None:
-            raise StoreError("a waiting message needs `due`")
-        self.error = dump_error(settlement.error)
-        self.trace = dump_trace(settlement.trace)
-        self.ledger = [(settlement.seq, entry.step, dump_any(entry.value)) for entry in settlement.ledger]
-        self.children = [Draft(child) for child in settlement.children]
+def tell(writer: Writer, seq: int, step: str, facts: Sequence[Fact]) -> None:
+    """What a delivery says about indicators, unless the ledger has the delivery: then it was told."""
+    writer.flush()
+    if writer.execute("SELECT 1 FROM ledger WHERE seq = ? AND step = ?", (seq, step)).fetchone() is None:
+        apply(writer, facts)
 
 
 def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
     """End an attempt with everything that belongs to it; a message that is not open any more is left as it is."""
     settlement, code = ending.settlement, ending.code
     seq = settlement.seq
-    row = writer.execute(_OPEN, (seq,)).fetchone()
+    row = writer.execute(OPEN, (seq,)).fetchone()
     if row is None:
         return ()
     route, scope, key, before, earlier, traces = row
@@ -100,20 +104,23 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
     traced = (ending.trace is not None or ending.error is not None) and (code <= LAST_OPEN or code == DEAD)
     if code <= LAST_OPEN:
         due = ending.due if code == WAITING else None
-        writer.execute(_AGAIN, (code, due, settlement.attempts, traces + (1 if traced else 0), seq, before))
+        writer.later(_AGAIN, (code, due, settlement.attempts, traces + (1 if traced else 0), seq, before))
     else:
-        writer.execute(_LEAVE, (seq, before))
-    if writer.cursor.rowcount != 1:
-        raise StoreError(f"message {seq} is not in the state that was read a moment ago")
+        writer.later(_LEAVE, (seq, before))
     if before != code:
         writer.move(route, before, code)
     attempts = earlier + settlement.attempts
     if code > LAST_OPEN:
         _end(writer, ending, route, attempts)
-    if ending.ledger:
-        writer.cursor.executemany(_LEDGER, ending.ledger)
+    for entry in (*settlement.ledger, *settlement.told):
+        if entry.facts:
+            tell(writer, seq, entry.step, entry.facts)
+    if settlement.facts:
+        apply(writer, settlement.facts)
+    for row_ in ending.ledger:
+        writer.later(_LEDGER, row_)
     if traced:
-        writer.execute(_ATTEMPT, (seq, traces + 1, attempts, ending.at, code, ending.trace, ending.error))
+        writer.later(_ATTEMPT, (seq, traces + 1, attempts, ending.at, code, ending.trace, ending.error))
     if settlement.hold_lane and code == DEAD and key is not None:
         hold_lane(writer, (route, scope, key), seq)
     if not ending.children:
@@ -128,15 +135,22 @@ def _end(writer: Writer, ending: Ending, route: int, attempts: int) -> None:
         trace, group = None, group_of(writer.words.texts[route], settlement.error)
         letter = (settlement.error.dead_letter or None) if settlement.error is not None else None
     reason = settlement.reason or None
-    writer.execute(
+    writer.later(
         _OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, ending.error, trace, group, letter)
     )
 
 
 # -- lanes --------------------------------------------------------------------------------------------------------------
 def hold_lane(writer: Writer, lane: tuple[int, int, str], seq: int) -> None:
-    """A dead head blocks its lane: note it, and hold what was accepted after it."""
-    writer.execute("INSERT OR IGNORE INTO block (route, scope, key, seq) VALUES (?, ?, ?, ?)", (*lane, seq))
+    """A dead head blocks its lane: note it, and hold what was accepted after it.
+
+    An overtaking message that was committed while the head died takes its place: a lane that waited for the older one
+    would never go on, as nobody may send that one again.
+    """
+    writer.flush()
+    if writer.execute(_IS_OVERTAKEN, (*lane, seq)).fetchone() is not None:
+        return
+    writer.execute(_BLOCK, (*lane, seq))
     for state in (QUEUED, WAITING):
         writer.execute(_HOLD, (HELD, *lane, seq, state))
         if writer.cursor.rowcount:
@@ -148,7 +162,10 @@ def release_lane(writer: Writer, route: str, scope: str, key: str) -> tuple[int,
     ids = writer.words.ids
     if route not in ids or scope not in ids:
         return ()
-    lane = (ids[route], ids[scope], key)
+    return release(writer, (ids[route], ids[scope], key))
+
+
+def release(writer: Writer, lane: tuple[int, int, str]) -> tuple[int, ...]:
     (limit,) = writer.execute("SELECT min(seq) FROM block WHERE route = ? AND scope = ? AND key = ?", lane).fetchone()
     limit = writer.next_seq if limit is None else limit
     where = (*lane, limit, HELD)
@@ -165,17 +182,34 @@ def release_lane(writer: Writer, route: str, scope: str, key: str) -> tuple[int,
     return tuple(row[0] for row in rows)
 
 
+def release_route(writer: Writer, route: str) -> int:
+    """The dead messages of a route block nothing any more, and what they held is queued."""
+    number = writer.word(route)
+    writer.execute("DELETE FROM block WHERE route = ?", (number,))
+    writer.execute("UPDATE pending SET state = ? WHERE route = ? AND state = ?", (QUEUED, number, HELD))
+    released = writer.cursor.rowcount
+    if released:
+        writer.move(number, HELD, QUEUED, released)
+    return released
+
+
 # -- small memories -----------------------------------------------------------------------------------------------------
+_STATE = (
+    "INSERT INTO state (space, name, value) VALUES (?, ?, ?)"
+    " ON CONFLICT (space, name) DO UPDATE SET value = excluded.value"
+)
+
+
 def put_state(writer: Writer, space: str, name: str, value: bytes | None) -> None:
     if value is None:
         writer.execute("DELETE FROM state WHERE space = ? AND name = ?", (space, name))
     else:
-        writer.execute("INSERT OR REPLACE INTO state (space, name, value) VALUES (?, ?, ?)", (space, name, value))
+        writer.execute(_STATE, (space, name, value))
 
 
 def save_version(writer: Writer, route: str, version: str, source: Mapping[str, Any], at: int) -> None:
     """Kept once; the same version always stands for the same files."""
     writer.execute(
-        "INSERT OR IGNORE INTO version (route, version, files, at) VALUES (?, ?, ?, ?)",
+        "INSERT INTO version (route, version, files, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (route, version, dump_any(source), at),
     )

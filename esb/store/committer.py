@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from esb.errors import StoreBusy, StoreCorrupt, StoreError
 from esb.failpoints import hit
@@ -15,6 +19,9 @@ from esb.store.writer import Command, Mark, Writer
 
 #: The most commands that share a commit.
 LARGEST_GROUP = 500
+
+#: Seconds of a commit, of late, from which on commits run in a thread, and below which they come back to the loop.
+SLOW, QUICK = 0.0006, 0.0003
 
 _PRIMARY = 0xFF
 #: Faults of the store itself, not of one command.
@@ -34,20 +41,24 @@ _STORE_FAULTS = frozenset(
 )
 
 
-class Job:
-    """A command that waits for its group. ``light`` stands in for ``run`` where the group settles ``seq`` as well."""
+#: Hears the answer of a command, or the exception that stands for it, at once after the commit.
+Then = Callable[[Any], None]
 
-    __slots__ = ("args", "future", "light", "run", "seq", "settles")
 
-    def __init__(
-        self, run: Command, args: tuple[Any, ...], future: asyncio.Future[Any], seq: int, settles: bool
-    ) -> None:
-        self.run = run
-        self.args = args
-        self.future = future
-        self.seq = seq
-        self.settles = settles
-        self.light: Command | None = None
+class Job(Struct, eq=False):
+    """A command that waits for its group. ``light`` stands in for ``run`` where the group settles ``seq`` as well.
+
+    ``rows``: the command writes by :meth:`Writer.later` and looks at nothing that the others of its kind leave there;
+    every other one finds all rows written.
+    """
+
+    run: Command
+    args: tuple[Any, ...]
+    then: Then
+    seq: int = 0
+    settles: bool = False
+    rows: bool = False
+    light: Command | None = None
 
 
 class Committer:
@@ -55,40 +66,56 @@ class Committer:
 
     A command that fails alone fails alone: its group is taken back and run again with a savepoint around each. A commit
     that fails fails its whole group with StoreBusy, and none of it took effect (after an I/O error: perhaps). With
-    ``threaded`` the commit, and nothing else, runs in a thread; new commands wait for the next group meanwhile.
+    ``threaded`` the commit, and nothing else, runs in a thread; new commands wait for the next group meanwhile. None: that
+    is so while commits take long, so that a slow disk does not hold up the loop and a quick one costs no thread; ``took``
+    is what the first is expected to take, in seconds.
+    ``in_doubt`` is called once the store can be read again after a commit that may have taken effect all the same.
     """
 
     def __init__(
-        self, writer: Writer, *, threaded: bool, after_group: Callable[[], None], broken: StoreError | None = None
+        self,
+        writer: Writer,
+        *,
+        threaded: bool | None,
+        took: float = 0.0,
+        after_group: Callable[[], None],
+        before_group: Callable[[], None] = lambda: None,
+        in_doubt: Callable[[], None] = lambda: None,
+        broken: StoreError | None = None,
     ) -> None:
         self._writer = writer
+        self._before_group = before_group
+        self._in_doubt = in_doubt
+        self._mending: asyncio.TimerHandle | None = None
         self._after_group = after_group
         self._queue: deque[Job] = deque()
         self._scheduled = False
         self._committing = False
         self._must_reopen = False
         self._idle: asyncio.Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "esb-store-commit") if threaded else None
+        self._thread = ThreadPoolExecutor(1, "esb-store-commit") if threaded is not False else None
+        self._took = took
+        self._slow = bool(threaded) or took > SLOW
+        self._adapts = threaded is None
         self.broken = broken
         self.groups = 0
 
     # -- coming in ----------------------------------------------------------------------------------------------------
-    def submit(
-        self, run: Command, *args: Any, light: Command | None = None, seq: int = 0, settles: bool = False
-    ) -> asyncio.Future[Any]:
+    def submit(self, run: Command, *args: Any) -> asyncio.Future[Any]:
         """The future resolves after the commit. A cancelled future does not take its command back."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.put(Job(run, args, partial(resolve, future)))
+        return future
+
+    def put(self, job: Job) -> None:
+        """Have a command run; its ``then`` is called on the loop after the commit, never before this returns."""
         if self.broken is not None:
-            future.set_exception(self.broken)
-            return future
-        job = Job(run, args, future, seq, settles)
-        job.light = light
+            asyncio.get_running_loop().call_soon(job.then, self.broken)
+            return
         self._queue.append(job)
         if not self._scheduled and not self._committing:
             self._scheduled = True
-            loop.call_soon(self._flush)
-        return future
+            asyncio.get_running_loop().call_soon(self._flush)
 
     async def drain(self) -> None:
         """Return when everything that was submitted is committed or has failed."""
@@ -98,25 +125,21 @@ class Committer:
             await asyncio.shield(self._idle)
 
     def close(self) -> None:
+        if self._mending is not None:
+            self._mending.cancel()
         if self._thread is not None:
             self._thread.shutdown()
 
     # -- one group ----------------------------------------------------------------------------------------------------
     def _flush(self) -> None:
         self._scheduled = False
-        queue = self._queue
-        if self._committing or not queue:
+        if self._committing or not self._queue:
             return
-        if len(queue) <= LARGEST_GROUP:
-            group = list(queue)
-            queue.clear()
-        else:
-            group = [queue.popleft() for _ in range(LARGEST_GROUP)]
-        writer = self._writer
+        group, writer = self._take(), self._writer
+        self._before_group()
         try:
             if self._must_reopen:
-                writer.reopen()
-                self._must_reopen = False
+                self._reopen()
             mark = writer.mark()
             writer.begin()
         except (sqlite3.Error, OSError, StoreError) as error:
@@ -130,7 +153,7 @@ class Committer:
             self._fail(group, error, mark)
             self._next()
             return
-        if self._thread is None:
+        if self._thread is None or not self._slow:
             self._settle(group, answers, mark, self._commit())
         else:
             self._committing = True
@@ -138,17 +161,26 @@ class Committer:
                 lambda done: self._committed(group, answers, mark, done)
             )
 
+    def _take(self) -> list[Job]:
+        """The commands of the next group."""
+        queue = self._queue
+        if len(queue) > LARGEST_GROUP:
+            return [queue.popleft() for _ in range(LARGEST_GROUP)]
+        group = list(queue)
+        queue.clear()
+        return group
+
     def _run(self, group: list[Job], mark: Mark) -> list[Any]:
         """The answers of the group, one of them an exception where a command failed alone."""
         writer = self._writer
         settled = {job.seq for job in group if job.settles}
         try:
-            answers = [
-                job.run(writer, *job.args)
-                if job.light is None or job.seq not in settled
-                else job.light(writer, *job.args)
-                for job in group
-            ]
+            answers = []
+            for job in group:
+                if not job.rows:
+                    writer.flush()
+                run = job.run if job.light is None or job.seq not in settled else job.light
+                answers.append(run(writer, *job.args))
             writer.finish()
         except Exception as error:
             if _is_store_fault(error):
@@ -177,11 +209,15 @@ class Committer:
 
     def _commit(self) -> BaseException | None:
         """Runs on the loop or in the thread; gives the fault instead of raising it."""
+        began = time.perf_counter()
         try:
             hit("store.commit_error")
             self._writer.commit()
         except (sqlite3.Error, OSError) as error:
             return error
+        if self._adapts:
+            self._took += (time.perf_counter() - began - self._took) / 8
+            self._slow = self._took > (QUICK if self._slow else SLOW)
         return None
 
     def _committed(
@@ -197,6 +233,7 @@ class Committer:
                 hit("store.after_commit")
             except OSError as error:  # committed, but nobody hears of it: what a crash here looks like
                 self._answer(group, [self._verdict(error)] * len(group))
+                self._in_doubt()
             else:
                 self._answer(group, answers)
         else:
@@ -217,20 +254,18 @@ class Committer:
     @staticmethod
     def _answer(group: list[Job], answers: list[Any]) -> None:
         for job, answer in zip(group, answers, strict=True):
-            future = job.future
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+            try:
+                job.then(answer)
+            except Exception as error:  # noqa: BLE001 - a fault of who asked must not keep the others from their answers
+                words = {"message": "the answer of the store met a fault", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(words)
 
     def _fail(self, group: list[Job], error: BaseException, mark: Mark | None) -> None:
         """Nothing of the group took effect. The connection is replaced wherever the disk or the file gave the error."""
         verdict = self._verdict(error)
         try:
             self._writer.rollback(mark or self._writer.mark())
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self._must_reopen = True
         if not isinstance(error, StoreError):
             self._must_reopen = self._must_reopen or _code(error) != sqlite3.SQLITE_FULL
@@ -238,12 +273,31 @@ class Committer:
             self.broken = verdict
             group = [*group, *self._queue]
             self._queue.clear()
-        for job in group:
-            if not job.future.done():
-                job.future.set_exception(verdict)
+        elif self._must_reopen:
+            self._mend_in(0.0)
+        self._answer(group, [verdict] * len(group))
 
-    @staticmethod
-    def _verdict(error: BaseException) -> StoreError:
+    # -- after a fault ------------------------------------------------------------------------------------------------
+    def _reopen(self) -> None:
+        self._writer.reopen()
+        self._must_reopen = False
+        self._in_doubt()
+
+    def _mend_in(self, seconds: float) -> None:
+        """Open the store again although nobody sends a command: messages may wait that nobody knows of."""
+        if self._mending is None:
+            self._mending = asyncio.get_running_loop().call_later(seconds, self._mend)
+
+    def _mend(self) -> None:
+        self._mending = None
+        if not self._must_reopen or self._committing:
+            return
+        try:
+            self._reopen()
+        except (sqlite3.Error, OSError, StoreError):
+            self._mend_in(1.0)
+
+    def _verdict(self, error: BaseException) -> StoreError:
         if isinstance(error, StoreError):
             return error
         code = _code(error)
@@ -256,6 +310,16 @@ class Committer:
                 f"the store is damaged: {error}", hint="stop the bus, then `esb db verify` and `esb db restore`"
             )
         return StoreBusy(f"the store could not be written: {error}", hint="look at the disk; it is tried again")
+
+
+def resolve(future: asyncio.Future[Any], answer: Any) -> None:
+    """Give a future its result, or the exception that stands for it."""
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def _code(error: BaseException) -> int:

@@ -7,25 +7,29 @@ They are opened by SQLite only: an ``open`` and ``close`` of our own would drop 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.schema import CreateIndex, CreateTable
-
 from esb.errors import StoreBusy, StoreCorrupt, StoreError
-from esb.store.tables import APPLICATION_ID, SCHEMA_VERSION, metadata
+from esb.store.codes import APPLICATION_ID, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import Dialect
+    from sqlalchemy.sql import ClauseElement
 
 PAGE_SIZE = 8192
 #: A check of the whole file is made at every open up to this size; beyond it `esb db verify` does it.
 LARGEST_CHECK = 256 * 1024 * 1024
 OLDEST_SQLITE = (3, 31, 0)
+_STEPS_BETWEEN_LOOKS = 100_000
 RESTORE = "`esb db restore` puts a backup back"
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.rclone"})
@@ -34,10 +38,6 @@ _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "ncpfs", "a
 def path_of(url: str, root: Path) -> Path:
     """The file of ``sqlite:///PATH``; a relative path starts at the workspace. Raises StoreError for other stores."""
     scheme, separator, rest = url.partition("://")
-    if scheme.partition("+")[0] in {"postgresql", "postgres"}:
-        raise StoreError(
-            "store: PostgreSQL is not supported by this version", hint="write `store: sqlite:///.esb/bus.db`"
-        )
     if scheme not in {"sqlite", "sqlite+pysqlite"} or not separator or not rest.startswith("/") or len(rest) < 2:
         raise StoreError(f"store: {url!r} is not a store", hint="write `store: sqlite:///.esb/bus.db`")
     if "?" in rest or rest.startswith("/:memory:"):
@@ -64,11 +64,14 @@ def prepare(path: Path, now: datetime, *, read_only: bool = False) -> None:
         refuse_missing(path)
         if read_only:
             raise StoreError(f"there is no store at {path} yet", hint="`esb run` makes it")
-        create(path, now)
+        with explained(path):
+            create(path, now)
     with explained(path):
-        check(path, whole=not read_only)
-    if not read_only and not marker_of(path).exists():
-        _write_marker(path, now)
+        found = check(path, whole=not read_only)
+        if found < SCHEMA_VERSION and not read_only:
+            upgrade(path)
+        if not read_only and not marker_of(path).exists():
+            _write_marker(path, now)
 
 
 def refuse_missing(path: Path) -> None:
@@ -80,8 +83,8 @@ def refuse_missing(path: Path) -> None:
         )
 
 
-def check(path: Path, *, whole: bool) -> None:
-    """Raise StoreCorrupt unless the file is a sound store that this program understands; reads only.
+def check(path: Path, *, whole: bool) -> int:
+    """The version of the schema. Raises StoreCorrupt unless the file is a sound store that this program understands; reads only.
 
     ``whole`` runs SQLite's quick check over files of a size that it finishes in about a second.
     """
@@ -100,15 +103,34 @@ def check(path: Path, *, whole: bool) -> None:
             found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
             if found != ["ok"]:
                 raise StoreCorrupt(f"{path} is damaged: {found[0]}", hint=RESTORE)
+        return int(version)
+
+
+def upgrade(path: Path) -> None:
+    """Add the tables and indexes that an older program did not know, all or none; what is there is left as it is."""
+    with contextlib.closing(connect_writer(path)) as connection:
+        known = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        connection.execute("BEGIN IMMEDIATE")
+        for name, statement in schema().items():
+            if name not in known:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
 
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """SQLite's faults while a store is opened, in words that say what to do."""
+    """Faults of SQLite and of the system while a store is opened, in words that say what to do."""
     try:
         yield
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise _full(path, error) from error
+        raise StoreError(f"{path} cannot be opened: {error}", hint="check owner, permissions and disk") from error
     except sqlite3.Error as error:
         code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise _full(path, error) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreBusy(f"{path} is in use by another process", hint="stop that process first") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -116,12 +138,24 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreError(f"{path} cannot be opened: {error}", hint="check owner, permissions and disk") from error
 
 
+#: Faults of a disk that pass when somebody makes room or mends it, unlike a wrong path or missing rights.
+_PASSING = frozenset(getattr(errno, name, -1) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS"))
+
+
+def _full(path: Path, error: Exception) -> StoreBusy:
+    return StoreBusy(
+        f"the disk of {path} is full, or takes no bytes: {error}",
+        hint="is the disk full? free some space, then start again; nothing was lost",
+    )
+
+
 # -- making a store -----------------------------------------------------------------------------------------------------
 def create(path: Path, now: datetime) -> None:
     """Make an empty store under another name and move it into place: it is there whole, or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(path.parent)
     fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
     os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
@@ -129,24 +163,39 @@ def create(path: Path, now: datetime) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("BEGIN")
-        for statement in schema():
+        for statement in schema().values():
             connection.execute(statement)
         connection.execute("INSERT INTO word (id, text) VALUES (0, '')")
         known = {"epoch": "0", "clean": "1", "last_seq": "0", "audit_head": "", "created": now.isoformat()}
         connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", list(known.items()))
         connection.execute("COMMIT")
+        # here and not at the first start: a death in this switch leaves a journal that no reader can take back
+        connection.execute("PRAGMA journal_mode = WAL")
     fresh.replace(path)
     sync_folder(path.parent)
 
 
-def schema() -> list[str]:
-    """The statements that make the tables and indexes."""
-    dialect = sqlite_dialect()
-    statements = []
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it so that a power cut does not take it, and the store in it, away."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)  # also where it is there: the lock made it a moment ago
+
+
+def schema(dialect: Dialect | None = None) -> dict[str, str]:
+    """The statements that make the tables and indexes, by their names; for SQLite unless another is given."""
+    from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect  # noqa: PLC0415 - see esb.store.tables
+    from sqlalchemy.schema import CreateIndex, CreateTable  # noqa: PLC0415 - the same
+
+    from esb.store.tables import metadata  # noqa: PLC0415 - the same
+
+    dialect = dialect or sqlite_dialect()
+    statements = {}
     for table in metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=dialect)))
-        indexes = sorted(table.indexes, key=lambda index: str(index.name))
-        statements.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)
+        statements[table.name] = str(CreateTable(table).compile(dialect=dialect))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            statements[str(index.name)] = str(CreateIndex(index).compile(dialect=dialect))
     return statements
 
 
@@ -177,15 +226,64 @@ def sync_folder(folder: Path) -> None:
 
 
 # -- connections --------------------------------------------------------------------------------------------------------
-def _uri(path: Path, mode: str) -> str:
-    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+class _Deadline:
+    """Tells SQLite, which asks it now and then, whether a statement has taken too long."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = float("inf")
+
+    def passed(self) -> bool:
+        return time.monotonic() > self.at
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
-    """The one connection that writes and checkpoints. ``FULL``: a commit survives a power cut."""
-    connection = sqlite3.connect(
-        _uri(path, "rw"), uri=True, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=256
+class Connection(sqlite3.Connection):
+    """Implements :class:`esb.store.connection.Connection`."""
+
+    deadline: _Deadline | None = None
+
+    def limit(self, seconds: float) -> None:
+        if self.deadline is None:
+            self.deadline = _Deadline()
+            self.set_progress_handler(self.deadline.passed, _STEPS_BETWEEN_LOOKS)
+        self.deadline.at = time.monotonic() + seconds
+
+    def select(self, query: ClauseElement) -> tuple[str, Mapping[str, Any]]:
+        from sqlalchemy.dialects.sqlite import dialect  # noqa: PLC0415 - see esb.store.tables
+
+        compiled = query.compile(dialect=dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True})
+        return str(compiled), compiled.params
+
+    def put_away(self) -> bool:
+        (busy, *_) = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def used_bytes(self) -> int:
+        (pages,), (free,), (size,) = (
+            self.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def faults(self) -> list[str]:
+        return [row[0] for row in self.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
+
+
+def _connect(path: Path, mode: str, cached: int) -> Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=10.0,
+        cached_statements=cached,
+        factory=Connection,
     )
+
+
+def connect_writer(path: Path) -> Connection:
+    """The one connection that writes and checkpoints. ``FULL``: a commit survives a power cut."""
+    connection = _connect(path, "rw", 256)
     try:
         (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if journal != "wal":
@@ -206,11 +304,9 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
+def connect_reader(path: Path) -> Connection:
     """A connection that can neither write nor checkpoint."""
-    connection = sqlite3.connect(
-        _uri(path, "ro"), uri=True, isolation_level=None, check_same_thread=False, timeout=10.0, cached_statements=128
-    )
+    connection = _connect(path, "ro", 128)
     for pragma in ("query_only = ON", "wal_autocheckpoint = 0", "cache_size = -4096", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
@@ -241,7 +337,7 @@ def refuse_network(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> No
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return  # not Linux
-    place = folder.absolute()
+    place = folder.resolve()
     best = ("", "")
     for line in lines:
         fields = line.split(" ")

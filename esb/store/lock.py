@@ -6,6 +6,7 @@ drops the lock when the process dies, so a stale file never stands in the way.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -16,38 +17,70 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from esb.errors import StoreBusy
+from esb.errors import StoreBusy, StoreError
 
 LOCK_NAME = "bus.lock"
+#: A disk without room, or one that is ill: somebody mends it, and the next start goes on.
+_FULL = frozenset(getattr(errno, name, -1) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO"))
 #: A look at the owner (:func:`read_owner`) takes the lock for an instant; that must not turn a starting bus away.
 _TRIES = 10
 _BETWEEN_TRIES = 0.02
+#: How many times an operator's command on a stopped bus, which ends by itself, is waited for: ten seconds.
+_TRIES_OF_COMMAND = 500
 
 
 class StoreLock:
-    """Owns ``<folder>/bus.lock`` from :meth:`acquire` to :meth:`release`. Its text says who: pid, host, listeners."""
+    """Owns ``<folder>/bus.lock`` from :meth:`acquire` to :meth:`release`. Its text says who: pid, host, listeners.
 
-    def __init__(self, folder: Path) -> None:
+    ``command``: not a bus but a command that looks at the store of a stopped one; others wait for its end.
+    """
+
+    def __init__(self, folder: Path, *, command: bool = False) -> None:
         self.path = folder / LOCK_NAME
+        self._command = command
         self._handle: int | None = None
         self._info: dict[str, Any] = {}
 
     def acquire(self, now: datetime | None = None) -> Self:
-        """Take the lock at once. Raises StoreBusy naming the owner."""
+        """Take the lock at once, or within ten seconds from a command.
+
+        Raises StoreBusy naming the owner or for a full disk, StoreError where the folder cannot be written.
+        """
+        try:
+            return self._acquire(now)
+        except OSError as error:
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
+            if error.errno in _FULL:
+                raise StoreBusy(
+                    f"{self.path} cannot be written now: {error}",
+                    hint="is the disk full? free some space and start again",
+                ) from error
+            raise StoreError(
+                f"{self.path} cannot be written: {error}", hint="check owner, permissions and disk"
+            ) from error
+
+    def _acquire(self, now: datetime | None) -> Self:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for attempt in range(_TRIES):
+        patience = _TRIES
+        for attempt in range(_TRIES_OF_COMMAND):
+            if attempt == patience:
+                raise _busy(self.path)
             if attempt:
                 time.sleep(_BETWEEN_TRIES)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             if _lock(handle) and _is_current(handle, self.path):
                 break
             os.close(handle)  # owned, or removed between our open and our lock
+            if _read(self.path).get("command"):
+                patience = attempt + _TRIES
         else:
             raise _busy(self.path)
         self._handle = handle
-        self.write(
-            pid=os.getpid(), host=socket.gethostname(), started=(now or datetime.now(UTC)).isoformat(timespec="seconds")
-        )
+        command = {"command": True} if self._command else {}
+        started = (now or datetime.now(UTC)).isoformat(timespec="seconds")
+        self.write(pid=os.getpid(), host=socket.gethostname(), started=started, **command)
         return self
 
     def write(self, **info: Any) -> None:
@@ -109,6 +142,8 @@ def _busy(path: Path) -> StoreBusy:
     owner = _read(path)
     who = f"process {owner['pid']} on {owner['host']}" if "pid" in owner else "another process"
     since = f" since {owner['started']}" if "started" in owner else ""
+    if owner.get("command"):
+        return StoreBusy(f"a command ({who}) works on this workspace{since}", hint="try again when it has ended")
     return StoreBusy(
         f"{who} runs this workspace{since}",
         hint="ask it (`esb status`), or stop it first" if "pid" in owner else "try again in a moment",

@@ -6,13 +6,16 @@ import base64
 import hashlib
 from typing import Any
 
+from esb.blob import Blob
 from esb.errors import StoreError
+from esb.store import commands
 from esb.store.accept import IDLE, end_dead, end_open
-from esb.store.base import AuditEntry, Pending
+from esb.store.base import AuditEntry, Memo, Pending
+from esb.store.blob_rows import claims_in, keep_claimed, split_content
 from esb.store.chain import append
+from esb.store.codes import DEAD, DISCARDED, HELD, QUEUED, STATES
 from esb.store.queries import PENDING, pending_of
-from esb.store.tables import DEAD, DISCARDED, HELD, QUEUED
-from esb.store.values import dump_trace, id_of
+from esb.store.values import dump_any, dump_trace, id_of
 from esb.store.writer import Writer
 
 
@@ -20,7 +23,33 @@ def audit(writer: Writer, entry: AuditEntry, at: int) -> None:
     append(writer, entry, at)
 
 
-def retry(writer: Writer, seq: int, entry: AuditEntry, at: int) -> Pending | None:
+def put_state(writer: Writer, space: str, name: str, value: bytes | None, entry: AuditEntry | None, at: int) -> None:
+    commands.put_state(writer, space, name, value)
+    if entry is not None:
+        append(writer, entry, at)
+
+
+def put_access(
+    writer: Writer, kind: str, name: str, value: str | None, before: str | None, entry: AuditEntry, at: int
+) -> bool:
+    """Write (None: remove) a record of ``access`` if it still is what ``before`` says (None: not there)."""
+    if before is None:
+        writer.execute(
+            "INSERT INTO access (kind, name, value) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (kind, name, value)
+        )
+    elif value is None:
+        writer.execute("DELETE FROM access WHERE kind = ? AND name = ? AND value = ?", (kind, name, before))
+    else:
+        writer.execute(
+            "UPDATE access SET value = ? WHERE kind = ? AND name = ? AND value = ?", (value, kind, name, before)
+        )
+    if writer.cursor.rowcount != 1:
+        return False
+    append(writer, entry, at)
+    return True
+
+
+def retry(writer: Writer, seq: int, entry: AuditEntry, at: int, memo: Memo | None) -> Pending | None:
     """A dead message is queued again, with its attempts from zero: the newest version of its route takes it."""
     ended = writer.execute("SELECT route, attempts FROM outcome WHERE seq = ? AND state = ?", (seq, DEAD)).fetchone()
     if ended is None:
@@ -42,6 +71,9 @@ def retry(writer: Writer, seq: int, entry: AuditEntry, at: int) -> Pending | Non
     )
     writer.move(route, DEAD, state)
     append(writer, entry, at, message=id_of(mid))
+    if memo is not None:
+        space, name, value = memo(STATES[state])
+        commands.put_state(writer, space, name, dump_any(value))
     return pending_of(writer.words, writer.execute(f"{PENDING} WHERE seq = ?", (seq,)).fetchone())
 
 
@@ -78,6 +110,7 @@ def edit(writer: Writer, seq: int, body: bytes, entry: AuditEntry, at: int) -> b
     if row is None:
         return False
     old, mid, content, attempts = row
+    word, blob = split_content(content, Blob.named)
     edited = writer.execute("SELECT 1 FROM attempt WHERE seq = ? AND n = 0", (seq,)).fetchone() is not None
     kept: dict[str, Any] = {
         "edit": "replaced" if edited else "original",
@@ -91,15 +124,17 @@ def edit(writer: Writer, seq: int, body: bytes, entry: AuditEntry, at: int) -> b
         " SELECT ?, CASE WHEN ? THEN coalesce(max(n), 0) + 1 ELSE 0 END, ?, ?, ?, ?, NULL FROM attempt WHERE seq = ?",
         (seq, edited, attempts, at, DEAD, dump_trace([kept]), seq),
     )
-    writer.execute("UPDATE message SET body = ? WHERE seq = ?", (body, seq))
+    # the file of a large original stays until retention removes the message: `content` of its trace names it
+    writer.execute("UPDATE message SET body = ?, content = ? WHERE seq = ?", (body, word, seq))
     if writer.cursor.rowcount != 1:
         raise StoreError(f"message {seq} is gone")
+    keep_claimed(writer, seq, claims_in(body))
     append(
         writer,
         entry,
         at,
         message=id_of(mid),
-        old=hashlib.sha256(old).hexdigest(),
+        old=hashlib.sha256(old).hexdigest() if blob is None else blob.sha256,
         new=hashlib.sha256(body).hexdigest(),
     )
     return True

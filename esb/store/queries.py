@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from esb.blob import Blob
 from esb.errors import StoreError
 from esb.message import Envelope
 from esb.store.base import DeadGroup, Filter, Pending, RouteCounts, Stored
+from esb.store.blob_rows import split_content
+from esb.store.codes import ACCEPTED, CODES, DEAD, DONE, LAST_OPEN, PURGED, SPAN, STATES
 from esb.store.reader import Reader
-from esb.store.search import dead_groups, places
-from esb.store.tables import ACCEPTED, CODES, DONE, LAST_OPEN, PURGED, STATES
+from esb.store.retention import Old, bound_of
 from esb.store.values import (
     blank,
     find_mid,
@@ -22,6 +25,7 @@ from esb.store.values import (
     load_trace,
     load_vars,
     maybe_instant,
+    micros,
 )
 from esb.store.writer import Words
 
@@ -49,8 +53,25 @@ _CHILDREN = "SELECT seq FROM message WHERE parent = ? ORDER BY seq LIMIT 10000"
 _TOGETHER = 500
 _TRACE = (
     "SELECT attempt, at, state, trace, error FROM (SELECT n, attempt, at, state, trace, error FROM attempt WHERE seq = :seq"
-    " UNION ALL SELECT 9e18, attempts, finished, state, trace, NULL FROM outcome WHERE seq = :seq AND trace IS NOT NULL)"
+    " UNION ALL SELECT 9e18, attempts, finished, state, trace, NULL FROM outcome WHERE seq = :seq AND trace IS NOT NULL) AS entries"
     " ORDER BY n"
+)
+_TRACKED = (
+    "SELECT t.seq FROM track t JOIN message m ON m.seq = t.seq WHERE t.value = :value AND t.name = :name AND t.seq > :after"
+    " AND (:route = 0 OR m.route = :route) ORDER BY t.seq DESC LIMIT 10"
+)
+_ARRIVALS = (
+    "SELECT created FROM message WHERE route = ? AND seq >= coalesce((SELECT min(n) FROM span WHERE last > ?), 0) * ?"
+    " AND created > ? AND created <= ? AND scope = 0 AND duplicate_of IS NULL AND replay_of IS NULL"
+    " ORDER BY seq DESC LIMIT ?"
+)
+#: A newer one that reached only some of its targets counts, too: there, the older one would undo it; one that overtakes counts
+#: from its acceptance on. `+`: the index of the route would lead over all of its newer messages.
+NEWER_DONE = (
+    "SELECT m.mid FROM message m LEFT JOIN outcome o ON o.seq = m.seq"
+    " WHERE m.key = ? AND +m.route = ? AND m.scope = ? AND m.seq > ? AND ((o.state = ? AND o.reason IS NULL)"
+    " OR (m.overtakes = 1 AND (o.state IS NULL OR o.state = ?))"
+    " OR EXISTS (SELECT 1 FROM ledger l WHERE l.seq = m.seq)) ORDER BY m.seq DESC LIMIT 1"
 )
 _GONE = "no message {seq} in the store"
 
@@ -58,9 +79,10 @@ _GONE = "no message {seq} in the store"
 class Queries:
     """Reads committed data only. ``words`` are the writer's, or loaded by a store that is only read."""
 
-    def __init__(self, reader: Reader, words: Words) -> None:
+    def __init__(self, reader: Reader, words: Words, blob_at: Callable[[str, int], Blob]) -> None:
         self._reader = reader
         self._words = words
+        self._blob_at = blob_at
 
     # -- asked by the runtime -----------------------------------------------------------------------------------------
     def pending(self, route: str | None, after_seq: int, limit: int) -> list[Pending]:
@@ -82,6 +104,19 @@ class Queries:
             raise StoreError(_GONE.format(seq=seq), hint="retention may have removed it")
         ledger = {step: load_any(value) for step, value in self._reader.rows(_LEDGER, (seq,))}
         return self._envelope(row), ledger
+
+    def tracked(self, name: str, value: str, route: str, after_seq: int) -> list[int]:
+        number = self._words.number(route) if route else 0
+        rows = self._reader.rows(_TRACKED, {"name": name, "value": value, "route": number, "after": after_seq})
+        return [row[0] for row in rows]
+
+    def arrivals(self, route: str, since: datetime, until: datetime, most: int) -> list[datetime]:
+        number = self._words.number(route)
+        if number is None:
+            return []
+        after = micros(since)
+        rows = self._reader.rows(_ARRIVALS, (number, after, SPAN, after, micros(until), most))
+        return [instant_of(row[0]) for row in rows]
 
     def get(self, id_: str, *, trace: bool) -> Stored | None:
         mid = find_mid(id_)
@@ -108,6 +143,7 @@ class Queries:
         (seq, mid, route, scope, version, key, created, correlation, parent, replay_of, duplicate_of, origin) = row[:12]
         overtakes, priority, content, headers, vars_, meta, track = row[12:19]
         text, own = self._words.text, id_of(mid)
+        content, blob = split_content(content, self._blob_at)
         return Envelope(
             id=own,
             route=text(route),
@@ -129,6 +165,7 @@ class Queries:
             meta=load(meta),
             track=load(track),
             seq=seq,
+            blob=blob,
         )
 
     def _stored(self, head: Sequence[Any], fate: Sequence[Any], trace: Sequence[Mapping[str, Any]] = ()) -> Stored:
@@ -144,12 +181,24 @@ class Queries:
             trace=trace,
         )
 
+    # -- asked by housekeeping ----------------------------------------------------------------------------------------
+    def expiring(self, old: Old, limit: int) -> list[int]:
+        """The seqs of messages that are old, oldest first."""
+        condition, values = old.condition()
+        rows = self._reader.rows(
+            f"SELECT o.seq FROM outcome o WHERE o.seq < ? AND {condition} ORDER BY o.seq LIMIT ?",  # noqa: S608 - only places
+            (bound_of(self._reader.row, old.before), *values, limit),
+        )
+        return [row[0] for row in rows]
+
     # -- asked by people ----------------------------------------------------------------------------------------------
     def find(self, filter_: Filter) -> list[Stored]:
         known, route = self._route_of(filter_)
         if not known:
             return []
         with self._reader.snapshot():
+            from esb.store.search import places  # noqa: PLC0415 - see esb.store.tables
+
             return self._stored_at([row[0] for row in self._reader.select(places(filter_, route))])
 
     def children(self, ids: Sequence[str]) -> list[Stored]:
@@ -200,6 +249,8 @@ class Queries:
         known, route = self._route_of(filter_)
         if not known:
             return []
+        from esb.store.search import dead_groups  # noqa: PLC0415 - see esb.store.tables
+
         found = [self._group(*row) for row in self._reader.select(dead_groups(filter_, route))]
         return sorted(found, key=lambda group: (-group.count, group.id))
 
@@ -222,20 +273,14 @@ class Queries:
         if envelope.key is None:
             return None
         number = self._words.number
-        lane = (envelope.key, number(envelope.route), number(envelope.scope), envelope.seq, DONE)
-        row = self._reader.row(
-            # a newer one that reached only some of its targets counts, too: there, the older one would undo it
-            "SELECT m.mid FROM message m LEFT JOIN outcome o ON o.seq = m.seq"
-            " WHERE m.key = ? AND m.route = ? AND m.scope = ? AND m.seq > ? AND ((o.state = ? AND o.reason IS NULL)"
-            " OR EXISTS (SELECT 1 FROM ledger l WHERE l.seq = m.seq)) ORDER BY m.seq DESC LIMIT 1",
-            lane,
-        )
+        lane = (envelope.key, number(envelope.route), number(envelope.scope), envelope.seq, DONE, DEAD)
+        row = self._reader.row(NEWER_DONE, lane)
         return None if row is None else id_of(row[0])
 
-    def blocked_lanes(self) -> list[tuple[str, str, str]]:
+    def blocked_lanes(self) -> dict[tuple[str, str, str], int]:
         text = self._words.text
-        rows = self._reader.rows("SELECT DISTINCT route, scope, key FROM block")
-        return [(text(route), text(scope), key) for route, scope, key in rows]
+        rows = self._reader.rows("SELECT route, scope, key, min(seq) FROM block GROUP BY route, scope, key")
+        return {(text(route), text(scope), key): seq for route, scope, key, seq in rows}
 
 
 def pending_of(words: Words, row: tuple[Any, ...]) -> Pending:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.sql import ClauseElement
+from typing import TYPE_CHECKING, Any
 
 from esb.errors import StoreBusy, StoreCorrupt
+from esb.store.connection import Connection
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql import ClauseElement
 
 #: A query that takes longer is stopped: a long reader keeps the write-ahead log from being reused.
 LONGEST_QUERY = 5.0
-_STEPS_BETWEEN_LOOKS = 100_000
-
-_DIALECT = sqlite_dialect(paramstyle="named")
 
 
 class Reader:
@@ -27,19 +24,20 @@ class Reader:
     Raises StoreBusy where a query takes longer than ``LONGEST_QUERY`` seconds, StoreCorrupt where the file is damaged.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connection = connect()
         self._lock = threading.RLock()
-        self._deadline = 0.0
-        self._connection.set_progress_handler(self._too_long, _STEPS_BETWEEN_LOOKS)
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
-            self._deadline = time.monotonic() + LONGEST_QUERY
-            try:
-                return self._connection.execute(sql, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise _explained(error) from error
+            return self._ask(sql, parameters, LONGEST_QUERY)
+
+    def _ask(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any], most: float) -> list[tuple[Any, ...]]:
+        self._connection.limit(most)
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise _explained(error) from error
 
     def row(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[Any, ...] | None:
         found = self.rows(sql, parameters)
@@ -47,8 +45,7 @@ class Reader:
 
     def select(self, query: ClauseElement) -> list[tuple[Any, ...]]:
         """Run a SQLAlchemy Core query."""
-        compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-        return self.rows(str(compiled), compiled.params)
+        return self.rows(*self._connection.select(query))
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -64,18 +61,29 @@ class Reader:
     def unlimited(self, sql: str) -> list[tuple[Any, ...]]:
         """For checks of the whole file, while nothing else happens."""
         with self._lock:
-            self._deadline = float("inf")
+            return self._ask(sql, (), float("inf"))
+
+    def used_bytes(self) -> int:
+        """Bytes of the database that hold something."""
+        with self._lock:
+            self._connection.limit(LONGEST_QUERY)
             try:
-                return self._connection.execute(sql).fetchall()
+                return self._connection.used_bytes()
+            except sqlite3.Error as error:
+                raise _explained(error) from error
+
+    def faults(self) -> list[str]:
+        """What the database finds wrong with its own files; may read all of them."""
+        with self._lock:
+            self._connection.limit(float("inf"))
+            try:
+                return self._connection.faults()
             except sqlite3.Error as error:
                 raise _explained(error) from error
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
-
-    def _too_long(self) -> bool:
-        return time.monotonic() > self._deadline
 
 
 def _explained(error: sqlite3.Error) -> Exception:

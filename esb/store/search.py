@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Select, Table, and_, func, literal_column,
 
 from esb.message import OPEN_STATES, State
 from esb.store.base import Filter
-from esb.store.tables import CODES, NOTABLE, SPAN, message, outcome, pending, span, track
+from esb.store.codes import CODES, SPAN
+from esb.store.tables import NOTABLE, message, outcome, pending, span, track
 from esb.store.values import find_mid, micros
 
 LARGEST_PAGE = 10_000
@@ -56,7 +57,8 @@ def _narrow(query: Select[Any], anchor: Table, filter_: Filter, route: int | Non
         return _in_states(query, anchor, filter_.states) if anchor is outcome else query
     query = _in_states(query, anchor, filter_.states)
     if route is not None:
-        query = query.where(anchor.c.route == route)
+        # where something rarer is named, too, the index of the route must not win: a route may have millions of messages
+        query = query.where((anchor.c.route + 0 if _is_rare(filter_) else anchor.c.route) == route)
     if filter_.group:
         either = or_(outcome.c.grp == filter_.group, outcome.c.dead_letter == filter_.group)
         query = _in_states(query, anchor, (State.DEAD,)).where(either)
@@ -65,6 +67,11 @@ def _narrow(query: Select[Any], anchor: Table, filter_: Filter, route: int | Non
     if filter_.before_seq is not None:
         query = query.where(seq < filter_.before_seq)
     return _in_time(_of_key(query, anchor, filter_), anchor, filter_)
+
+
+def _is_rare(filter_: Filter) -> bool:
+    """Whether the filter names something that few messages have."""
+    return bool(filter_.key is not None or filter_.track or filter_.text or filter_.correlation_id)
 
 
 def _in_states(query: Select[Any], anchor: Table, states: Sequence[State]) -> Select[Any]:
@@ -76,6 +83,12 @@ def _in_states(query: Select[Any], anchor: Table, states: Sequence[State]) -> Se
         return query.where(pending.c.state.in_(open_codes))
     if anchor is outcome:
         return query.where(_one_of(ended_codes), NOTABLE)
+    if open_codes and ended_codes and CODES[State.DONE] not in ended_codes:
+        few = union(
+            select(pending.c.seq).where(pending.c.state.in_(open_codes)),
+            select(outcome.c.seq).where(_one_of(ended_codes), NOTABLE),
+        )
+        return query.where(message.c.seq.in_(few))
     conditions: list[ColumnElement[bool]] = []
     if open_codes:
         query = query.outerjoin(pending, pending.c.seq == message.c.seq)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from esb.errors import StoreBusy
-from esb.store.tables import SPAN
+from esb.errors import StoreBusy, StoreError
+from esb.store.codes import SPAN
+from esb.store.connection import Connection
 
 #: What :meth:`Writer.mark` gives: the next seq and the number of words.
 Mark = tuple[int, int]
@@ -51,27 +52,55 @@ class Words:
 #: The rows of ``word`` as :meth:`Words.fill` wants them.
 ALL_WORDS = "SELECT text FROM word ORDER BY id"
 _COUNTER = (
-    "INSERT INTO counter (route, state, n) VALUES (?, ?, ?) ON CONFLICT (route, state) DO UPDATE SET n = n + excluded.n"
+    "INSERT INTO counter (route, state, n) VALUES (?, ?, ?)"
+    " ON CONFLICT (route, state) DO UPDATE SET n = counter.n + excluded.n"
 )
 _SPAN = (
     "INSERT INTO span (n, first, last) VALUES (?, ?, ?) ON CONFLICT (n) DO UPDATE"
-    " SET first = min(first, excluded.first), last = max(last, excluded.last)"
+    " SET first = CASE WHEN excluded.first < span.first THEN excluded.first ELSE span.first END,"
+    " last = CASE WHEN excluded.last > span.last THEN excluded.last ELSE span.last END"
 )
+_TALLY = (
+    "INSERT INTO kpi_hour (kpi, hour, label, what, n, weight) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (kpi, hour, label, what) DO UPDATE"
+    " SET n = kpi_hour.n + excluded.n, weight = kpi_hour.weight + excluded.weight"
+)
+_META = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+#: kpi, hour, label, what
+Slot = tuple[int, int, str, str]
 
 
 class Writer:
     """Commands run on it, between :meth:`begin` and :meth:`commit`; ``execute`` is its one cursor's.
 
     Sequence numbers, words and counters are kept in memory while a transaction runs; :meth:`mark` and :meth:`reset` take
-    them back together with a savepoint.
+    them back together with a savepoint. The rows of :meth:`later` are written together, by the commit at the latest:
+    what looks for them asks for a :meth:`flush` first.
     """
 
-    __slots__ = ("_connect", "_deltas", "_spans", "connection", "cursor", "epoch", "execute", "next_seq", "words")
+    __slots__ = (
+        "_connect",
+        "_deltas",
+        "_rows",
+        "_spans",
+        "_tallies",
+        "connection",
+        "cursor",
+        "epoch",
+        "execute",
+        "next_seq",
+        "waiting",
+        "words",
+    )
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], words: Words) -> None:
+    def __init__(self, connect: Callable[[], Connection], words: Words) -> None:
         self._connect = connect
         self._deltas: dict[tuple[int, int], int] = {}
         self._spans: dict[int, tuple[int, int]] = {}
+        self._tallies: dict[Slot, tuple[int, int]] = {}
+        self._rows: dict[str, list[tuple[Any, ...]]] = {}
+        #: lanes whose open messages are among the rows that are not written yet
+        self.waiting: set[tuple[int, int, str | None]] = set()
         self.next_seq: int = 1
         self.words = words
         self.epoch = ""
@@ -92,16 +121,21 @@ class Writer:
             raise
 
     def reopen(self) -> None:
-        """A fresh connection: an fsync that failed is never tried again on the old one."""
+        """A fresh connection and an empty log: an fsync that failed is never tried again.
+
+        The pages that it left unwritten count as clean, so the log is not written on: what can be read of it goes into the
+        file, which is synced, before the next commit begins a new one. Raises StoreBusy while a reader stands in the way.
+        """
         self.close()
-        self._deltas.clear()
-        self._spans.clear()
+        self._forget()
         self.open()
+        if not self.connection.put_away():
+            raise StoreBusy("the store is being read; its log could not be put away", hint="it is tried again")
 
     def close(self) -> None:
         try:
             self.connection.close()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             return  # it is broken; the next one recovers from the log
 
     # -- transactions -------------------------------------------------------------------------------------------------
@@ -116,7 +150,9 @@ class Writer:
             )
 
     def finish(self) -> None:
-        """The last statements before a commit (or the end of a savepoint): counters and spans of time."""
+        """The last statements before a commit (or the end of a savepoint): rows, counters and spans of time."""
+        if self._rows:
+            self.flush()
         if self._spans:
             spans = [(n, first, last) for n, (first, last) in self._spans.items()]
             self._spans.clear()
@@ -125,6 +161,10 @@ class Writer:
             rows = [(route, state, n) for (route, state), n in self._deltas.items() if n]
             self._deltas.clear()
             self.cursor.executemany(_COUNTER, rows)
+        if self._tallies:
+            tallies = [(*slot, n, weight) for slot, (n, weight) in self._tallies.items()]
+            self._tallies.clear()
+            self.cursor.executemany(_TALLY, tallies)
 
     def commit(self) -> None:
         self.connection.execute("COMMIT")
@@ -140,10 +180,42 @@ class Writer:
 
     def reset(self, mark: Mark) -> None:
         """Forget what was taken since ``mark``."""
-        self._deltas.clear()
-        self._spans.clear()
+        self._forget()
         self.next_seq = mark[0]
         self.words.forget_after(mark[1])
+
+    def _forget(self) -> None:
+        """Nothing of what this transaction would have counted is so."""
+        self._rows.clear()
+        self.waiting.clear()
+        self._deltas.clear()
+        self._spans.clear()
+        self._tallies.clear()
+
+    # -- rows of a group ----------------------------------------------------------------------------------------------
+    def later(self, statement: str, row: tuple[Any, ...]) -> None:
+        """Write a row together with all others of the group: half as dear as one by one.
+
+        The statement changes exactly one row; where it turns out that it did not, the group is taken back and its commands
+        run one by one, so that only the one whose row it was fails.
+        """
+        rows = self._rows.get(statement)
+        if rows is None:
+            self._rows[statement] = [row]
+        else:
+            rows.append(row)
+
+    def flush(self) -> None:
+        """Write the rows of :meth:`later`. Raises StoreError where one of them was not what it was a moment ago."""
+        if not self._rows:
+            return
+        written, self._rows = self._rows, {}
+        self.waiting.clear()
+        cursor = self.cursor
+        for statement, rows in written.items():
+            cursor.executemany(statement, rows)
+            if cursor.rowcount != len(rows):
+                raise StoreError("a message is not in the state that was read a moment ago")
 
     # -- what commands need -------------------------------------------------------------------------------------------
     def word(self, text: str) -> int:
@@ -173,15 +245,21 @@ class Writer:
         self.count(route, before, -n)
         self.count(route, after, n)
 
+    def tally(self, slot: Slot, n: int, weight: int = 0) -> None:
+        """Count for an indicator; written once per transaction, however often it is called."""
+        before = self._tallies.get(slot, (0, 0))
+        self._tallies[slot] = (before[0] + n, before[1] + weight)
+
     def meta(self, name: str) -> str:
         row = self.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return "" if row is None else row[0]
 
     def put_meta(self, name: str, value: str) -> None:
-        self.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+        self.execute(_META, (name, value))
 
     def state_of(self, seq: int) -> int | None:
         """The state of a message, None where there is none (any more)."""
+        self.flush()
         row = self.execute("SELECT state FROM pending WHERE seq = ?", (seq,)).fetchone()
         if row is None:
             row = self.execute("SELECT state FROM outcome WHERE seq = ?", (seq,)).fetchone()

@@ -11,7 +11,8 @@ class Codec(Protocol):
     """A registered format with its options (a frozen dataclass).
 
     ``decode`` raises :class:`~esb.errors.Invalid` with a violation that says where (line, offset or pointer); ``encode``
-    raises it where a body cannot be written in this format. Neither ever turns a number into a float.
+    raises it where a body cannot be written in this format. Neither ever turns a number into a float. ``media_types`` choose
+    the format where a source names none; a format may have ``also_accepts``, more types that a source which names it takes.
     """
 
     content_type: ClassVar[str]

@@ -34,8 +34,10 @@ def by_content_type(registry: Registry, content_type: str, suffix: str = "") -> 
     return make(**{option: charset}) if is_encoding(charset) else None
 
 
-def content_type_of(codec: Codec) -> str:
-    """The ``Content-Type`` of what ``codec`` writes, with a charset where it is not UTF-8."""
+def content_type_of(codec: Codec, data: bytes = b"") -> str:
+    """The ``Content-Type`` of the ``data`` that ``codec`` has written, with a charset where it is not UTF-8."""
+    if data and hasattr(codec, "content_type_for"):  # a boundary differs from one body to the next
+        return str(codec.content_type_for(data))
     encoding = getattr(codec, "encoding", "utf-8")
     if encoding == "utf-8" or not codec.content_type:
         return codec.content_type

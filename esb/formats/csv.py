@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, BinaryIO, ClassVar, Literal
 
 from esb.errors import Invalid
 from esb.formats.charset import Encoding, decode_text
 from esb.formats.csv_write import write_csv
 from esb.formats.faults import invalid, shown
+from esb.formats.lines import text_lines
 from esb.formats.numbers import parse_decimal
 from esb.registry import format_
 from esb.spec import Kind, ListNode, MapNode, Node, Reader, ScalarNode, option
 
 _BAD = "the body is not valid CSV"
+#: where a marked row says what is wrong with it
+ERROR = "$error"
 #: violations that one error lists
 LISTED = 50
 
@@ -77,6 +81,13 @@ class Csv:
         default=True, doc="Skip lines that hold nothing but spaces and delimiters.", example=False
     )
     trim: bool = option(default=False, doc="Drop spaces around every cell.", example=True)
+    bad_rows: Literal["refuse", "mark"] | None = option(
+        default=None,
+        doc="What a row with too few or too many cells, or a number that is none, means: the whole is refused, or (`mark`) the row is"
+        " an item with what is wrong in `$error`, for a `split` with `on_item_error: quarantine`. Without it `mark` where such a"
+        " split of the `body` is the first step of the route, else `refuse`.",
+        example="mark",
+    )
     columns: tuple[str, ...] = option(
         default=(), doc="Columns to write, in this order; else those of the first record.", example="[lot, status]"
     )
@@ -100,13 +111,16 @@ class Csv:
 
     def decode(self, data: bytes) -> list[dict[str, Any]]:
         """The records. Raises Invalid with up to 50 bad rows, each with its line."""
+        text = self._text(data)
+        with suppress(Invalid):  # what is wrong is told below, and of every row
+            return list(self._quick(io.StringIO(text, newline="")))
         bad: list[Invalid] = []
 
         def note(line: int, cells: Sequence[str], error: Invalid) -> None:
             if len(bad) < LISTED:
                 bad.append(error)
 
-        records = [record for _, record in self.records(data, note)]
+        records = [record for _, record in self._records(io.StringIO(text, newline=""), note)]
         if bad:
             violations = [violation for error in bad for violation in error.violations]
             raise Invalid(bad[0].message, hint=bad[0].hint, violations=violations[:LISTED])
@@ -118,19 +132,57 @@ class Csv:
         A bad row goes to ``on_bad`` and is left out; without ``on_bad`` it raises Invalid. What spoils the whole file (its
         encoding, its header) always raises.
         """
-        rows = self._rows(self._text(data))
+        return self._records(io.StringIO(self._text(data), newline=""), on_bad)
+
+    def streams(self, path: tuple[str, ...]) -> bool:
+        """The body itself is the list."""
+        return not path
+
+    def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:
+        """The records one by one. Raises Invalid at the first bad row."""
+        del path
+        return self._quick(text_lines(source, self.encoding, _BAD))
+
+    def _quick(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The records, up to the first bad row, which is raised."""
+        reader = self._reader(lines)
+        layout: _Layout | None = None if self.header is True else _Layout.named(self, self.header)
+        index, line = 0, 1
+        while True:
+            fault = None
+            # what most rows are is read in one loop; it is left at a row that needs a look
+            names, width = (layout.names or (), layout.width) if layout is not None and layout.plain else ((), -1)
+            try:
+                for cells in reader:
+                    if len(cells) != width or not (first := cells[0]) or first.isspace():
+                        break
+                    line = reader.line_num + 1
+                    yield dict(zip(names, cells))  # noqa: B905 - as many as there are names; `strict` would double its time
+                    index += 1
+                else:
+                    break
+            except csv.Error as error:
+                cells, fault = [], _words(str(error))
+            if layout is None and fault is None and not self._is_blank(cells):
+                layout = _Layout.from_row(self, line, cells)
+            elif fault is not None or not self._is_blank(cells):
+                yield self._record(layout, line, index, cells, fault)
+                index += 1
+            line = reader.line_num + 1
+        if layout is None:
+            raise _empty()
+
+    def _records(self, lines: Iterable[str], on_bad: OnBad | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         layout: _Layout | None = None if self.header is True else _Layout.named(self, self.header)
         index = 0
-        for line, cells, fault in rows:
-            if fault is None and self.skip_blank and not any(cell and not cell.isspace() for cell in cells):
+        for line, cells, fault in self._rows(lines):
+            if fault is None and self._is_blank(cells):
                 continue
             if layout is None and fault is None:
                 layout = _Layout.from_row(self, line, cells)
                 continue
             try:
-                if fault is not None or layout is None:
-                    raise invalid(_BAD, f"line {line}: {fault}", at=(index,))
-                record = layout.record(line, index, cells)
+                record = self._record(layout, line, index, cells, fault)
             except Invalid as error:
                 if on_bad is None or layout is None:
                     raise
@@ -139,7 +191,23 @@ class Csv:
                 yield line, record
             index += 1
         if layout is None:
-            raise invalid(_BAD, "it is empty", hint="even a file without records needs its header")
+            raise _empty()
+
+    def _is_blank(self, cells: list[str]) -> bool:
+        return self.skip_blank and not "".join(cells).strip()
+
+    def _record(
+        self, layout: _Layout | None, line: int, index: int, cells: list[str], fault: str | None
+    ) -> dict[str, Any]:
+        """The record of a row, or with ``mark`` what is wrong with it. Raises Invalid."""
+        if fault is not None or layout is None:
+            raise invalid(_BAD, f"line {line}: {fault}", at=(index,))
+        try:
+            return layout.record(line, index, cells)
+        except Invalid as error:
+            if self.bad_rows != "mark":
+                raise
+            return layout.marked(cells, error)
 
     def encode(self, body: Any) -> bytes:
         """The file; an object is one row. Raises Invalid for a record with an unknown column or a nested value."""
@@ -164,24 +232,34 @@ class Csv:
             raise invalid(_BAD, detail, hint="is it UTF-16? then set `encoding: utf-16`")
         return text
 
-    def _rows(self, text: str) -> Iterator[tuple[int, list[str], str | None]]:
-        """First line, cells and fault of every row."""
-        reader = csv.reader(
-            io.StringIO(text, newline=""),
+    def _reader(self, lines: Iterable[str]) -> Any:
+        return csv.reader(
+            lines,
             delimiter=self.delimiter,
             quotechar=self.quote or None,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
             skipinitialspace=self.trim,
             strict=True,
         )
+
+    def _rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str], str | None]]:
+        """First line, cells and fault of every row."""
+        reader = self._reader(lines)
+        line = 1
         while True:
-            line = reader.line_num + 1
             try:
-                yield line, next(reader), None
-            except StopIteration:
-                return
+                for cells in reader:
+                    yield line, cells, None
+                    line = reader.line_num + 1
             except csv.Error as error:
                 yield line, [], _words(str(error))
+                line = reader.line_num + 1
+            else:
+                return
+
+
+def _empty() -> Invalid:
+    return invalid(_BAD, "it is empty", hint="even a file without records needs its header")
 
 
 def _words(said: str) -> str:
@@ -221,6 +299,11 @@ class _Layout:
         unnamed = tuple(column for column, name in enumerate(names) if not name)
         return cls(options, names, [], unnamed, not (options.trim or options.numbers or unnamed))
 
+    @property
+    def width(self) -> int:
+        """Cells that a row must have; -1 where its first row says so."""
+        return len(self.names) if self.names is not None else -1
+
     def record(self, line: int, index: int, cells: list[str]) -> dict[str, Any]:
         names = self.names or self._numbered(len(cells))
         if len(cells) != len(names):
@@ -242,6 +325,16 @@ class _Layout:
             if name in record:
                 record[name] = self._number(record[name], line, (index, name))
         return record
+
+    def marked(self, cells: list[str], error: Invalid) -> dict[str, Any]:
+        """A row that cannot be read as it stands, with what is wrong."""
+        names = self.names or self._numbered(len(cells))
+        record: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=False) if name}
+        if len(cells) > len(names):
+            record["(more)"] = self.options.delimiter.join(cells[len(names) :])
+        fault = error.violations[0]
+        _, _, pointer = fault.pointer.removeprefix("/").partition("/")
+        return {**record, ERROR: {"message": fault.detail, "pointer": f"/{pointer}" if pointer else ""}}
 
     def _numbered(self, width: int) -> tuple[str, ...]:
         if not self.widths:

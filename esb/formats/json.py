@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 from jiter import from_json
@@ -15,7 +15,9 @@ from jiter import from_json
 from esb.errors import Invalid
 from esb.formats.charset import UTF8_BOM, Encoding, decode_text, looks_like_utf16, undecodable
 from esb.formats.faults import invalid
-from esb.formats.numbers import BOUND, MAX_DIGITS, in_bounds, numbers_in
+from esb.formats.json_items import json_items
+from esb.formats.numbers import BOUND, in_bounds, numbers_in
+from esb.language.values import MAX_DIGITS
 from esb.registry import format_
 from esb.spec import option
 
@@ -64,13 +66,22 @@ class Json:
         if data[:3] == UTF8_BOM:
             data = data[3:]
         try:
-            body = from_json(data, float_mode="decimal", catch_duplicate_keys=True, allow_inf_nan=False)
+            body = parse(data)
         except ValueError as error:
             raise _unreadable(data, str(error)) from None
         classes = data.translate(_CLASSES)
         if _BIG_EXPONENT in classes or _LONG_RUN in classes:
             _check_bounds(body, classes)
         return body
+
+    def streams(self, path: tuple[str, ...]) -> bool:
+        """The list must be the body itself, in UTF-8."""
+        return not path and self.encoding == "utf-8"
+
+    def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:
+        """The items one by one. Raises Invalid as :meth:`decode`, with lines and columns counted within the item."""
+        del path
+        return json_items(source, self.decode)
 
     def encode(self, body: Any) -> bytes:
         """The bytes. Raises Invalid where a part of the body has no JSON form (bytes, NaN, a lone surrogate)."""
@@ -83,7 +94,21 @@ class Json:
         # msgspec writes a Decimal NaN as `NaN` and a float NaN as `null`
         if b"NaN" in data or b"Infinity" in data or b"null" in data:
             _check_finite(body)
+        classes = data.translate(_CLASSES)
+        if _BIG_EXPONENT in classes or _LONG_RUN in classes:
+            _check_bounds(body, classes, _UNWRITABLE)  # nobody could read it back
         return data if self.encoding == "utf-8" else _transcode(data.decode(), self.encoding)
+
+
+def parse(data: bytes) -> Any:
+    """The value, its numbers unbounded (see :func:`may_be_out_of_bounds`). Raises ValueError."""
+    return from_json(data, float_mode="decimal", catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys")
+
+
+def may_be_out_of_bounds(data: bytes) -> bool:
+    """Whether a number in it has to be looked at; also where the bytes are no whole value."""
+    classes = data.translate(_CLASSES)
+    return _BIG_EXPONENT in classes or _LONG_RUN in classes
 
 
 def _transcode(text: str, encoding: str) -> bytes:
@@ -98,7 +123,7 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
-def _check_bounds(body: Any, classes: bytes) -> None:
+def _check_bounds(body: Any, classes: bytes, bad: str = _BAD) -> None:
     at = -1 if _LONG_RUN in classes else classes.find(_BIG_EXPONENT)
     while at >= 0 and not _NUMBER_ENDS.match(classes, at + 2):
         at = classes.find(_BIG_EXPONENT, at + 2)
@@ -106,7 +131,7 @@ def _check_bounds(body: Any, classes: bytes) -> None:
             return
     for path, number in numbers_in(body):
         if not in_bounds(number):
-            raise invalid(_BAD, BOUND, at=path)
+            raise invalid(bad, BOUND, at=path)
 
 
 def _check_finite(body: Any) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-#: A number with more digits, or an exponent beyond this, is refused: writing it out would take gigabytes.
-MAX_DIGITS = 400
-MAX_EXPONENT = 400
+from esb.language.values import MAX_DIGITS, MAX_EXPONENT
+
+#: A number beyond is refused: writing it out would take gigabytes.
 BOUND = f"a number may have at most {MAX_DIGITS} digits and an exponent between -{MAX_EXPONENT} and {MAX_EXPONENT}"
 
 _LIMIT: int = 10**MAX_DIGITS

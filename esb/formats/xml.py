@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, BinaryIO, ClassVar, Literal, NoReturn
 
 from lxml import etree
 
 from esb.errors import Invalid
 from esb.formats.charset import Encoding, decode_text
 from esb.formats.faults import invalid
+from esb.formats.xml_items import Records
 from esb.formats.xml_write import MAX_DEPTH, XmlWriter, is_name
 from esb.message import EMPTY
 from esb.registry import format_
@@ -83,6 +84,30 @@ class Xml:
         value = mapping.content(root, {}, 1)
         return value if self.root == "drop" else {mapping.name(root): value}
 
+    def streams(self, path: tuple[str, ...]) -> bool:
+        """Whether the list is one of elements that stand beside each other, below elements that are there once."""
+        return len(path) >= (1 if self.root == "drop" else 2) and not set(path[:-1]) & set(self.always_list)
+
+    def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:
+        """The elements one by one. Raises Invalid as :meth:`decode`; also where an element on the way stands there twice."""
+        mapping = _Mapping(self)
+        charset = "utf-8" if self.charset is not None else None
+
+        def make(events: Any, tags: list[str] | None) -> Any:
+            parser = etree.XMLPullParser(events=events, tag=tags, **_options(charset))
+            parser.resolvers.add(_Refuse())
+            return parser
+
+        whole = (None, *path) if self.root == "drop" else path
+        records = Records(make, whole, mapping.name, _refuse_dtd, _BAD, by_tag=self.namespaces == "strip")
+        try:
+            yield from records.read(source, self.charset, mapping.content, len(path) + 1)
+        except etree.XMLSyntaxError as error:
+            raise _unreadable(error) from None
+        if records.count == 1 and path[-1] not in self.always_list:
+            hint = f"where there may be one, write `always_list: [{path[-1]}]` in the format"
+            raise invalid(_BAD, f"`body.{'.'.join(path)}` is one element, not a list", hint=hint)
+
     def encode(self, body: Any) -> bytes:
         """The document. Raises Invalid with the pointer of what XML cannot hold (control characters, bad names)."""
         name, content, at = self._root_of(body)
@@ -97,24 +122,14 @@ class Xml:
         if not data.strip():
             raise invalid(_BAD, "it is empty")
         # a parser of its own for each document: it keeps the error log, and lxml serialises shared ones
-        parser = etree.XMLParser(
-            encoding=charset,
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            huge_tree=False,
-            remove_comments=True,
-            remove_pis=True,
-            collect_ids=False,
-        )
+        parser = etree.XMLParser(**_options(charset))
         # `load_dtd=False` alone does not stop libxml2 from reading an external subset; this does, before it is opened
         parser.resolvers.add(_Refuse())
         try:
             root = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:
             raise _unreadable(error) from None
-        if root.getroottree().docinfo.internalDTD is not None:
-            raise _refused()
+        _refuse_dtd(root)
         return root
 
     def _root_of(self, body: Any) -> tuple[str, Any, tuple[str, ...]]:
@@ -134,6 +149,24 @@ class Xml:
                 raise invalid(bad, f"a document has one root element, not {len(content)}", at=names)
             content = content[0]
         return names[0], content, (names[0],)
+
+
+def _options(charset: str | None) -> dict[str, Any]:
+    return {
+        "encoding": charset,
+        "resolve_entities": False,
+        "no_network": True,
+        "load_dtd": False,
+        "huge_tree": False,
+        "remove_comments": True,
+        "remove_pis": True,
+        "collect_ids": False,
+    }
+
+
+def _refuse_dtd(root: Element) -> None:
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise _refused()
 
 
 class _Refuse(etree.Resolver):
@@ -172,13 +205,15 @@ def _at(node: Node, name: str) -> Node:
 class _Mapping:
     """From elements to a body, for one document."""
 
-    __slots__ = ("_always", "_keep", "_names", "_prefix_of")
+    __slots__ = ("_always", "_keep", "_names", "_plain", "_prefix_of")
 
     def __init__(self, options: Xml) -> None:
         self._keep = options.namespaces == "keep"
         self._always = frozenset(options.always_list)
         self._prefix_of = {uri: prefix for prefix, uri in options.prefixes.items()}
         self._names: dict[tuple[str, str | None], str] = {}
+        #: by tag alone, where prefixes mean nothing
+        self._plain: dict[str, str] = {}
 
     def name(self, element: Element) -> str:
         tag = element.tag
@@ -188,18 +223,21 @@ class _Mapping:
             uri, _, local = tag[1:].rpartition("}") if tag[0] == "{" else ("", "", tag)
             prefix = (self._prefix_of.get(uri) or element.prefix) if self._keep and uri else None
             name = self._names[key] = f"{prefix}:{local}" if prefix else local
+            if not self._keep:
+                self._plain[tag] = name
         return name
 
     def content(self, element: Element, scope: dict[str | None, str], depth: int) -> Any:
         """The value of an element: its text where it holds nothing else, or an object."""
         if depth > MAX_DEPTH:
             raise _too_deep(element.sourceline or 0)
-        attributes = element.items()
+        attributes, parts = element.items(), len(element)
         declared: dict[str | None, str] = element.nsmap if self._keep else scope
-        if not len(element) and not attributes and declared == scope:
+        fresh = self._keep and declared != scope
+        if not parts and not attributes and not fresh:
             return element.text or ""
         found: dict[str, Any] = {}
-        if declared != scope:
+        if fresh:
             self._declarations(declared, scope, found)
         for name, value in attributes:
             key = "@" + (name if name[0] != "{" else self._attribute(name, declared))
@@ -207,34 +245,39 @@ class _Mapping:
                 line = f"line {element.sourceline}: two attributes are called `{key[1:]}`"
                 raise invalid(_BAD, line, hint="set `namespaces: keep`")
             found[key] = value
-        if not len(element):
-            if element.text:
-                found["#text"] = element.text
+        text = element.text
+        if not parts:
+            if text:
+                found["#text"] = text
             return found
-        self._children(element, declared, depth, found)
+        between = self._children(element, declared, depth + 1, found)
+        if between or (text and not text.isspace()):
+            found["#text"] = " ".join(piece.strip() for piece in (text, *between) if piece and not piece.isspace())
         return found
 
-    def _children(self, element: Element, scope: dict[str | None, str], depth: int, found: dict[str, Any]) -> None:
-        always, repeated = self._always, set()
-        pieces = [element.text]
+    def _children(
+        self, element: Element, scope: dict[str | None, str], depth: int, found: dict[str, Any]
+    ) -> Sequence[str]:
+        """Put the children into ``found``; gives the texts between them. A value is never a list: a list is several."""
+        always, names, keep = self._always, self._plain, self._keep or depth > MAX_DEPTH
+        between: list[str] | None = None
         for child in element:
-            name = self.name(child)
-            value = self.content(child, scope, depth + 1)
-            if name in repeated:
-                found[name].append(value)
-            elif name in found:
-                found[name] = [found[name], value]
-                repeated.add(name)
-            elif name in always:
-                found[name] = [value]
-                repeated.add(name)
+            # most elements of most documents hold nothing but text: they are read here
+            plain = not keep and not len(child) and not child.items()
+            value = (child.text or "") if plain else self.content(child, scope, depth)
+            name = names.get(child.tag) or self.name(child)
+            before = found.get(name)
+            if before is None:
+                found[name] = value if name not in always else [value]
+            elif type(before) is list:
+                before.append(value)
             else:
-                found[name] = value
-            if child.tail:
-                pieces.append(child.tail)
-        text = " ".join(filter(None, (piece.strip() for piece in pieces if piece)))
-        if text:
-            found["#text"] = text
+                found[name] = [before, value]
+            tail = child.tail
+            if tail and not tail.isspace():
+                between = [] if between is None else between
+                between.append(tail)
+        return between or ()
 
     def _declarations(
         self, declared: dict[str | None, str], scope: dict[str | None, str], found: dict[str, Any]

@@ -14,14 +14,24 @@ _SIZE_UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _RATE = re.compile(r"(\d+)/(s|m|h|d)")
 
 UNITS = "ms, s, m, h, d, w"
+#: Beyond these a value is a slip, and sums of it with an instant or a float would fail far from where it is written.
+LONGEST = timedelta(days=365_000)
+LARGEST, FASTEST = 1000**6, 1_000_000_000
+
+
+class TooMuchError(ValueError):
+    """A value of the right form that is larger than anything can be; its text says the bound."""
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read ``30s``, ``1h30m`` or ``250ms``. Raises ValueError where the unit is missing or unknown."""
+    """Read ``30s``, ``1h30m`` or ``250ms``. Raises ValueError where the unit is missing or unknown, or beyond a thousand years."""
     text = text.strip()
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if seconds > LONGEST.total_seconds():
+        raise TooMuchError("the longest duration is 365000d, a thousand years")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:
@@ -42,7 +52,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    size = float(match[1]) * _SIZE_UNITS[match[2].upper()]
+    if size > LARGEST:
+        raise TooMuchError("the largest size is 1000000TB")
+    return int(size)
 
 
 def format_size(value: int) -> str:
@@ -70,6 +83,8 @@ def parse_rate(text: str) -> Rate:
     match = _RATE.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
         raise ValueError(f"{text!r} is not a rate")
+    if int(match[1]) > FASTEST:
+        raise TooMuchError("the highest rate is 1000000000 per s, m, h or d")
     return Rate(int(match[1]), timedelta(seconds=_UNITS[match[2]]))
 
 

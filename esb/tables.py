@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
@@ -30,6 +30,10 @@ class Row:
     start: date
     end: date
 
+    @property
+    def always(self) -> bool:
+        return self.start == date.min and self.end == date.max
+
     def holds(self, on: date | None) -> bool:
         return on is None or self.start <= on <= self.end
 
@@ -39,7 +43,7 @@ class CsvTable:
     """A CSV file with a header: the first column is the key, the second the value, unless the file has more than that.
 
     Optional columns: ``site`` (a row for the plant that asks beats a row without a site), ``valid_from`` and ``valid_to`` (ISO
-    dates, both included; empty is open). Keys are compared as text, exactly: ``0012`` is not ``12``.
+    dates, both included; empty is open, and a row without ``valid_to`` ends where the next one of its key begins). Keys are compared as text, exactly: ``0012`` is not ``12``.
     """
 
     name: str
@@ -48,6 +52,7 @@ class CsvTable:
     values: tuple[str, ...]
     rows: Mapping[str, tuple[Row, ...]]
     by_value: Mapping[tuple[str, str], tuple[Row, ...]]  #: (column, value) to rows, for :meth:`reverse`
+    dated: bool = False  #: some of its rows hold for a time only
 
     @classmethod
     def read(cls, name: str, text: str, path: str, *, key: str = "") -> Self:
@@ -58,7 +63,8 @@ class CsvTable:
         columns, rows = _Reading(path, text).read(key)
         by_key = _grouped((row.cells[columns[0]], row) for row in rows)
         by_value = _grouped(((column, row.cells[column]), row) for row in rows for column in columns[1:])
-        return cls(name, path, columns[0], columns[1:], by_key, by_value)
+        dated = any(row.start > date.min or row.end < date.max for row in rows)
+        return cls(name, path, columns[0], columns[1:], by_key, by_value, dated)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -70,7 +76,8 @@ class CsvTable:
         """The cell of ``column`` in the row of ``value``; without ``column`` the value, or the whole row where a table has
         more than two value columns.
 
-        ``on`` is taken at its own calendar date; without it validity does not count, and the latest row wins. Raises Unmapped
+        ``on`` is taken at its own calendar date; without it validity does not count, and the latest row wins (a message is asked
+        for the day of its acceptance: `lookup` and `xref` see to it). Raises Unmapped
         that names table, value and the nearest keys, and InternalFault for a column that the table does not have.
         """
         if column is not None and column not in self.columns:
@@ -152,7 +159,7 @@ def _holding(rows: Sequence[Row], site: Mapping[str, Any], on: datetime | None) 
 
 
 def _pick(rows: Sequence[Row], site: Mapping[str, Any], on: datetime | None) -> Row | None:
-    if len(rows) == 1 and not rows[0].site and on is None:
+    if len(rows) == 1 and not rows[0].site and (on is None or rows[0].always):
         return rows[0]
     fitting = _holding(rows, site, on)
     return max(fitting, key=lambda row: row.start) if fitting else None
@@ -213,6 +220,7 @@ class _Reading:
                 self._problem(1, "a table needs two columns", hint)
             return columns, []
         rows = [row for line, record in records if (row := self._row(line, record, columns)) is not None]
+        rows = _ended(rows, columns[0])
         self._twice(rows, columns[0])
         return columns, rows
 
@@ -263,13 +271,26 @@ class _Reading:
             other = next((one for one in earlier if one.start <= row.end and row.start <= one.end), None)
             if other is not None:
                 site = f" for site {row.site}" if row.site else ""
-                hint = "keep one of the rows, or give them valid_from and valid_to that do not overlap"
+                hint = "keep one of the rows, or give the newer one a valid_from (the older one ends there)"
                 related = ((Position(self._path, other.line), "the same key"),)
                 self._problem(row.line, f"the key {shown(row.cells[key])} stands twice{site}", hint, related)
             earlier.append(row)
 
     def _problem(self, line: int, message: str, hint: str = "", related: tuple[tuple[Position, str], ...] = ()) -> None:
         self._problems.append(Problem("ESB304", message, Position(self._path, line), hint=hint, related=related))
+
+
+def _ended(rows: Sequence[Row], key: str) -> list[Row]:
+    """The rows, one without ``valid_to`` ended by the next one of its key that begins later."""
+    starts: dict[tuple[str, str], set[date]] = {}
+    for row in rows:
+        starts.setdefault((row.cells[key], row.site), set()).add(row.start)
+    ended = []
+    for row in rows:
+        later = [start for start in starts[row.cells[key], row.site] if start > row.start]
+        closed = row.end < date.max or not later
+        ended.append(row if closed else replace(row, end=min(later) - timedelta(days=1)))
+    return ended
 
 
 def _without_line(error: Invalid) -> str:

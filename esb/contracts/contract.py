@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 import jsonschema_rs
 
 from esb.contracts.faults import Where, first_line, schema_problems, shape_problems
+from esb.contracts.life import Life, life_problems
 from esb.contracts.references import References, file_uri
+from esb.contracts.shapes import Schema, Spot
 from esb.contracts.words import violations_of
 from esb.errors import ConfigError, Invalid, Position, Problem, Violation
 from esb.formats.json import Json
+from esb.language.shapes import UNKNOWN, Origin, Shape
 from esb.message import EMPTY
 
 #: violations that one error lists
@@ -34,6 +38,8 @@ class JsonContract:
     path: str
     validator: Any
     files: tuple[str, ...] = ()  #: the other schema files that it refers to, directly or not
+    references: References | None = field(default=None, repr=False, compare=False)
+    life: Life | None = None  #: when it was deprecated, when it is over
 
     @classmethod
     def compile(cls, name: str, schema: Any, path: str, others: Mapping[str, Any] = EMPTY, *, text: str = "") -> Self:
@@ -48,6 +54,7 @@ class JsonContract:
             raise ConfigError(problems)
         references = References(path, schema, others)
         problems = [*references.twins(where), *references.collect(where)]
+        problems += [where.problem((word,), "ESB307", words) for word, words in life_problems(schema)]
         if problems:
             raise ConfigError(problems)
         try:
@@ -65,7 +72,19 @@ class JsonContract:
         except (jsonschema_rs.ReferencingError, ValueError) as error:
             problem = where.problem((), "ESB307", f"the schema cannot be used: {first_line(error)}")
             raise ConfigError([problem]) from None
-        return cls(name, path, validator, references.files)
+        return cls(name, path, validator, references.files, references, Life.of(schema))
+
+    def shape(self, place: Callable[[str, tuple[str | int, ...]], Position | None]) -> Shape:
+        """What is known of a value that fulfils it. ``place`` tells where a JSON pointer stands in a schema file."""
+        if self.references is None:
+            return UNKNOWN
+
+        def origin(spot: Spot) -> Origin:
+            stem = PurePosixPath(spot.path).stem
+            entity = stem.rpartition(".v")[0] if not spot.parts else ""
+            return Origin(f"contract {stem}", lambda: place(spot.path, spot.parts), entity)
+
+        return Schema(self.references.root(), self.references, origin)
 
     def check(self, body: Any) -> None:
         """Raise Invalid with every violation (at most 50), each with its JSON pointer."""

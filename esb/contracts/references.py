@@ -11,6 +11,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import jsonschema_rs
 
 from esb.contracts.faults import DRAFTS, Path, Where, declared, shape_problems
+from esb.contracts.shapes import Spot
 from esb.errors import Position, Problem
 from esb.formats.faults import shown
 
@@ -73,7 +74,7 @@ class References:
             for base, parts, ref in _walk(self._schemas[path], found_as):
                 if ref is None:
                     continue
-                uri, fragment = urldefrag(urljoin(base, ref))
+                uri, fragment = urldefrag(_join(base, ref))
                 target = self._target(path, uri, ref)
                 if target is None:
                     yield self._nowhere(here, parts, ref, uri)
@@ -105,6 +106,30 @@ class References:
                 return beside
         return None
 
+    def root(self) -> Spot:
+        """The schema itself, as a place to follow references from."""
+        schema = self._schemas[self._path]
+        return Spot(schema, self._path, (), _own_uri(schema, file_uri(self._path)))
+
+    def follow(self, spot: Spot, ref: str) -> Spot | None:
+        """The schema that a ``$ref`` at ``spot`` leads to; None where that takes more than a file and a JSON pointer."""
+        uri, fragment = urldefrag(_join(spot.base, ref))
+        target = self._target(spot.path, uri, ref)
+        if target not in self._schemas or uri in self._embedded or (fragment and not fragment.startswith("/")):
+            return None
+        assert target is not None
+        schema = self._schemas[target]
+        found = Spot(schema, target, (), _own_uri(schema, file_uri(target)))
+        for part in unquote(fragment)[1:].split("/") if fragment else ():
+            name: str | int = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found.schema, list):
+                name = int(name) if str(name).isdigit() else name
+            try:
+                found = found.inner(name)
+            except (KeyError, IndexError, TypeError):
+                return None
+        return found
+
     def _nowhere(self, where: Where, parts: Path, ref: str, uri: str) -> Problem:
         if urlsplit(ref).scheme or uri.startswith("//"):
             hint = f"put that schema into schemas/ with `$id: {urldefrag(ref).url}`; nothing is fetched"
@@ -113,6 +138,16 @@ class References:
         close = difflib.get_close_matches(urldefrag(ref).url, names, n=1)
         hint = f"did you mean `{close[0]}`?" if close else "known here: " + ", ".join(sorted(names)[:12])
         return where.problem(parts, "ESB302", f"$ref {shown(ref)}: there is no such schema", hint)
+
+
+def _join(base: str, ref: str) -> str:
+    """The URI that ``ref`` means in a schema at ``base``; a fragment alone stays there, also where the base is a URN."""
+    return urldefrag(base).url + ref if ref.startswith("#") else urljoin(base, ref)
+
+
+def _own_uri(schema: Any, otherwise: str) -> str:
+    own = schema.get("$id") if isinstance(schema, dict) else None
+    return urldefrag(_join(otherwise, own)).url if isinstance(own, str) and not own.startswith("#") else otherwise
 
 
 def _never(uri: str) -> NoReturn:
@@ -150,7 +185,7 @@ def _walk(schema: Any, base: str, parts: Path = ()) -> Iterator[tuple[str, Path,
         return
     own = schema.get("$id")
     if isinstance(own, str) and not own.startswith("#"):
-        base = urldefrag(urljoin(base, own)).url
+        base = urldefrag(_join(base, own)).url
     yield base, parts, None
     for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
         ref = schema.get(keyword)

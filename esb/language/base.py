@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from esb.errors import EsbError, InternalFault
+from esb.errors import EsbError, InternalFault, Violation
 from esb.spec import Kind, Node, Reader, ScalarNode
 
 #: The names that every expression and template may begin with.
@@ -117,7 +117,8 @@ class Expression:
         except EsbError:
             raise
         except Exception as error:
-            raise InternalFault(f"expression `{self.name or self.text[:200]}` failed: {error}") from error
+            words = f"expression `{self.name or self.text[:200]}` failed: {error}"
+            raise InternalFault(words, violations=_about(self.names, str(error))) from error
 
     def truth(self, scope: Mapping[str, Any]) -> bool:
         """JMESPath truth: false, null, empty text, list and object are false; 0 is true."""
@@ -142,7 +143,17 @@ class TextTemplate:
         except EsbError:
             raise
         except Exception as error:
-            raise InternalFault(f"template `{self.name or self.text[:200]}` failed: {error}") from error
+            words = f"template `{self.name or self.text[:200]}` failed: {error}"
+            raise InternalFault(words, violations=_about(self.names, str(error))) from error
+
+
+def _about(names: frozenset[str], detail: str) -> tuple[Violation, ...]:
+    """The part of the payload that a fault is about: known where only one part of it is read."""
+    read = [name for name in names if name.startswith("body.")]
+    if len(read) != 1 or "body" in names:
+        return ()
+    parts = read[0].split(".")[1:]
+    return (Violation("".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts), detail),)
 
 
 class Language(Protocol):

@@ -51,7 +51,7 @@ def function_hint(name: str, functions: Iterable[str]) -> str:
     if squeezed in NOT_FUNCTIONS:
         return NOT_FUNCTIONS[squeezed]
     word = FUNCTION_WORDS.get(squeezed) or nearest(name, functions)
-    return f"did you mean `{word}`?" if word else "`esb docs` lists the functions"
+    return f"did you mean `{word}`?" if word else "docs/reference/functions.md lists the functions"
 
 
 def _squeeze(word: str) -> str:
@@ -137,7 +137,9 @@ class _Checker:
                     field, "ESB402", f'"{name}" is a field, and there is none of that name here', hint
                 )
         close = nearest(name, SCOPE_NAMES)
-        if close:
+        if name == "params" and not alone:
+            hint = "a parameter of a template is filled in as text: \"'{{ params.x }}'\""
+        elif close:
             hint = f"did you mean `{close}`?"
         else:
             shown = name if _PLAIN_NAME.fullmatch(name) else f'"{name}"'

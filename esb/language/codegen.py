@@ -31,6 +31,8 @@ _ORDERING = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 def _flatten(base: Any) -> list[Any] | None:
     if type(base) is not list:
         return None
+    if list not in map(type, base):
+        return base[:]
     merged: list[Any] = []
     for element in base:
         if type(element) is list:

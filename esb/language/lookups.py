@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from esb.language.dates import zone_of
 from esb.language.declare import UNKNOWN, function
 from esb.language.values import need_text
 from esb.message import EMPTY
@@ -23,8 +24,9 @@ class Table(Protocol):
 class TableFunctions:
     """The functions on the cross-reference tables of one workspace."""
 
-    def __init__(self, tables: Mapping[str, Table]) -> None:
+    def __init__(self, tables: Mapping[str, Table], timezone: str = "UTC") -> None:
         self._tables = tables
+        self._zone = zone_of(timezone)
 
     def check_table(self, table: Any, value: Any = UNKNOWN, column: Any = UNKNOWN) -> str:
         return self._unknown(table) if isinstance(table, str) and table not in self._tables else ""
@@ -39,7 +41,7 @@ class TableFunctions:
     @function(
         "xref(table, value, column?)",
         doc="What a cross-reference table has for a value, in a column (default: its only or first one). A value without a row"
-        " is `unmapped`.",
+        " is `unmapped`; where rows hold for a time, those count that hold on the day on which the message was accepted.",
         example="xref('plants', 'P10')",
         gives="'1000'",
         scoped=True,
@@ -52,4 +54,10 @@ class TableFunctions:
         if found is None:
             raise ValueError(self._unknown(name))
         wanted = None if column is None else need_text(column, "xref", "column")
-        return found.find(value, column=wanted, site=scope.get("site") or EMPTY)
+        on = self._day(scope) if getattr(found, "dated", False) else None
+        return found.find(value, column=wanted, site=scope.get("site") or EMPTY, on=on)
+
+    def _day(self, scope: Mapping[str, Any]) -> datetime | None:
+        """The day on which the message was accepted; None where it is not known."""
+        accepted = (scope.get("meta") or EMPTY).get("received_at")
+        return datetime.fromisoformat(accepted).astimezone(self._zone) if isinstance(accepted, str) else None

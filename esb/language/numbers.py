@@ -7,26 +7,43 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 from esb.language.declare import UNKNOWN, function
-from esb.language.values import describe, in_bounds, is_number, need_number, need_text, need_whole
+from esb.language.values import (
+    MAX_DIGITS,
+    MAX_EXPONENT,
+    describe,
+    in_bounds,
+    is_number,
+    need_number,
+    need_text,
+    need_whole,
+)
 
 #: Sums, differences and products keep every digit; one that needs more than this is an error, never rounded.
+_BEYOND = [decimal.Overflow, decimal.Underflow, decimal.Subnormal]
 EXACT = decimal.Context(
-    prec=1000,
-    Emax=3000,
-    Emin=-3000,
-    traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
+    prec=MAX_DIGITS,
+    Emax=MAX_EXPONENT,
+    Emin=-MAX_EXPONENT,
+    traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, *_BEYOND],
 )
 
 #: Significant digits of a quotient that does not end (as in IEEE 754 decimal128).
 QUOTIENT_DIGITS = 34
 _ENDING = decimal.Context(
-    prec=100, Emax=3000, Emin=-3000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero]
+    prec=100,
+    Emax=MAX_EXPONENT,
+    Emin=-MAX_EXPONENT,
+    traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, *_BEYOND],
 )
 _QUOTIENT = decimal.Context(
-    prec=QUOTIENT_DIGITS, Emax=3000, Emin=-3000, traps=[decimal.InvalidOperation, decimal.DivisionByZero]
+    prec=QUOTIENT_DIGITS,
+    Emax=MAX_EXPONENT,
+    Emin=-MAX_EXPONENT,
+    traps=[decimal.InvalidOperation, decimal.DivisionByZero, *_BEYOND],
 )
 
 _MODES = {
@@ -42,7 +59,10 @@ _MODES = {
 Number = int | Decimal
 
 
-def _exactly(name: str, operation: Callable[[Any, Any], Decimal], left: Number, right: Number) -> Decimal:
+_WHOLE = frozenset({int})
+
+
+def _exactly(name: str, operation: Callable[[Any, Any], Decimal], left: Number, right: Any) -> Decimal:
     try:
         return operation(left, right)
     except decimal.DivisionByZero:
@@ -50,27 +70,28 @@ def _exactly(name: str, operation: Callable[[Any, Any], Decimal], left: Number, 
     except decimal.InvalidOperation:
         what = "division by zero" if right == 0 else "no number comes out"
         raise ValueError(f"{name}: {what}") from None
-    except (decimal.Inexact, decimal.Overflow):
-        raise ValueError(f"{name}: the exact result has more than {EXACT.prec} digits") from None
+    except (decimal.Inexact, *_BEYOND):
+        raise ValueError(
+            f"{name}: the exact result has more than {MAX_DIGITS} digits or a power of ten beyond {MAX_EXPONENT}"
+        ) from None
 
 
 def exact_sum(values: list[Number]) -> Number:
     """The exact sum of numbers; of none it is 0."""
-    total: Number = 0
-    for value in values:
-        if type(total) is int and type(value) is int:
-            total += value
-        else:
-            total = _exactly("sum", EXACT.add, total, value)
-    return total
+    if _WHOLE.issuperset(map(type, values)):
+        return sum(values)
+    return _exactly("sum", lambda first, rest: reduce(EXACT.add, rest, first), 0, values)
 
 
 def quotient(left: Number, right: Number, name: str = "div") -> Decimal:
     """Exact where the decimals end, else rounded half-even to 34 significant digits."""
     try:
-        return _ENDING.divide(left, right)
-    except decimal.Inexact:
-        return _QUOTIENT.divide(left, right)
+        try:
+            return _ENDING.divide(left, right)
+        except decimal.Inexact:
+            return _QUOTIENT.divide(left, right)
+    except tuple(_BEYOND):
+        raise ValueError(f"{name}: the quotient has a power of ten beyond {MAX_EXPONENT}") from None
     except (decimal.DivisionByZero, decimal.InvalidOperation):
         raise ValueError(f"{name}: division by zero") from None
 
@@ -228,21 +249,36 @@ def _unknown_locale(locale: Any) -> str:
     return f"number: unknown locale {shown}; write it like 'de-DE', 'en-US', 'fr-FR', or 'c' for 1234.56"
 
 
-def _check_number(text: Any, locale: Any = "c") -> str:
-    if locale is UNKNOWN or (isinstance(locale, str) and _signs(locale) is not None):
-        return ""
-    return _unknown_locale(locale)
+def is_locale(locale: str) -> bool:
+    """Whether `number` knows how a locale writes numbers."""
+    return _signs(locale) is not None
 
 
-@function(
-    "number(text, locale?)",
-    doc="Read a number as a country writes it; the default locale `c` is `1234.56`. A minus may stand behind (SAP), groups"
-    " must be whole. A number stays as it is, null stays null. Anything else is an error.",
-    example="number('1.234,56-', 'de-DE')",
-    gives="`-1234.56`",
-    check="_check_number",
-)
+class LocalNumbers:
+    """`number`, bound to the locale of the workspace or site."""
+
+    def __init__(self, locale: str = "c") -> None:
+        self._locale = locale
+
+    def check_number(self, _: Any, locale: Any = None) -> str:
+        if locale is None or locale is UNKNOWN or (isinstance(locale, str) and is_locale(locale)):
+            return ""
+        return _unknown_locale(locale)
+
+    @function(
+        "number(text, locale?)",
+        doc="Read a number as a country writes it; the default is the locale of the site, else `c`, which is `1234.56`. A minus"
+        " may stand behind (SAP), groups must be whole. A number stays as it is, null stays null. Anything else is an error.",
+        example="number('1.234,56-', 'de-DE')",
+        gives="`-1234.56`",
+        check="check_number",
+    )
+    def number(self, text: Any, locale: Any = None) -> Number | None:
+        return number(text, self._locale if locale is None else locale)
+
+
 def number(text: Any, locale: Any = "c") -> Number | None:
+    """The number that a text is in a locale; a number and null stay as they are. Raises ValueError."""
     signs = _signs(locale) if isinstance(locale, str) else None
     if signs is None:
         raise ValueError(_unknown_locale(locale))

@@ -42,7 +42,7 @@ class Templates:
     def _compile(self, text: str, name: str, limit: int) -> TextTemplate:
         if not any(mark in text for mark in ("{{", "{%", "{#")):
             return TextTemplate(text, lambda scope: text, constant=True, name=name)
-        tree = self._tree(text)
+        tree = self.tree(text)
         try:
             findings = self._check(text, tree, NOTHING, (name,) if name else ())
             evaluate = quick(tree, self._sandbox.filters, self._functions, limit) or self._jinja(
@@ -52,7 +52,8 @@ class Templates:
             raise ExpressionError("ESB406", "the template is nested too deeply") from None
         return TextTemplate(text, evaluate, names=findings.names, name=name)
 
-    def _tree(self, text: str) -> nodes.Template:
+    def tree(self, text: str) -> nodes.Template:
+        """The syntax tree of a template. Raises :class:`ExpressionError` (ESB406)."""
         if len(text) > MAX_LENGTH:
             raise ExpressionError("ESB406", f"the template has {len(text)} characters; the most is {MAX_LENGTH}")
         try:
@@ -75,12 +76,20 @@ class Templates:
                 message = f"there is no file `{name}` to include"
                 raise checker.fault("ESB406", message, node, name, "files lie in transforms/ and below it")
             try:
-                inner = self._check(included, self._tree(included), allowed | findings.sets, (*path, name))
+                inner = self._check(included, self.tree(included), allowed | findings.sets, (*path, name))
             except ExpressionError as error:
                 message = f"in `{name}`, line {error.line}: {error.message}"
                 raise fault_in_line(text, error.code, message, node.lineno, name, error.hint) from None
             findings = Findings(findings.names | inner.names, findings.includes, findings.sets)
         return findings
+
+    def included(self, name: str) -> tuple[str, nodes.Template] | None:
+        """Text and tree of a file that a template includes, None where there is none that can be read."""
+        text = self._load(name)
+        try:
+            return (text, self.tree(text)) if text is not None else None
+        except ExpressionError:
+            return None
 
     def _load(self, name: str) -> str | None:
         """Only names within the folder reach the workspace; it decides about the rest."""

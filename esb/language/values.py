@@ -14,8 +14,9 @@ MAX_TEXT = 1_000_000
 MAX_RESULT = 16_000_000
 MAX_VALUES = 1_000_000
 
-#: Largest power of ten of a number that is written in an expression or read from text.
-MAX_EXPONENT = 1000
+#: Most digits and largest power of ten of a number, wherever it comes from: what is computed can be stored and read back.
+MAX_DIGITS = 400
+MAX_EXPONENT = 400
 
 
 _CONTAINERS = (dict, list, tuple, MappingProxyType)
@@ -144,4 +145,4 @@ def measure(value: Any) -> None:
 
 def in_bounds(number: Decimal) -> bool:
     """True for a finite number whose power of ten is one that people write."""
-    return number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT and len(number.as_tuple().digits) <= 1000
+    return number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT and len(number.as_tuple().digits) <= MAX_DIGITS

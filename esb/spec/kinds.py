@@ -7,18 +7,21 @@ A kind reads a node into a value (reporting problems, never raising), and says w
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from esb.durations import UNITS, Backoff, Rate, parse_backoff, parse_duration, parse_rate, parse_size
+from esb.durations import UNITS, Backoff, Rate, TooMuchError, parse_backoff, parse_duration, parse_rate, parse_size
 from esb.secret import Secret
 from esb.spec.nodes import ListNode, MapNode, Node, ScalarNode, to_plain
 
 if TYPE_CHECKING:
     from esb.spec.reader import Reader
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Kind:
@@ -62,7 +65,7 @@ class IntKind(Kind):
     def read(self, node: Node, reader: Reader) -> Any:
         if isinstance(node, ScalarNode) and isinstance(node.value, int) and not isinstance(node.value, bool):
             return node.value
-        if isinstance(node, ScalarNode) and node.expanded and str(node.value).lstrip("-").isdigit():
+        if isinstance(node, ScalarNode) and node.expanded and _WHOLE_NUMBER.fullmatch(str(node.value)):
             return int(str(node.value))
         return reader.wrong_type(node, self)
 
@@ -116,6 +119,9 @@ class _UnitKind(Kind):
         text = str(node.value) if isinstance(node.value, str) else node.text
         try:
             return type(self).parse(text)
+        except TooMuchError as error:
+            shown = text if len(text) <= 40 else f"{text[:40]}…"
+            return reader.problem(self.code, f"`{shown}` is too much", node, hint=str(error))
         except ValueError:
             return reader.problem(
                 self.code,

@@ -113,3 +113,16 @@ def to_plain(node: Node) -> Any:
         case MapNode():
             return {key.text: to_plain(value) for key, value in node.entries}
     return None
+
+
+def scalars(node: Node) -> Iterator[ScalarNode]:
+    """Every single value below a node, without the keys."""
+    match node:
+        case ScalarNode():
+            yield node
+        case ListNode():
+            for item in node.items:
+                yield from scalars(item)
+        case MapNode():
+            for _, value in node.entries:
+                yield from scalars(value)

@@ -36,6 +36,7 @@ class OptionSpec:
     rest: bool = False
     minimum: int | None = None
     maximum: int | None = None
+    positive: bool = False
     aliases: tuple[str, ...] = ()
 
     @property
@@ -53,12 +54,13 @@ def option(
     rest: bool = False,
     minimum: int | None = None,
     maximum: int | None = None,
+    positive: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> Any:
     """Declare one option of a frozen dataclass.
 
     ``doc`` is one sentence for people; ``example`` is the value as it stands in YAML; ``aliases`` are other tools' words
-    for it (they are reported with the right word, not accepted).
+    for it (they are reported with the right word, not accepted). ``positive``: a duration of 0s makes no sense.
     """
     metadata = {
         "esb": {
@@ -68,6 +70,7 @@ def option(
             "rest": rest,
             "minimum": minimum,
             "maximum": maximum,
+            "positive": positive,
             "aliases": aliases,
         }
     }

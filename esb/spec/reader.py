@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from esb.errors import Position, Problem
@@ -202,6 +203,10 @@ def _read_option(spec: OptionSpec, node: Node, reader: Reader, where: str = "") 
             if (low is not None and value < low) or (high is not None and value > high):
                 bounds = f"at least {low}" if high is None else f"{low} to {high}"
                 return reader.problem("ESB106", f"`{spec.name}` must be {bounds}, not {value}", node)
+        if spec.positive and value == timedelta():
+            return reader.problem(
+                "ESB106", f"`{spec.name}` must be more than 0s", node, hint=f"write it like `{spec.example}`"
+            )
         return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from esb.spec.defaults import shown
 from esb.spec.kinds import kind_of
 from esb.spec.options import OptionSpec, options_of
 
@@ -14,6 +15,9 @@ def option_schema(spec: OptionSpec) -> dict[str, Any]:
     schema["description"] = spec.doc
     if spec.example is not None:
         schema["examples"] = [spec.example]
+    default = None if spec.required else shown(spec.default, spec)
+    if isinstance(default, (bool, int, str)) and default not in ("", "***"):
+        schema["default"] = default
     if spec.minimum is not None:
         schema["minimum"] = spec.minimum
     if spec.maximum is not None:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from msgspec import Struct
+
+from esb.blob import Blob, Spool
 from esb.clock import Clock
-from esb.errors import ErrorRecord
+from esb.errors import BadRow, ErrorRecord
 from esb.formats.base import Codec
 from esb.message import EMPTY, Message
 from esb.steps.base import Contract, Reply
 
+if TYPE_CHECKING:
+    from esb.endpoints.limits import Quotas
+
 # -- sources ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(Struct, frozen=True):
     """A delivery as a source hands it to intake: raw payload plus what the source knows about it.
 
     ``source_key`` is the technical identity (a file's name, size and hash; a client's ``Idempotency-Key`` with the client's
     name; a timer slot): the same key again gives the first message back and stores nothing. ``fingerprint`` is the hash
     of what the key stands for: same key, other fingerprint is a :class:`KeyConflict`.
     ``on_invalid``: ``refuse`` raises :class:`~esb.errors.Invalid` and stores nothing (HTTP); ``dead`` stores a dead letter.
+    ``in_order``: what the source hands over has an order; it is accepted in the order of the calls, also where one of them
+    takes longer to read.
     """
 
     payload: bytes
@@ -37,10 +44,14 @@ class Incoming:
     fingerprint: str = ""
     correlation_id: str = ""
     on_invalid: Literal["refuse", "dead"] = "dead"
+    #: a large payload that the source put into the spool already; ``payload`` is empty then
+    blob: Blob | None = None
+    #: who sent it by hand, and why: audited together with the message
+    by: tuple[str, str] | None = None
+    in_order: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What intake answers once the message is committed to the store with an fsync: only now acknowledge.
 
     ``state`` is ``queued`` (also ``held``), ``duplicate``, ``dead`` (stored as a dead letter) or ``known`` (the same
@@ -52,10 +63,11 @@ class Receipt:
     state: Literal["queued", "duplicate", "dead", "known"]
     duplicate_of: str | None = None
     error: ErrorRecord | None = None
+    seq: int = 0  #: its place in the order, where it is queued
+    outcome: Outcome | None = None  #: how it ended, where that is known already
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a message ended, for ``reply: delivered``. ``response`` is what the ``respond`` step set."""
 
     state: str
@@ -67,15 +79,26 @@ class Outcome:
 class Intake(Protocol):
     """The way into one route.
 
-    ``accept`` returns after the commit. Raises Invalid (``on_invalid="refuse"``), KeyConflict, StoreBusy with
+    ``accept`` returns after the commit; small deliveries are stored in the order in which the calls began. Raises Invalid (``on_invalid="refuse"``), KeyConflict, StoreBusy with
     ``retry_after`` when the queue is full, the route is paused or draining, or the store cannot take more, and
     Unavailable when the route's ``when_down: { reject: … }`` says so.
     """
 
     async def accept(self, incoming: Incoming) -> Receipt: ...
 
-    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
-        """Wait for the end of a message; None when ``timeout`` seconds are up (the message goes on)."""
+    def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
+        """As ``accept``, without a task for each delivery: ``told`` is called on the loop with the receipt, after the commit,
+        or with the error that stands for it. What is known at once is raised.
+
+        False where nothing was done and the delivery needs ``accept``: it is large, slow to read, or behind such a one.
+        """
+        ...
+
+    async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
+        """Wait for the end of a message; None when ``timeout`` seconds are up (the message goes on).
+
+        With the ``seq`` of its receipt the store is only asked where the message has left the queue already.
+        """
         ...
 
     @property
@@ -97,8 +120,7 @@ class SourceState(Protocol):
 Handler = Callable[["Request"], Awaitable["Response"]]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One HTTP request on the ingress listener, its head and whole body read under deadlines. Header names are lower-case.
 
     ``client`` is the peer's address. ``params`` are the ``{names}`` of the path.
@@ -113,19 +135,21 @@ class Request:
     params: Mapping[str, str] = EMPTY
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = field(default=EMPTY)
+    headers: Mapping[str, str] = EMPTY
 
 
 class Ingress(Protocol):
     """The shared HTTP listener. ``mount`` is atomic; a second handler for the same method and path replaces the first.
 
     ``admit`` sees method, path params and headers before the body is read (authentication first, S25) and answers a
-    Response to refuse; ``max_body`` is in bytes.
+    Response to refuse; ``max_body`` is in bytes. ``quotas`` are those of the clients of the whole bus.
     """
+
+    @property
+    def quotas(self) -> Quotas: ...
 
     def mount(
         self,
@@ -158,6 +182,21 @@ class SourceContext:
     connection: Any = None
     site: Mapping[str, Any] = EMPTY
     timezone: str = "UTC"
+    spool: Spool | None = None  #: where large payloads go; None in a test of the source alone
+
+
+class ReportingSource(Protocol):
+    """A running source that can tell the sender which parts of a delivery were not taken, also long after it was accepted."""
+
+    async def report(
+        self, meta: Mapping[str, Any], reason: str, rows: Sequence[BadRow], original: bytes | None = None
+    ) -> str:
+        """Leave a report about the message with this ``meta``; where it lies, empty where none is wanted.
+
+        ``original``: the delivery was refused as a whole, so it is left there, too. Done again after a crash it leaves a
+        second one. Raises OSError or EsbError where the place fails.
+        """
+        ...
 
 
 class RunningSource(Protocol):
@@ -177,8 +216,7 @@ class Source(Protocol):
 # -- sinks --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """One attempt to send one message to one target.
 
     ``id`` is stable over retry, restart and replay. ``timeout`` is the total budget in seconds for everything the sink does.
@@ -237,6 +275,7 @@ class KeyConflict(Exception):
 
 
 __all__ = [
+    "BadRow",
     "Connection",
     "ConnectionContext",
     "Delivery",
@@ -248,6 +287,7 @@ __all__ = [
     "LiveConnection",
     "Outcome",
     "Receipt",
+    "ReportingSource",
     "Request",
     "Response",
     "RunningSource",

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Generator, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import Literal, NamedTuple
 
-from esb.endpoints.folders import Folder, is_file, is_folder
-from esb.endpoints.paths import OWN_FOLDERS, fixed_folder, split_suffix
-
-if TYPE_CHECKING:
-    from esb.endpoints.file import FileSource
-
+from esb.endpoints.file_options import FolderSource
+from esb.endpoints.paths import fixed_folder, split_suffix
 
 #: Folder beside a file that is in hand; what a crash leaves there is read again.
 CLAIM = ".esb-claim"
@@ -23,6 +19,22 @@ _UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", "~")
 _DEEPEST = 32
 #: seconds that a claimed file of which a half was seen must rest
 _UNSURE = 2.0
+
+
+class Entry(NamedTuple):
+    """One name of a folder's listing; a name may hold undecodable bytes. ``inode`` is 0 where the place has none."""
+
+    name: str
+    kind: Literal["file", "folder", "other"]
+    size: int
+    mtime_ns: int
+    inode: int = 0
+    links: int = 1
+
+
+Parts = tuple[str, ...]
+#: names the folder to list next (below the watched one), takes its entries (None: gone or forbidden), ends with what is ready
+Walk = Generator[Parts, Iterable[Entry] | None, "list[Found]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +57,20 @@ class Found:
 class Pattern:
     """A path with wildcards: the folder before the first of them, and one expression per part (None for ``**``)."""
 
-    base: Path
+    base: PurePath
     parts: tuple[re.Pattern[str] | None, ...]
     hidden: bool
 
     @classmethod
-    def of(cls, text: str, workspace: Path) -> Pattern:
-        anchor = Path(text).anchor
+    def of(cls, text: str, home: PurePath) -> Pattern:
+        """The pattern ``text``; a relative one begins at ``home``."""
+        anchor = type(home)(text).anchor
         *folders, last = [part for part in text[len(anchor) :].split("/") if part not in ("", ".")]
         fixed: list[str] = []
         while folders and not re.search(r"[*?]", folders[0]):
             fixed.append(folders.pop(0))
         rest = [*folders, last] if last != "**" else [*folders, "**", "*"]
-        start = Path(anchor) if anchor else workspace
+        start = type(home)(anchor) if anchor else home
         return cls(start.joinpath(*fixed), tuple(map(_part, rest)), any(part.startswith(".") for part in rest))
 
     def first(self) -> frozenset[int]:
@@ -106,14 +119,17 @@ class _Look:
 
 
 class Scanner:
-    """Looks into the watched folder. Remembers what it saw, so that a file counts as complete only when it rests."""
+    """Decides what to take of what listings show. Remembers what it saw, so that a file counts as complete only when it rests.
 
-    def __init__(self, options: FileSource, pattern: Pattern, workspace: Path) -> None:
+    ``skip`` are whole paths of folders that are never entered.
+    """
+
+    def __init__(self, options: FolderSource, pattern: Pattern, skip: Container[str] = ()) -> None:
         self._options = options
         self._pattern = pattern
         self._marker = marker_of(options.ready.marker) if options.ready.marker else None
         self._seen: dict[str, tuple[int, int, int, float]] = {}
-        self._own = {os.path.normpath(workspace / name) for name in OWN_FOLDERS}
+        self._skip = skip
         self._moves = [fixed_folder(t.text.rstrip("/") + "/") for t in (options.done.move, options.failed.move) if t]
         #: seconds until the next file may be complete, None where none is being watched
         self.soonest: float | None = None
@@ -122,11 +138,14 @@ class Scanner:
         #: files with more than one hard link, left alone
         self.linked: set[str] = set()
 
-    def look(self, now: float) -> list[Found]:
-        """The files that are ready, claimed ones first, then in the order asked for. Blocking. Raises OSError."""
+    def walk(self, now: float) -> Walk:
+        """Look at the folders that the pattern names; ends with the files that are ready, claimed ones first."""
         looks: list[_Look] = []
-        with Folder.at(self._pattern.base) as base:
-            self._walk(base, (), self._pattern.first(), looks)
+        entries = yield ()
+        yield from self._walk((), self._pattern.first(), entries or (), looks)
+        return self._sift(looks, now)
+
+    def _sift(self, looks: list[_Look], now: float) -> list[Found]:
         back = self._targets(looks)
         claimed: list[Found] = []
         ready: list[Found] = []
@@ -167,46 +186,45 @@ class Scanner:
         )
 
     # -- inside -------------------------------------------------------------------------------------------------------
-    def _walk(self, folder: Folder, parts: tuple[str, ...], states: frozenset[int], looks: list[_Look]) -> None:
+    def _walk(
+        self, parts: Parts, states: frozenset[int], entries: Iterable[Entry], looks: list[_Look]
+    ) -> Generator[Parts, Iterable[Entry] | None, None]:
         last = len(self._pattern.parts) - 1
         look = _Look(parts)
         inner: list[tuple[str, frozenset[int]]] = []
         claims = False
-        for name, state in folder.scan():
-            if is_folder(state):
+        for entry in entries:
+            name = entry.name
+            if entry.kind == "folder":
                 claims = claims or name == CLAIM
-                if self._may_enter(folder, name) and (deeper := self._pattern.into(states, name)):
+                if self._may_enter(parts, name) and (deeper := self._pattern.into(states, name)):
                     inner.append((name, deeper))
                 continue
             look.names.add(name)
-            if is_file(state) and self._may_take(name) and self._pattern.matches(states, name):
-                look.files.append(_found(parts, name, state, claimed=False, links=self.linked))
-        look.files = [found for found in look.files if found.inode >= 0]
+            if entry.kind == "file" and self._may_take(name) and self._pattern.matches(states, name):
+                if entry.links > 1:  # it could lead out of the folder
+                    self.linked.add("/".join((*parts, name)))
+                else:
+                    look.files.append(Found(parts, name, entry.size, entry.mtime_ns, entry.inode))
         if last in states:
             if claims:
-                look.files.extend(self._claimed(folder, parts, states))
+                for entry in (yield (*parts, CLAIM)) or ():
+                    if entry.kind == "file" and self._pattern.matches(states, entry.name):
+                        found = Found(parts, entry.name, entry.size, entry.mtime_ns, entry.inode, claimed=True)
+                        look.files.append(found)
             looks.append(look)
         if len(parts) < _DEEPEST:
             for name, deeper in inner:
-                try:
-                    with folder.child(name) as child:
-                        self._walk(child, (*parts, name), deeper, looks)
-                except OSError:
-                    continue  # gone, forbidden, or a link by now: the other folders go on
+                below = yield (*parts, name)
+                if below is not None:  # gone, forbidden, or a link by now: the other folders go on
+                    yield from self._walk((*parts, name), deeper, below, looks)
 
-    def _claimed(self, folder: Folder, parts: tuple[str, ...], states: frozenset[int]) -> Iterator[Found]:
-        try:
-            with folder.child(CLAIM) as claim:
-                for name, state in claim.scan():
-                    if is_file(state) and self._pattern.matches(states, name):
-                        yield _found(parts, name, state, claimed=True, links=set())
-        except OSError:
-            return
-
-    def _may_enter(self, folder: Folder, name: str) -> bool:
+    def _may_enter(self, parts: Parts, name: str) -> bool:
         if name.startswith(".") and not self._pattern.hidden:
             return False
-        return name not in (CLAIM, ".esb-done", ".esb-failed") and str(folder.path / name) not in self._own
+        if name in (CLAIM, ".esb-done", ".esb-failed"):
+            return False
+        return not self._skip or str(self._pattern.base.joinpath(*parts, name)) not in self._skip
 
     def _may_take(self, name: str) -> bool:
         if name.startswith(".") and not self._pattern.hidden:
@@ -256,13 +274,12 @@ class Scanner:
         return False
 
 
-def _found(parts: tuple[str, ...], name: str, state: os.stat_result, *, claimed: bool, links: set[str]) -> Found:
-    """The file as it is now; inode -1 where it has other hard links, which could lead out of the folder."""
-    found = Found(parts, name, state.st_size, state.st_mtime_ns, state.st_ino, claimed)
-    if state.st_nlink > 1 and not claimed:
-        links.add(found.path)
-        return Found(parts, name, 0, 0, -1)
-    return found
+def advance(walk: Walk, entries: Iterable[Entry] | None) -> tuple[Parts | None, list[Found]]:
+    """Hand a listing to a walk: the folder to list next, or None and what was found."""
+    try:
+        return walk.send(entries), []
+    except StopIteration as end:
+        return None, end.value
 
 
 def marker_of(template: str) -> re.Pattern[str]:

@@ -1,121 +1,191 @@
-"""The file source at work: look, claim, read, hand to intake, and only after the commit file away."""
+"""A folder source at work: look, claim, read, hand to intake, and only after the commit file away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from esb.endpoints.base import Incoming, KeyConflict, Receipt, SourceContext
-from esb.endpoints.file_claim import Desk, Report, Taken
-from esb.endpoints.file_scan import Found, Pattern, Scanner
-from esb.endpoints.folders import apart
-from esb.endpoints.paths import split_suffix
+from esb.endpoints.base import BadRow, Incoming, KeyConflict, Receipt, SourceContext
+from esb.endpoints.file_desk import Desk, Taken, shown
+from esb.endpoints.file_line import Line, Place
+from esb.endpoints.file_options import FolderSource
+from esb.endpoints.file_report import Report
+from esb.endpoints.file_scan import Found
+from esb.endpoints.file_watch import FolderWatch
+from esb.endpoints.paths import render_path, split_suffix
 from esb.endpoints.polling import Poller
 from esb.errors import EsbError, Invalid, StoreBusy, Unavailable
 from esb.failpoints import pause as failpoint
 from esb.registry import load
 
-if TYPE_CHECKING:
-    from esb.endpoints.file import FileSource
+#: most files that are claimed and read at a time; most, and most bytes of them, that are not yet filed away
+READING, IN_HAND, IN_HAND_BYTES = 16, 48, 64_000_000
 
 
 class FilePoller(Poller):
-    """A :class:`~esb.endpoints.base.RunningSource`. One file at a time, so that files are accepted in their order."""
+    """A :class:`~esb.endpoints.base.RunningSource`: several files are read and filed away at a time, accepted in their order."""
 
-    def __init__(self, options: FileSource, context: SourceContext) -> None:
+    def __init__(
+        self,
+        options: FolderSource,
+        context: SourceContext,
+        desk: Desk,
+        watch: FolderWatch | None = None,
+        *,
+        kind: str = "file",
+    ) -> None:
         super().__init__(context)
         self._options = options
-        path = options.path.render(self._scope({"route": context.route}))
-        pattern = Pattern.of(path, context.workspace)
-        self._base = pattern.base
-        self._scanner = Scanner(options, pattern, context.workspace)
-        self._desk = Desk(options, pattern.base, self._scanner)
+        self._desk = desk
+        self._watch = watch
+        self._kind = kind
         self._more = False
+        self._given = 0
         self._trouble = ""
         self._linked: set[str] = set()
         self._troubled: dict[str, str] = {}
         self._types: Mapping[str, str] | None = None
 
     async def start(self) -> None:
-        if self._base.is_relative_to(self._context.workspace):
-            with suppress(OSError):  # the first look says what is wrong
-                await apart(lambda: self._base.mkdir(parents=True, exist_ok=True))
+        await self._desk.start()
+        if self._watch is not None:
+            await self._watch.start()
         await super().start()
 
+    async def stop(self) -> None:
+        await super().stop()
+        if self._watch is not None:
+            await self._watch.stop()
+
     async def poll_once(self) -> int:
-        """Look once and take what is ready, at most ``batch`` files; how many were taken in hand."""
+        """Look once and take what is ready, at most ``batch`` files; how many were handed on."""
         async with self._turn:
             self._more = False
+            if self._watch is not None:
+                self._watch.woken.clear()
             found = [] if self.resting else await self._look()
-            taken = 0
-            for file in found[: self._options.batch]:
-                if taken and self.resting:
+            self._given = 0
+            await self._take_in_hand(found[: self._options.batch])
+            self._more = len(found) > self._options.batch and not self.resting
+            return self._given
+
+    async def _take_in_hand(self, found: Sequence[Found]) -> None:
+        """Work on the files, some at a time, until the intake wants a rest."""
+        room, load = asyncio.Event(), 0
+        line = Line(room.set)
+        running: dict[asyncio.Task[None], int] = {}
+
+        def ended(task: asyncio.Task[None]) -> None:
+            nonlocal load
+            load -= running.pop(task)
+            if not task.cancelled() and task.exception() is not None:
+                faults.append(task)
+            room.set()
+
+        def full(size: int) -> bool:
+            many = line.reading >= READING or len(running) >= IN_HAND
+            return bool(running) and (many or load + size > IN_HAND_BYTES)
+
+        faults: list[asyncio.Task[None]] = []
+        try:
+            for file in found:
+                while full(file.size) and not faults:
+                    room.clear()
+                    await room.wait()
+                if faults or (running and self.resting):
                     break
-                await self._handle(file)
-                taken += 1
-            self._more = taken == self._options.batch and len(found) > taken
-            return taken
+                place = line.enter()
+                task = asyncio.create_task(self._handle(file, line, place))
+                running[task] = file.size
+                load += file.size
+                task.add_done_callback(ended)
+            while running:
+                await asyncio.wait(running)
+        finally:
+            for task in running:
+                task.cancel()
+        for task in faults:
+            task.result()
 
     def pause(self) -> float:
         if self._more:
             return 0.0
         pause = self._options.every.total_seconds()
-        if self._scanner.soonest is not None:
-            pause = min(pause, self._scanner.soonest)
+        if self._desk.scanner.soonest is not None:
+            pause = min(pause, self._desk.scanner.soonest)
         return max(pause, self.rest_left, 0.01)
 
-    async def _look(self) -> list[Found]:
-        now = self._context.clock.monotonic()
+    async def nap(self, seconds: float) -> None:
+        if self._watch is None or self.rest_left > 0:
+            await super().nap(seconds)
+            return
+        tasks = [asyncio.ensure_future(super().nap(seconds)), asyncio.ensure_future(self._watch.woken.wait())]
         try:
-            found = await apart(lambda: self._scanner.look(now))
-        except OSError as error:
-            trouble = f"{self._base}: {error.strerror or error}"
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _look(self) -> list[Found]:
+        try:
+            found = await self._desk.look(self._context.clock.monotonic())
+        except (OSError, EsbError) as error:
+            trouble = f"{self._desk.where}: {_words(error)}"
             if trouble != self._trouble:
                 self._trouble = trouble
-                self._log("warning", "file.folder_trouble", error=trouble, hint="does the folder exist, is it mounted?")
+                hint = getattr(error, "hint", "") or "does the folder exist, is it mounted?"
+                self._log("warning", "file.folder_trouble", error=trouble, hint=hint)
             return []
         if self._trouble:
             self._trouble = ""
-            self._log("info", "file.folder_back", folder=str(self._base))
-        for path in self._scanner.linked - self._linked:
+            self._log("info", "file.folder_back", folder=self._desk.where)
+        scanner = self._desk.scanner
+        for path in scanner.linked - self._linked:
             self._log("warning", "file.linked", file=path, hint="it has other hard links; copy it here instead")
-        self._linked, self._scanner.linked = self._scanner.linked, set()
+        self._linked, scanner.linked = scanner.linked, set()
         return found
 
-    async def _handle(self, found: Found) -> None:
-        """One file from claim to its end. Never raises but on cancellation: the other files go on."""
+    async def _handle(self, found: Found, line: Line, place: Place) -> None:
+        """One file from claim to its end, its turn at the intake in the order of the line. Raises only what nobody handles."""
         taken = None
         try:
-            taken = await apart(lambda: self._desk.take(found))
+            taken = await self._desk.take(found)
+            line.ready(place)
+            await place.turn
             if taken is not None:
                 await self._deliver(taken)
-        except OSError as error:
-            self._trouble_with(found, str(error.strerror or error))
-        except EsbError as error:
-            self._trouble_with(found, error.message, error.hint)
+        except (OSError, EsbError) as error:
+            self._trouble_with(found, _words(error), getattr(error, "hint", ""))
         else:
             self._troubled.pop(found.path, None)
         finally:
+            line.leave(place)
             if taken is not None:
                 taken.close()
+                if taken.blob is not None and self._context.spool is not None:
+                    self._context.spool.release(taken.blob)
 
     def _trouble_with(self, found: Found, error: str, hint: str = "") -> None:
         """Said once per file and fault, not at every look."""
         if self._troubled.get(found.path) != error:
             self._troubled[found.path] = error
-            self._log("error", "file.trouble", file=_shown(found), error=error, hint=hint)
+            self._log("error", "file.trouble", file=_path(found), error=error, hint=hint)
 
     async def _deliver(self, taken: Taken) -> None:
+        if self.resting:
+            await self._desk.put_back(taken)
+            return
+        self._given += 1
         if taken.refused:
             await self._fail(taken, Report(taken.path, taken.refused, self._now()), always=True)
             return
         try:
-            receipt = await self._context.intake.accept(self._incoming(taken))
-        except (StoreBusy, Unavailable) as error:
-            await apart(lambda: self._desk.put_back(taken.found))
-            self._rest(error)
+            # begun in the order of the files, so that they are accepted in it; the commits are waited for side by side
+            receipt = await self._accept(self._incoming(taken))
+        except (StoreBusy, Unavailable):
+            await self._desk.put_back(taken)
             return
         except KeyConflict as error:
             reason = f"{error}; `seen_by` does not tell the two apart"
@@ -125,10 +195,17 @@ class FilePoller(Poller):
             await self._fail(taken, Report(taken.path, error.message, self._now()), always=True)
             return
         except Exception as error:  # noqa: BLE001 - the source loop: not stored, so it is tried again at the next look
-            await apart(lambda: self._desk.put_back(taken.found))
+            await self._desk.put_back(taken)
             self._log("error", "file.not_accepted", file=taken.path, error=f"{type(error).__name__}: {error}")
             return
         await self._settle(taken, receipt)
+
+    async def _accept(self, incoming: Incoming) -> Receipt:
+        try:
+            return await self._context.intake.accept(incoming)
+        except (StoreBusy, Unavailable) as error:
+            self._rest(error)  # at once: the files behind this one must not be accepted before it
+            raise
 
     async def _settle(self, taken: Taken, receipt: Receipt) -> None:
         """The message is committed: only now the file may go. A failure here leaves it claimed, and it is tried again."""
@@ -140,34 +217,53 @@ class FilePoller(Poller):
             report = Report(taken.path, reason, self._now(), receipt.message_id, error)
             await self._fail(taken, report, always=False)
             return
-        if receipt.state == "known" and not taken.found.claimed:
+        if receipt.state == "known" and not taken.again:
             self._log("warning", "file.duplicate", file=taken.path, message=receipt.message_id)
-        scope = self._scope(self._meta(taken, receipt.message_id))
-        place = await apart(lambda: self._desk.done(taken, scope))
+        scope = self._scope(self._meta(taken.meta(), receipt.message_id))
+        place = await self._desk.done(taken, scope)
         self._log("debug", "file.done", file=taken.path, message=receipt.message_id, moved=place)
 
     async def _fail(self, taken: Taken, report: Report, *, always: bool) -> None:
-        scope = self._scope(self._meta(taken, report.message_id))
-        place = await apart(lambda: self._desk.failed(taken, scope, report, always=always))
+        scope = self._scope(self._meta(taken.meta(), report.message_id))
+        place = await self._desk.failed(taken, scope, report, always=always)
         self._log(
             "warning", "file.failed", file=taken.path, message=report.message_id, error=report.reason, moved=place
         )
 
+    async def report(
+        self, meta: Mapping[str, Any], reason: str, rows: Sequence[BadRow], original: bytes | None = None
+    ) -> str:
+        """Put a report about an accepted file into `failed.move`: see :class:`~esb.endpoints.base.ReportingSource`."""
+        failed, path = self._options.failed, str(meta.get("file_path", ""))
+        if not path or not (failed.report or original is not None):
+            return ""
+        *parts, name = path.split("/")
+        scope = self._scope(self._meta(meta, message_id := str(meta.get("message_id", ""))))
+        to, place = render_path(failed.move, scope, folder=True), ""
+        if original is not None:
+            place = await self._desk.write(tuple(parts), to, name, original)
+        if not failed.report:
+            return place
+        report = Report(path, reason, self._now(), message_id, rows=tuple(rows), like=self._options.format)
+        return await self._desk.write_report(tuple(parts), to, place.rpartition("/")[2] or name, report)
+
     def _incoming(self, taken: Taken) -> Incoming:
         return Incoming(
             payload=taken.payload,
+            blob=taken.blob,
             codec=self._options.format,
             content_type=self._content_type(taken.name),
-            meta={**taken.meta(), "source": {"type": "file"}},
+            meta={**taken.meta(), "source": {"type": self._kind}},
             contract=self._options.contract,
             source_key=self._identity(taken),
             fingerprint=taken.sha256,
             on_invalid="dead",
+            in_order=True,
         )
 
     def _identity(self, taken: Taken) -> str:
         parts = {"name": taken.path, "size": taken.found.size, "modified": taken.modified, "sha256": taken.sha256}
-        return "file:" + "|".join(str(parts[part]) for part in self._options.seen_by)
+        return f"{self._kind}:" + "|".join(str(parts[part]) for part in self._options.seen_by)
 
     def _content_type(self, name: str) -> str:
         if self._options.format is not None:
@@ -177,10 +273,10 @@ class FilePoller(Poller):
             self._types = {suffix: format_.content_type for format_ in formats for suffix in format_.suffixes}
         return self._types.get(split_suffix(name)[1].lower(), "application/octet-stream")
 
-    def _meta(self, taken: Taken, message_id: str) -> dict[str, Any]:
+    def _meta(self, file: Mapping[str, Any], message_id: str) -> dict[str, Any]:
         """What the templates of ``done`` and ``failed`` see."""
         return {
-            **taken.meta(),
+            **file,
             "route": self._context.route,
             "message_id": message_id,
             "received_at": self._now(),
@@ -201,5 +297,9 @@ class FilePoller(Poller):
         self._context.log(level, event, route=self._context.route, **fields)
 
 
-def _shown(found: Found) -> str:
-    return found.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _path(found: Found) -> str:
+    return "/".join((*map(shown, found.parts), shown(found.name)))
+
+
+def _words(error: OSError | EsbError) -> str:
+    return error.message if isinstance(error, EsbError) else str(error.strerror or error)

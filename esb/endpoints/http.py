@@ -12,7 +12,8 @@ from esb.durations import Rate
 from esb.endpoints._http.urls import ORIGIN, UrlKind, UrlTemplate
 from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
 from esb.endpoints.http_auth import Inbound, check_header_name
-from esb.endpoints.http_login import OutboundAuth
+from esb.endpoints.http_batch import Batch
+from esb.endpoints.http_login import BasicLogin, OutboundAuth
 from esb.endpoints.ingress import PathPattern
 from esb.errors import InternalFault
 from esb.formats.base import CodecKind
@@ -59,7 +60,10 @@ class HttpSource:
         example="accepted",
     )
     timeout: timedelta = option(
-        default=timedelta(seconds=30), doc="How long `reply: delivered` waits before it answers 504.", example="30s"
+        default=timedelta(seconds=30),
+        doc="How long `reply: delivered` waits before it answers 504.",
+        example="30s",
+        positive=True,
     )
     format: Format = option(
         default=None, doc="The only format that is taken; without it the content type decides.", example="json"
@@ -129,6 +133,9 @@ class HttpConnection:
         example="4s",
     )
     proxy: str | None = option(default=None, doc="Proxy for all requests.", example="http://proxy.plant.example:3128")
+    proxy_auth: BasicLogin | None = option(
+        default=None, doc="Who we are to the proxy.", example="{ user: esb, password: '${secret:proxy}' }"
+    )
     inbound: Inbound | None = option(
         default=None, doc="What this system shows when it calls the bus (`auth: <connector>` on an `http` source)."
     )
@@ -140,6 +147,8 @@ class HttpConnection:
         for name, value in (("base_url", self.base_url), ("proxy", self.proxy)):
             if value:
                 _check_address(name, value, node, reader)
+        if self.proxy_auth is not None and self.proxy is None:
+            reader.problem("ESB102", "`proxy_auth` needs `proxy`", node)
         if self.csrf_path and not re.fullmatch(r"/[!-~]*", self.csrf_path):
             reader.problem("ESB103", "`csrf_path` begins with `/` and has no blanks", node)
         _check_names(self.headers, node, reader)
@@ -154,6 +163,9 @@ class HttpConnection:
 @dataclass(frozen=True, slots=True)
 class HttpSink:
     """One request per delivery, with `Idempotency-Key` and `X-Correlation-ID`.
+
+    A message that came as a CloudEvent goes on as one (`ce-…` headers), but for the items of a `split` and an aggregate:
+    those are other events.
 
     2xx is a success, unless `success_when` says otherwise. 408, 423, 425, 429, 5xx and lost connections are `unavailable`
     (`Retry-After` is honoured, up to an hour), no answer in time is `timeout`, every other answer is `rejected` with the
@@ -210,6 +222,9 @@ class HttpSink:
         example="fetch",
     )
     etag_path: Path | None = option(default=None, doc="Where the ETag is read; the same path by default.")
+    batch: Batch | None = option(
+        default=None, doc="Send the items of a list in one `$batch` of OData.", example="{ each: body.items }"
+    )
     max_response: Size = option(default=10_000_000, doc="Largest answer, decoded.", example="1MB")
 
     def check(self, node: Node, reader: Reader) -> None:
@@ -232,15 +247,19 @@ class HttpSink:
                 reader.problem("ESB106", f"`expect` takes statuses from 200 to 599, not {status}", node)
         if self.etag_path is not None and self.etag is None:
             reader.problem("ESB102", "`etag_path` needs `etag: fetch`", node)
-        if self.method == "POST" and self.idempotency_key is False:
-            reader.problem(
-                "ESB601",
-                "a POST without idempotency key may take effect twice when it is retried",
-                node,
-                hint="take out `idempotency_key: false`, unless the target refuses the header",
-                severity="warning",
-            )
+        if self.batch is not None:
+            self._check_batch(self.batch, node, reader)
         _check_names(self.headers, node, reader)
+
+    def _check_batch(self, batch: Batch, node: Node, reader: Reader) -> None:
+        if self.path is None or self.etag is not None:
+            words = "`batch` needs the `path` of its items, below the connector's `base_url`"
+            reader.problem("ESB107", words if self.path is None else "`batch` and `etag` do not go together", node)
+            return
+        first = self.path.parts[0]
+        if not (isinstance(first, str) and first.startswith(batch.root)):
+            hint = f"begin `path` with `{batch.root}`, or set `batch: {{ path: … }}`"
+            reader.problem("ESB103", f"`path` is not below `{batch.root}`, where the batch is sent", node, hint=hint)
 
     def own_connection(self) -> HttpConnection | None:
         """The connection of a sink that stands alone with its `url`; None where it needs a connector."""
@@ -248,13 +267,25 @@ class HttpSink:
             return None
         return HttpConnection(base_url=self.url.origin, csrf=self.csrf, tls=self.tls, proxy=self.proxy)
 
-    async def send(self, message: Message, delivery: Delivery, connection: Any) -> Reply:
-        from esb.endpoints._http.exchange import send  # noqa: PLC0415 - the client library loads when it is used
+    def cache_key(self, message: Message, scope: Mapping[str, Any]) -> Any:
+        """What tells one question from another."""
+        if self.batch is not None:
+            return ["$batch", self.batch.path, self.batch.each(scope)]
+        address = self.url if self.url is not None else self.path
+        texts = {name: value.render(scope) for name, value in (*self.query.items(), *self.headers.items())}
+        body = self.body(scope) if self.body is not None else None if self.method == "GET" else message.body
+        return [self.method, address.render(scope) if address is not None else "", texts, body]
 
-        own = self.own_connection()
+    async def send(self, message: Message, delivery: Delivery, connection: Any) -> Reply:
+        if self.batch is not None:
+            from esb.endpoints._http.batch import send  # noqa: PLC0415 - the client library loads when it is used
+        else:
+            from esb.endpoints._http.exchange import send  # noqa: PLC0415 - the same
+
         if connection is not None:
-            live = connection if own is None else await connection.to(own)
+            live = connection if self.url is None else await connection.to(self)
             return await send(self, message, delivery, live)
+        own = self.own_connection()
         if own is None:
             raise InternalFault("an `http` sink with `path` needs a connector", hint="write the whole address as `url`")
         opened: Any = await own.open(ConnectionContext("", delivery.clock, delivery.workspace, _no_log))

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from esb.clock import Clock
+from esb.durations import Rate
 from esb.endpoints.base import Request, Response
 from esb.endpoints.problem import problem
 from esb.secret import Secret
@@ -31,6 +32,10 @@ def sign(algorithm: str, secret: Secret, body: bytes, timestamp: str = "") -> st
     return hmac.new(secret.reveal().encode(), signed, getattr(hashlib, algorithm)).hexdigest()
 
 
+_QUOTA = (
+    "Most requests of this client per span, on all routes together, beside the `rate` of a route; kept over restarts."
+)
+
 # -- inbound options ------------------------------------------------------------------------------------------------------
 
 
@@ -41,6 +46,7 @@ class KeyClient:
     key: Secret = option(doc="The key.", example="${secret:qms-api-key}")
     header: str = option(default="X-API-Key", doc="Header that carries it.", example="X-API-Key")
     client: str = option(default="", doc="Name of the client in messages and limits.", example="qms")
+    quota: Rate | None = option(default=None, doc=_QUOTA, example="10000/d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class BasicClient:
     user: str = option(doc="User name.", example="qms")
     password: Secret = option(doc="Password.", example="${secret:qms-password}")
     client: str = option(default="", doc="Name of the client, its user name by default.", example="qms")
+    quota: Rate | None = option(default=None, doc=_QUOTA, example="10000/d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class BearerClient:
 
     token: Secret = option(doc="The token.", example="${secret:qms-token}")
     client: str = option(default="", doc="Name of the client in messages and limits.", example="qms")
+    quota: Rate | None = option(default=None, doc=_QUOTA, example="10000/d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ class HmacClient:
         example="5m",
     )
     client: str = option(default="", doc="Name of the client in messages and limits.", example="portal")
+    quota: Rate | None = option(default=None, doc=_QUOTA, example="10000/d")
 
     def check(self, node: Node, reader: Reader) -> None:
         if self.tolerance > timedelta(days=1):
@@ -124,6 +133,8 @@ class InboundAuth:
             reader.problem("ESB109", "two clients have the same credentials", node, hint="give each client its own")
         for client in self.clients:
             _check_headers(client, node, reader)
+            if client.quota is not None and not name_of(client):
+                reader.problem("ESB102", "a client with a `quota` needs a name", node, hint="add `client: name`")
 
     @property
     def clients(self) -> Sequence[Client]:
@@ -134,6 +145,11 @@ class InboundAuth:
         """The headers that carry credentials, in lower case; they are not passed on."""
         names = {client.header.lower() for client in self.clients if isinstance(client, KeyClient | HmacClient)}
         return frozenset(names | {"authorization"})
+
+
+def name_of(client: Client) -> str:
+    """What the client is called; empty where it has no name."""
+    return client.client or (client.user if isinstance(client, BasicClient) else "")
 
 
 def secret_of(client: Client) -> Secret:
@@ -200,10 +216,11 @@ Inbound = Annotated[InboundAuth, InboundKind()]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who called. ``proof`` is the signature where each request has its own."""
+    """Who called. ``proof`` is the signature where each request has its own; ``fresh`` where it was made after our start."""
 
     client: str
     proof: str = ""
+    fresh: bool = True
 
 
 class Gate:
@@ -212,6 +229,7 @@ class Gate:
     def __init__(self, auth: InboundAuth, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
+        self._since = clock.now()
         self._seen: dict[str, datetime] = {}
 
     @property
@@ -241,7 +259,8 @@ class Gate:
             proof = signature if timestamp else ""
             if proof in self._seen:
                 return self._refusal("this signature was used before")
-            return Identity(client.client, proof)
+            signed_at = read_timestamp(timestamp)
+            return Identity(client.client, proof, signed_at is None or signed_at > self._since)
         return self._refusal()
 
     def remember(self, identity: Identity) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +12,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from esb.endpoints._http.whole import Whole
 from esb.endpoints.base import Handler, Request, Response
+from esb.endpoints.limits import Quotas
 from esb.endpoints.problem import problem
 from esb.errors import EsbError
 from esb.message import EMPTY
@@ -21,8 +24,23 @@ Log = Callable[..., None]
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9/._~-]+")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]")
 _RETRY_AFTER = timedelta(seconds=5)
+
+
+def host_of(header: str) -> str:
+    """The host of a ``Host`` header: without port and brackets, in lower case."""
+    host = header.rsplit(":", 1)[0] if not header.endswith("]") else header
+    return host.strip("[]").lower()
+
+
+def is_loopback(host: str) -> bool:
+    """True for a loopback address; a name is none."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class BadPath(Exception):
@@ -118,6 +136,8 @@ class _Table:
 
     mounts: Mapping[tuple[str, tuple[str, ...]], Mounted] = field(default_factory=dict)
     exact: Mapping[tuple[str, ...], Mapping[str, Mounted]] = field(default_factory=dict)
+    #: the same by raw path, where no part of it needs an escape
+    plain: Mapping[str, tuple[tuple[str, ...], Mapping[str, Mounted]]] = field(default_factory=dict)
     patterns: Mapping[int, tuple[tuple[PathPattern, Mapping[str, Mounted]], ...]] = field(default_factory=dict)
 
     @classmethod
@@ -134,7 +154,8 @@ class _Table:
             else:
                 exact[shape] = methods
         ordered = {length: tuple(sorted(found, key=lambda one: one[0].order)) for length, found in patterns.items()}
-        return cls(mounts, exact, ordered)
+        plain = {"/" + "/".join(shape): (shape, methods) for shape, methods in exact.items()}
+        return cls(mounts, exact, {raw: found for raw, found in plain.items() if _PLAIN.fullmatch(raw)}, ordered)
 
     def find(self, parts: tuple[str, ...]) -> Mapping[str, Mounted] | None:
         """The handlers by method of the most specific path that fits."""
@@ -151,13 +172,23 @@ class HttpIngress:
     """A raw ASGI application over a table of handlers (:class:`esb.endpoints.base.Ingress`).
 
     The order is: path, method, ``admit``, size, body, handler. ``max_body`` bounds one body and ``max_held`` all bodies in
-    memory at once, in bytes. :meth:`drain` makes every later request a 503.
+    memory at once, in bytes. With ``hosts`` only these names, and loopback, are answered. :meth:`drain` makes every later request a 503.
     """
 
-    def __init__(self, *, max_body: int = 10_000_000, max_held: int = 256_000_000, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_body: int = 10_000_000,
+        max_held: int = 256_000_000,
+        hosts: tuple[str, ...] = (),
+        log: Log | None = None,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self.quotas = quotas or Quotas()
         self._table = _Table()
         self._max_body = max_body
         self._max_held = max_held
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._held = 0
         self._draining = False
         self._log = log or (lambda *_args, **_fields: None)
@@ -205,13 +236,16 @@ class HttpIngress:
     async def _answer(self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Any]]) -> Response | None:
         if self._draining:
             return problem(503, "draining", "the bus is stopping; try again soon", retry_after=_RETRY_AFTER)
-        found = self._route(scope)
+        found = self._find(scope["method"], scope["raw_path"].decode("ascii"))
         if isinstance(found, Response):
             return found
-        mounted, request = found
+        mounted, parts = found
+        headers = read_headers(scope["headers"])
+        client = scope.get("client")
+        query = scope["query_string"].decode("ascii")
+        request = _request(mounted, parts, query, headers, b"", client[0] if client else "")
         try:
-            refusal = mounted.admit(request) if mounted.admit is not None else None
-            refusal = refusal or self._refuse_size(mounted, request.headers)
+            refusal = self._refuse(mounted, request)
             if refusal is not None:
                 return refusal
             body = await self._read(receive, self._max_body if mounted.max_body is None else mounted.max_body)
@@ -222,37 +256,73 @@ class HttpIngress:
             finally:
                 self._held -= len(body)
         except Exception as error:  # noqa: BLE001 - the last place that can answer; the client gets a number, the log the rest
-            incident = str(uuid.uuid4())
-            self._log("error", "http.handler_failed", incident=incident, path=mounted.pattern.text, error=repr(error))
-            return problem(500, "internal", "the bus could not handle this request", incident=incident)
+            return self._failed(mounted, error)
 
-    def _route(self, scope: Mapping[str, Any]) -> tuple[Mounted, Request] | Response:
-        raw = scope["raw_path"].decode("ascii")
+    async def whole(self, head: Whole, body: bytes, client: str) -> Response:
+        """The answer to a request that came in one piece (:mod:`esb.endpoints._http.whole`), in the same order."""
+        if self._draining:
+            return problem(503, "draining", "the bus is stopping; try again soon", retry_after=_RETRY_AFTER)
+        found = self._find(head.method, head.path)
+        if isinstance(found, Response):
+            return found
+        mounted, parts = found
+        request = _request(mounted, parts, head.query, head.headers, body, client)
+        self._held += len(body)
         try:
-            parts = split_path(raw)
-        except BadPath as error:
-            return problem(error.status, "bad-path" if error.status == 400 else "unknown-path", error.detail)
-        methods = self._table.find(parts)
-        if methods is None:
-            return problem(404, "unknown-path", "no route is served under this path")
-        mounted = methods.get(scope["method"])
+            refusal = self._refuse(mounted, request)
+            if refusal is None and self._held > self._max_held:
+                refusal = problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)
+            return refusal or await mounted.handler(request)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(mounted, error)
+        finally:
+            self._held -= len(body)
+
+    def _failed(self, mounted: Mounted, error: Exception) -> Response:
+        incident = str(uuid.uuid4())
+        self._log("error", "http.handler_failed", incident=incident, path=mounted.pattern.text, error=repr(error))
+        return problem(500, "internal", "the bus could not handle this request", incident=incident)
+
+    def _find(self, method: str, raw: str) -> tuple[Mounted, tuple[str, ...]] | Response:
+        """Who serves a raw path, with its decoded parts."""
+        known = self._table.plain.get(raw)
+        if known is not None:
+            parts, methods = known
+        else:
+            try:
+                parts = split_path(raw)
+            except BadPath as error:
+                return problem(error.status, "bad-path" if error.status == 400 else "unknown-path", error.detail)
+            found = self._table.find(parts)
+            if found is None:
+                return problem(404, "unknown-path", "no route is served under this path")
+            methods = found
+        mounted = methods.get(method)
         if mounted is None:
             allow = ", ".join(sorted(methods))
             return problem(405, "method-not-allowed", f"this path takes {allow}", headers={"allow": allow})
-        client = scope.get("client")
-        request = Request(
-            method=scope["method"],
-            path="/" + "/".join(parts),
-            query=scope["query_string"].decode("ascii"),
-            headers=read_headers(scope["headers"]),
-            body=b"",
-            client=client[0] if client else "",
-            params=mounted.pattern.match(parts) or EMPTY if mounted.pattern.names else EMPTY,
-        )
-        return mounted, request
+        return mounted, parts
+
+    def _refuse(self, mounted: Mounted, request: Request) -> Response | None:
+        """What the head alone says against a request."""
+        headers = request.headers
+        refusal = self._refuse_page(headers) if "sec-fetch-site" in headers or self._hosts else None
+        if refusal is None and mounted.admit is not None:
+            refusal = mounted.admit(request)
+        return refusal or self._refuse_size(mounted, headers)
+
+    def _refuse_page(self, headers: Mapping[str, str]) -> Response | None:
+        """Browsers are no clients of a route: a page of another site, or one that got our address under its own name."""
+        if headers.get("sec-fetch-site") == "cross-site":
+            return problem(403, "foreign-page", "a page of another site may not call this listener")
+        if self._hosts:
+            host = host_of(headers.get("host", ""))
+            if not (host == "localhost" or is_loopback(host) or host in self._hosts):
+                return problem(421, "misdirected", "this listener does not answer under that host name")
+        return None
 
     def _refuse_size(self, mounted: Mounted, headers: Mapping[str, str]) -> Response | None:
-        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+        if "content-encoding" in headers and headers["content-encoding"].strip().lower() not in ("identity", ""):
             return problem(
                 415,
                 "encoding-not-taken",
@@ -289,6 +359,13 @@ class HttpIngress:
         finally:
             if not kept:
                 self._held -= size
+
+
+def _request(
+    mounted: Mounted, parts: tuple[str, ...], query: str, headers: Mapping[str, str], body: bytes, client: str
+) -> Request:
+    params = mounted.pattern.match(parts) or EMPTY if mounted.pattern.names else EMPTY
+    return Request(mounted.method, "/" + "/".join(parts), query, headers, body, client, params)
 
 
 def _with_body(head: Request, body: bytes) -> Request:

@@ -32,6 +32,10 @@ class Poller(ABC):
     def pause(self) -> float:
         """Seconds until the next look; 0 for at once."""
 
+    async def nap(self, seconds: float) -> None:
+        """Wait for the next look."""
+        await self._context.clock.sleep(seconds)
+
     async def start(self) -> None:
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"{type(self).__name__} of {self._context.route}")
@@ -70,4 +74,4 @@ class Poller(ABC):
                     "error", self.trouble, route=self._context.route, error=f"{type(error).__name__}: {error}"
                 )
                 self.rest(5.0)
-            await self._context.clock.sleep(self.pause())
+            await self.nap(self.pause())

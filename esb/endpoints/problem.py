@@ -41,8 +41,7 @@ def problem(
         "detail": detail,
     }
     document.update((name, value) for name, value in members.items() if value)
-    if errors:
-        document["errors"] = [violation.as_dict() for violation in errors[:MAX_ERRORS]]
+    document["errors"] = [violation.as_dict() for violation in errors[:MAX_ERRORS]]
     fields = {"content-type": CONTENT_TYPE, "cache-control": "no-store", **headers}
     if retry_after is not None:
         fields["retry-after"] = str(max(1, ceil(retry_after.total_seconds())))

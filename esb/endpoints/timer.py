@@ -15,6 +15,7 @@ from esb.endpoints.base import Incoming, RunningSource, SourceContext
 from esb.endpoints.cron import Cron
 from esb.endpoints.polling import Poller
 from esb.errors import EsbError, StoreBusy, Unavailable
+from esb.failpoints import pause as failpoint
 from esb.registry import source
 from esb.secret import Secret
 from esb.spec import MapNode, Node, Reader, option
@@ -202,6 +203,7 @@ class Timer(Poller):
             return False
         except EsbError as error:
             self._log("error", "timer.refused", slot=_text(slot), error=error.message)
+        await failpoint("timer.accepted")
         await self._remember(slot)
         return True
 

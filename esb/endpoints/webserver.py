@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from esb.endpoints._http.guard import Doorkeeper
 
 
+#: Hosts that stand for every address of the machine.
+EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
+
+
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
     """What one listener gives a client. Times are in seconds, sizes in bytes."""
@@ -90,8 +94,11 @@ class Listener:
         """Connections that are open now."""
         return self._door.count if self._door is not None else 0
 
-    async def start(self) -> int:
-        """Bind and serve; gives the port. Raises EsbError where the address cannot be had."""
+    async def bind(self) -> int:
+        """Take the address and give its port; clients are refused until :meth:`start`.
+
+        Raises EsbError where the address cannot be had.
+        """
         from uvicorn.config import Config  # noqa: PLC0415 - loads only when a socket is opened
         from uvicorn.server import ServerState  # noqa: PLC0415 - the same
 
@@ -120,15 +127,31 @@ class Listener:
                 ssl=self._tls,
                 backlog=self._limits.backlog,
                 ssl_handshake_timeout=self._limits.tls_time if self._tls else None,
+                start_serving=False,
             )
         except OSError as error:
-            raise EsbError(
-                f"cannot listen on {self._host}:{self._port}: {_reason(error)}",
-                hint="another program may hold the port; choose another, or 0 for a free one",
-            ) from error
+            raise self._taken(error) from error
         self._door = door
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self.port
+
+    async def start(self) -> int:
+        """Serve, on an address that is bound first where it is not yet; gives the port. Raises EsbError as :meth:`bind`."""
+        if self._server is None:
+            await self.bind()
+        assert self._server is not None
+        try:
+            await self._server.start_serving()
+        except OSError as error:  # bound but not served, an address may still go to another program
+            await self.stop(0.0)
+            raise self._taken(error) from error
+        return self.port
+
+    def _taken(self, error: OSError) -> EsbError:
+        return EsbError(
+            f"cannot listen on {self._host}:{self._port}: {_reason(error)}",
+            hint="another program may hold the port; choose another, or 0 for a free one",
+        )
 
     async def stop(self, grace: float = 10.0) -> None:
         """Close the address; requests in flight have ``grace`` seconds, then their connections are cut."""
@@ -151,6 +174,21 @@ class Listener:
         if door.state.tasks:
             await asyncio.wait(list(door.state.tasks), timeout=1.0)
         await server.wait_closed()
+
+
+async def bind_both(http: Listener, admin: Listener) -> None:
+    """Take the addresses of a bus before anything of it works. Raises EsbError as :meth:`Listener.bind`.
+
+    Two addresses of one process can both be bound where neither is served, so that they are one is seen here.
+    """
+    await http.bind()
+    await admin.bind()
+    hosts = {http.host, admin.host}
+    if http.port == admin.port and (len(hosts) == 1 or hosts & EVERYWHERE):
+        raise EsbError(
+            f"`http` and `admin` are both on port {http.port}",
+            hint="give each listener a port of its own, in esb.yaml or with --http and --admin",
+        )
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -6,57 +6,53 @@ import asyncio
 import io
 import socket
 import ssl
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from msgspec import Struct
 from yarl import URL
 
 from esb import __version__
+from esb.endpoints._http.answers import Answer, unpacked
 from esb.endpoints._http.masking import masked, masked_bytes, needles
+from esb.endpoints._http.plain import PlainPool, written
 from esb.endpoints._http.tokens import TokenKeeper
 from esb.endpoints.base import ConnectionContext
-from esb.endpoints.http_login import OutboundAuth
-from esb.errors import EsbError, InternalFault, Invalid, MessageError, Unavailable
+from esb.endpoints.http_login import OutboundAuth, basic_header
+from esb.errors import EsbError, InternalFault, MessageError, Unavailable
 from esb.message import EMPTY
 
 if TYPE_CHECKING:
-    from esb.endpoints.http import HttpConnection, HttpTls
+    from esb.endpoints.http import HttpConnection, HttpSink, HttpTls
 
 #: Longest wait for a connection, in seconds, within the total of a delivery.
 CONNECT = 10.0
 _POOL = 1_000
+#: Different waits for a connection that are kept ready.
+_LIMITS = 100
 _LARGE_BODY = 1 << 20
 _TOKEN_REPLY = 1_000_000
 #: Headers of the request itself that its fetch of a CSRF token does not carry.
 _NOT_ON_A_FETCH = frozenset({"content-type", "if-match", "idempotency-key"})
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request: ``path`` with its query stands below the connection's address; ``max_response`` is in bytes, decoded."""
+class Call(Struct, frozen=True):
+    """One request: ``path`` with its query stands below the connection's address, or with ``rooted`` below its host.
+
+    ``max_response`` is in bytes, decoded.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str] = EMPTY
     body: bytes | None = None
     max_response: int = 10_000_000
+    rooted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """What a delivery is waiting for, for the words of a timeout. ``sent`` once the request itself may have gone out.
 
     ``connect`` bounds the wait for a connection in seconds: short of the whole budget, so that a target that is not there
@@ -123,7 +119,17 @@ class LiveHttp:
         self._context = context
         self._session = session
         self._base = settings.base_url.rstrip("/")
+        self._origin = str(URL(self._base, encoded=True).origin()) if self._base else ""
+        #: host and port, for the words of an error
+        self.host = URL(self._base).raw_authority
+        #: connections of our own for plain requests; None where everything goes through the library
+        self.plain = plain_pool(settings)
+        login = settings.proxy_auth
+        # the library shows it to the proxy only, as `Proxy-Authorization` of a CONNECT or of the plain request
+        self._proxy_headers = {"Authorization": basic_header(login.user, login.password)} if login is not None else None
         self._others: dict[HttpConnection, LiveHttp] = {}
+        self._of_sinks: dict[int, tuple[HttpSink, LiveHttp]] = {}
+        self._limits: dict[float, aiohttp.ClientTimeout] = {}
         self._keepers: dict[int, TokenKeeper] = {}
         self._csrf: str | None = None
         self._csrf_turn = asyncio.Lock()
@@ -131,13 +137,20 @@ class LiveHttp:
     async def close(self) -> None:
         for other in self._others.values():
             await other.close()
+        if self.plain is not None:
+            self.plain.close()
         await self._session.close()
 
-    async def to(self, own: HttpConnection) -> LiveHttp:
-        """The connection of an endpoint with an address of its own; kept for its next delivery.
+    async def to(self, sink: HttpSink) -> LiveHttp:
+        """The connection of a sink with an address of its own; kept for its next delivery, and for others like it.
 
         Raises InternalFault where that would take a connector's credentials to another host.
         """
+        known = self._of_sinks.get(id(sink))
+        if known is not None:
+            return known[1]
+        own = sink.own_connection()
+        assert own is not None
         if self._base:
             raise InternalFault(
                 f"with a connector an address of its own is not taken ({own.base_url})",
@@ -145,12 +158,11 @@ class LiveHttp:
             )
         if own not in self._others:
             self._others[own] = await open_http(own, self._context)
+        self._of_sinks[id(sink)] = (
+            sink,
+            self._others[own],
+        )  # the sink is kept, so that its identity is not given to another
         return self._others[own]
-
-    @property
-    def host(self) -> str:
-        """Host and port, for the words of an error."""
-        return URL(self._base).raw_authority
 
     async def exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Answer:
         """Send with credentials and give the answer, whatever its status.
@@ -172,13 +184,13 @@ class LiveHttp:
                     progress.doing = "an OAuth token"
                     token = await self._keeper(auth).token()
                     layers.append({"Authorization": f"Bearer {token}"})
-            headers = merged(*layers)
+            headers = merged(*layers) if len(layers) > 2 or layers[0] else dict(call.headers)
             if self.settings.csrf and call.method != "GET":
                 progress.doing = "the CSRF token"
                 csrf = await self._csrf_token(call, headers)
                 headers["X-CSRF-Token"] = csrf
             progress.doing, progress.sent = "the answer", True
-            url = self._base + call.path
+            url = (self._origin if call.rooted else self._base) + call.path
             answer = await self.request(call.method, url, headers, call.body, call.max_response, progress.connect)
             if token is not None and answer.status == 401 and auth is not None and "token" not in renewed:
                 renewed.add("token")
@@ -187,7 +199,7 @@ class LiveHttp:
                 renewed.add("csrf")
                 self._csrf = None if self._csrf == csrf else self._csrf
             else:
-                return _masked(answer, needles(auth, given, token))
+                return answer if auth is None else _masked(answer, needles(auth, given, token))
 
     def _keeper(self, auth: OutboundAuth) -> TokenKeeper:
         """One token per credentials; the keeper holds ``auth``, so that its identity is not given to another."""
@@ -210,7 +222,7 @@ class LiveHttp:
         return self._csrf
 
     async def _fetch_csrf(self, call: Call, headers: Mapping[str, str]) -> str:
-        path = self.settings.csrf_path or call.path.partition("?")[0]
+        path = self.settings.csrf_path or call.path.partition("?")[0].removesuffix("$batch")
         asking = {name: value for name, value in headers.items() if name.lower() not in _NOT_ON_A_FETCH}
         asking["X-CSRF-Token"] = "Fetch"
         answer = await self.request("GET", self._base + path, asking, None, call.max_response)
@@ -222,6 +234,15 @@ class LiveHttp:
             )
         return token
 
+    def _limit(self, connect: float) -> aiohttp.ClientTimeout:
+        """The library's own time: only for the connection."""
+        limit = self._limits.get(connect)
+        if limit is None:
+            if len(self._limits) > _LIMITS:
+                self._limits.clear()
+            limit = self._limits[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        return limit
+
     async def request(
         self,
         method: str,
@@ -232,6 +253,13 @@ class LiveHttp:
         connect: float = CONNECT,
     ) -> Answer:
         """One request, no redirect followed, the answer read to its end. Raises Unavailable, Invalid."""
+        target = url[len(self._origin) :] if url.startswith(self._origin) else ""
+        plain = written(self.host, method, target, headers, body) if self.plain is not None else None
+        if self.plain is not None and plain is not None:
+            try:
+                return await self.plain.request(method, plain, max_response, connect)
+            except MessageError as error:
+                raise type(error)(f"{self.host}: {error.message}", hint=error.hint) from error.__cause__
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body
         address = URL(url, encoded=True)
         try:
@@ -242,14 +270,28 @@ class LiveHttp:
                 data=data,
                 allow_redirects=False,
                 proxy=self.settings.proxy,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect),
+                proxy_headers=self._proxy_headers,
+                timeout=self._limit(connect),
             ) as response:
-                content = await _read(response, max_response)
+                coding = response.headers.get("Content-Encoding", "identity")
+                try:
+                    content = await unpacked(response.status, coding, response.content.iter_any(), max_response)
+                except MessageError:
+                    response.close()
+                    raise
                 return Answer(response.status, _lower(response.headers), content)
         except MessageError as error:
             raise type(error)(f"{address.raw_authority}: {error.message}", hint=error.hint) from None
         except (aiohttp.ClientError, OSError) as error:
             raise failure(address.raw_authority, error) from error
+
+
+def plain_pool(settings: HttpConnection) -> PlainPool | None:
+    """The connections to a system that needs neither TLS nor a proxy nor cookies."""
+    url = URL(settings.base_url, encoded=True)
+    if url.scheme != "http" or url.raw_host is None or url.port is None or settings.proxy or settings.csrf:
+        return None
+    return PlainPool(url.raw_host, url.port, settings.keepalive.total_seconds())
 
 
 def merged(*layers: Mapping[str, str]) -> dict[str, str]:
@@ -276,32 +318,6 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
         key = name.lower()
         found[key] = f"{found[key]}, {value}" if key in found else value
     return found
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The decoded content; a small answer that would inflate to a large one is cut off while it inflates."""
-    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in ("identity", "", "gzip", "x-gzip"):
-        raise Unavailable(f"answered {response.status} in the encoding {coding!r}, which was not asked for")
-    inflate = zlib.decompressobj(wbits=31) if "gzip" in coding else None
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.content.iter_any():
-        try:
-            content = inflate.decompress(piece, limit - size + 1) if inflate is not None else piece
-        except zlib.error:
-            raise Unavailable(f"answered {response.status} with broken gzip") from None
-        size += len(content)
-        if size > limit:
-            response.close()
-            raise Invalid(
-                f"answered {response.status} with more than {limit} bytes",
-                hint="raise `max_response`, or ask for less",
-            )
-        pieces.append(content)
-    if inflate is not None and pieces and not inflate.eof:
-        raise Unavailable(f"answered {response.status}, but the answer broke off")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def failure(host: str, error: Exception) -> Unavailable:

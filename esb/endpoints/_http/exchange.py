@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from esb.endpoints._http.client import CONNECT, Answer, Call, LiveHttp, Progress
-from esb.endpoints._http.media import JSON, TEXT, read_reply
+from esb.clock import Within
+from esb.endpoints._http.answers import Answer
+from esb.endpoints._http.client import CONNECT, Call, LiveHttp, Progress
+from esb.endpoints._http.media import read_reply, written
 from esb.endpoints._http.urls import quoted
 from esb.endpoints.base import Delivery
+from esb.endpoints.carried import ORIGIN, event_of, header_value
 from esb.errors import InternalFault, Invalid, Rejected, Timeout, Unavailable
-from esb.formats.content_types import content_type_of
+from esb.formats.odata import error_text
 from esb.message import Message
 from esb.steps.base import Reply
 
 if TYPE_CHECKING:
     from esb.endpoints.http import HttpSink
 
-#: Answers that mean "not now"; 423 is a lock.
-NOT_NOW = frozenset({408, 423, 425, 429})
+#: Answers that mean "not now"; 407 is a proxy's, 423 a lock.
+NOT_NOW = frozenset({407, 408, 423, 425, 429})
 LONGEST_WAIT = timedelta(hours=1)
 LONGEST_WORDS = 500
 _ETAG_ROUNDS = 3
 _BAD_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Answer headers that are credentials of the session and stay with it.
 _PRIVATE = frozenset({"set-cookie", "x-csrf-token", "www-authenticate", "proxy-authenticate", "authentication-info"})
+#: What stands in a CloudEvents header as it is: printable ASCII but for the space, `"` and `%`.
+_IN_AN_EVENT = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _ACCEPT = "application/json, application/xml;q=0.8, text/plain;q=0.6, */*;q=0.1"
 
 
 async def send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp) -> Reply:
     """Send within ``delivery.timeout`` in total, tokens and retries of preconditions included."""
+
+    async def work(progress: Progress) -> Reply:
+        return await _send(sink, message, delivery, live, progress)
+
+    return await bounded(delivery, live, work)
+
+
+async def bounded(delivery: Delivery, live: LiveHttp, work: Callable[[Progress], Awaitable[Reply]]) -> Reply:
+    """What ``work`` gives within the delivery's time. Raises Timeout where a request may have gone out, else Unavailable."""
     progress = Progress(connect=min(CONNECT, delivery.timeout * 0.8))
     try:
-        async with asyncio.timeout(delivery.timeout):
-            return await _send(sink, message, delivery, live, progress)
+        with Within(delivery.timeout):
+            return await work(progress)
     except TimeoutError:
         words = f"{live.host}: {progress.doing} did not come within {delivery.timeout:g}s"
         raise (Timeout if progress.sent else Unavailable)(words) from None
@@ -70,7 +83,7 @@ async def _fetch_etag(
     }
     answer = await live.exchange(Call("GET", path, headers, None, call.max_response), sink.auth, progress)
     if not 200 <= answer.status < 300:
-        raise _failure(sink, scope, answer, delivery, f"{live.host}: asked for the ETag")
+        raise failure_of(sink, scope, answer, delivery, f"{live.host}: asked for the ETag")
     tag = answer.headers.get("etag") or _etag_inside(reply_of(answer).body)
     if not tag or _BAD_HEADER.search(tag):
         raise Rejected(
@@ -108,44 +121,33 @@ def render(sink: HttpSink, message: Message, delivery: Delivery) -> Call:
     if body is not None:
         headers["Content-Type"] = content_type
     headers |= _tracing(delivery)
+    headers |= {f"ce-{name}": quote(text, _IN_AN_EVENT, errors="replace") for name, text in event_of(scope).items()}
     if sink.idempotency_key is True:
         headers["Idempotency-Key"] = delivery.id
     elif sink.idempotency_key is not False:
         headers["Idempotency-Key"] = header_value("Idempotency-Key", sink.idempotency_key.render(scope))
-    own = {name: header_value(name, value.render(scope)) for name, value in sink.headers.items()}
-    named = {name.lower() for name in own}
-    headers = {name: value for name, value in headers.items() if name.lower() not in named} | own
+    if sink.headers:
+        own = {name: header_value(name, value.render(scope)) for name, value in sink.headers.items()}
+        named = {name.lower() for name in own}
+        headers = {name: value for name, value in headers.items() if name.lower() not in named} | own
     return Call(sink.method, path, headers, body, sink.max_response)
 
 
 def _body(sink: HttpSink, message: Message, scope: Mapping[str, Any]) -> tuple[bytes | None, str]:
     if sink.body is None and sink.method in ("GET", "DELETE"):
         return None, ""
-    body = message.body if sink.body is None else sink.body(scope)
-    if sink.format is not None:
-        return sink.format.encode(body), content_type_of(sink.format)
-    if isinstance(body, bytes):
-        return body, "application/octet-stream"
-    if isinstance(body, str):
-        return TEXT.encode(body), "text/plain; charset=utf-8"
-    return JSON.encode(body), JSON.content_type
+    return written(message.body if sink.body is None else sink.body(scope), sink.format)
 
 
 def _tracing(delivery: Delivery) -> dict[str, str]:
     meta = delivery.scope.get("meta", {})
-    values = {"X-Correlation-ID": delivery.correlation_id, "traceparent": meta.get("traceparent", "")}
+    origin = str(delivery.scope.get("headers", {}).get(ORIGIN, ""))
+    values = {
+        "X-Correlation-ID": delivery.correlation_id,
+        "traceparent": meta.get("traceparent", ""),
+        "X-ESB-Origin": origin,
+    }
     return {name: value for name, value in values.items() if value and value.isascii() and value.isprintable()}
-
-
-def header_value(name: str, value: str) -> str:
-    """``value``, unless it would end the header or is not Unicode: then Invalid, and nothing is sent."""
-    if _BAD_HEADER.search(value):
-        raise Invalid(f"the value of the header `{name}` holds a control character")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Invalid(f"the value of the header `{name}` is not valid Unicode") from None
-    return value
 
 
 # -- the answer -----------------------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ def judge(sink: HttpSink, scope: Mapping[str, Any], answer: Answer, delivery: De
     """The reply of a success. Raises Rejected or Unavailable for everything else."""
     wanted = answer.status in sink.expect if sink.expect else 200 <= answer.status < 300
     if not wanted:
-        raise _failure(sink, scope, answer, delivery, host)
+        raise failure_of(sink, scope, answer, delivery, host)
     try:
         reply = reply_of(answer, strict=True)
     except Invalid as error:
@@ -190,9 +192,10 @@ def with_reply(scope: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
     return {**scope, "meta": {**scope.get("meta", {}), "reply": reply.as_meta()}}
 
 
-def _failure(
+def failure_of(
     sink: HttpSink, scope: Mapping[str, Any], answer: Answer, delivery: Delivery, subject: str
 ) -> Rejected | Unavailable:
+    """What an answer that is no success means: Unavailable where it may help to send again, else Rejected."""
     reply = reply_of(answer)
     status = answer.status
     told = with_reply(scope, reply)
@@ -249,8 +252,7 @@ def error_words(body: Any) -> str:
         return ""
     error = body.get("error")
     if isinstance(error, dict):
-        message = error.get("message")
-        return _text(message.get("value") if isinstance(message, dict) else message) or _text(error.get("code"))
+        return error_text(error)
     for name in ("detail", "error_description", "message", "error", "title"):
         if text := _text(body.get(name)):
             return text

@@ -6,7 +6,8 @@ A request that two programs could read in two ways is refused: that is what requ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class Refused(Exception):
@@ -43,8 +44,7 @@ HEAD_END = b"\r\n\r\n"
 CHUNKED = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(Struct, frozen=True):
     """``head`` as it goes to the parser; ``length`` of the body in bytes, or :data:`CHUNKED`."""
 
     head: bytes

@@ -23,6 +23,7 @@ from esb.endpoints._http.framing import (
     read_head,
     refuse_lone_line_feed,
 )
+from esb.endpoints._http.whole import Answers, Whole, WholeCycle, answer_broken, read_whole, written
 from esb.endpoints.problem import raw_problem
 from esb.endpoints.webserver import ListenerLimits
 
@@ -114,7 +115,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.access_log = False
         self._door = doorkeeper
         self._limits = doorkeeper.limits
-        self.timeout_keep_alive = doorkeeper.limits.keep_alive  # type: ignore[assignment]  # call_later takes floats
+        self.timeout_keep_alive = doorkeeper.limits.keep_alive  # type: ignore[assignment]  # looked at before  # call_later takes floats
         self._address = ""
         self._over = False
         self._partial: bytearray | None = None
@@ -123,6 +124,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._chunks: Chunks | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
+        self._answers: Answers | None = config.app if hasattr(config.app, "whole") else None  # type: ignore[assignment]
 
     # -- the connection -----------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
@@ -202,14 +204,20 @@ class GuardedProtocol(HttpToolsProtocol):
         end += len(HEAD_END)
         head, rest = bytes(buffer[:end]), bytes(buffer[end:])
         self._partial = None
-        self._begin(head)
-        return rest
+        return self._begin(head, rest)
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, head: bytes, rest: bytes) -> bytes:
+        """Start a request; gives what of ``rest`` does not belong to it, or is still to be read by the long way."""
         limits = self._limits
         framing = read_head(head, max_headers=limits.headers, max_target=limits.target_bytes)
         self._door.keep_date(self.loop.time())
         self._disarm()
+        if self._answers is not None and 0 <= framing.length <= len(rest) and not framing.expects_continue:
+            whole = read_whole(framing.head)
+            if whole is not None:
+                body = rest if framing.length == len(rest) else rest[: framing.length]
+                self._answer_whole(self._answers, whole, body)
+                return rest[framing.length :]
         if framing.length == CHUNKED:
             self._chunks = Chunks()
         else:
@@ -219,6 +227,33 @@ class GuardedProtocol(HttpToolsProtocol):
         if framing.expects_continue:
             # where the answer comes before the body, nobody can say whether the body will follow: close after it
             self.cycle.keep_alive = False
+        return rest
+
+    # -- the short way ------------------------------------------------------------------------------------------------
+    def _answer_whole(self, app: Answers, head: Whole, body: bytes) -> None:
+        cycle: Any = WholeCycle()
+        self.cycle = cycle
+        task = self.loop.create_task(self._serve(app, cycle, head, body))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _serve(self, app: Answers, cycle: WholeCycle, head: Whole, body: bytes) -> None:
+        response = await app.whole(head, body, self.client[0] if self.client else "")
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if cycle.disconnected:
+            return
+        cycle.response_started = True
+        try:
+            data = written(response, self.server_state.default_headers, keep_alive=cycle.keep_alive)
+        except ValueError:
+            cycle.keep_alive = False
+            data = written(answer_broken(), self.server_state.default_headers, keep_alive=False)
+        self.transport.write(data)
+        cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _take_body(self, data: bytes) -> bytes:
         taken = self._chunks.take(data) if self._chunks is not None else min(self._left, len(data))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
+from esb.errors import Invalid
 from esb.formats.base import Codec
-from esb.formats.content_types import by_content_type, parse_content_type
+from esb.formats.content_types import by_content_type, content_type_of, parse_content_type
 from esb.formats.json import Json
 from esb.formats.text import Text
 from esb.registry import load
@@ -60,7 +61,7 @@ def fits(codec: Codec, content_type: str) -> bool:
         return False
     if charset not in ("", "ascii") and charset != _encoding_of(codec, charset):
         return False
-    if media in _UNSPECIFIC or media in codec.media_types:
+    if media in _UNSPECIFIC or media in codec.media_types or media in getattr(codec, "also_accepts", ()):
         return True
     _, plus, structured = media.rpartition("+")
     return bool(plus) and f"application/{structured}" in codec.media_types
@@ -89,3 +90,45 @@ def read_reply(content_type: str, content: bytes) -> Any:
         return content.decode(charset or "utf-8")
     except UnicodeDecodeError:
         return content.decode("latin-1") if media.startswith("text/") else None
+
+
+def codec_or_refusal(content_type: str, fixed: Codec | None) -> Codec:
+    """Who reads what a broker delivers; :class:`Refusal` where its content type is not the route's, or nobody's."""
+    if fixed is not None:
+        if fits(fixed, content_type):
+            return fixed
+        return Refusal(f"this route takes {fixed.content_type}, not `{content_type[:100]}`")
+    hint = "let the sender say JSON, XML, CSV or text, or set `format` on the source"
+    return codec_for(content_type) or Refusal(f"the content type `{content_type[:100]}` is not taken", hint)
+
+
+class Refusal:
+    """A codec that refuses: its message becomes a dead letter with these words."""
+
+    content_type: ClassVar[str] = ""
+    media_types: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, words: str, hint: str = "") -> None:
+        self.words, self.hint = words, hint
+
+    def decode(self, data: bytes) -> Any:
+        raise Invalid(self.words, hint=self.hint)
+
+    def encode(self, body: Any) -> bytes:
+        raise Invalid(self.words, hint=self.hint)
+
+
+def written(body: Any, codec: Codec | None) -> tuple[bytes, str]:
+    """What a sink sends of a body, and its content type: as ``codec`` writes it, else bytes and texts as they are, else JSON.
+
+    Raises Invalid where the body does not fit.
+    """
+    if codec is not None:
+        data = codec.encode(body)
+        return data, content_type_of(codec, data)
+    if isinstance(body, bytes):
+        return body, "application/octet-stream"
+    if isinstance(body, str):
+        return TEXT.encode(body), "text/plain; charset=utf-8"
+    return JSON.encode(body), JSON.content_type

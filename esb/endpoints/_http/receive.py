@@ -7,18 +7,22 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from math import ceil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote
 
-from esb.clock import Clock
-from esb.durations import Rate
+from msgspec.structs import replace
+
+from esb.endpoints._http.events import event_key, unwrapped
 from esb.endpoints._http.media import JSON, codec_for, fits
 from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt, Request, Response, SourceContext
-from esb.endpoints.http_auth import Gate, Identity
+from esb.endpoints.carried import correlation_id, trace_of
+from esb.endpoints.http_auth import Gate, Identity, name_of
+from esb.endpoints.limits import Buckets, Guesses
 from esb.endpoints.problem import problem
 from esb.errors import Invalid, MessageError, StoreBusy, StoreError, Unavailable, Violation
+from esb.failpoints import pause as failpoint
 from esb.formats.base import Codec
+from esb.message import EMPTY
 
 if TYPE_CHECKING:
     from esb.endpoints.http import HttpSource
@@ -45,11 +49,10 @@ _NOT_PASSED_ON = frozenset(
     ]
 )
 _OURS = ("esb-", "esb_")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _BAD_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_MAX_CLIENTS = 10_000
 _MAX_FIELDS = 200
 _WAIT = timedelta(seconds=5)
+_CLIENT = "client "
 #: Error classes that are the caller's to mend; the words of the others stay inside.
 _CALLERS = frozenset({"invalid", "unmapped", "rejected"})
 
@@ -64,9 +67,15 @@ class HttpReceiver:
         self._source = source
         self._context = context
         self._gate = Gate(source.auth, context.clock) if source.auth is not None else None
+        self._guesses = Guesses(context.clock)
         self._buckets = Buckets(source.rate, context.clock) if source.rate is not None else None
-        hidden = source.auth.headers if source.auth is not None else frozenset()
-        self._hidden = _NOT_PASSED_ON | hidden
+        clients = source.auth.clients if source.auth is not None else ()
+        rates = {name_of(one): one.quota for one in clients if one.quota is not None}
+        self._quotas = context.ingress.quotas.of(rates, context.clock)
+        self._logins = source.auth.headers if source.auth is not None else frozenset()
+        life = getattr(source.contract, "life", None)
+        self._life: Mapping[str, str] = life.headers if life is not None else EMPTY
+        self._hidden = _NOT_PASSED_ON | self._logins
         self._token: object = None
         self._working = 0
         self._idle = asyncio.Event()
@@ -84,18 +93,38 @@ class HttpReceiver:
 
     # -- before the body ----------------------------------------------------------------------------------------------
     def _admit(self, request: Request) -> Response | None:
-        if self._gate is not None and (refusal := self._gate.admit(request)) is not None:
+        refusal = self._refusal(request)
+        return self._told(refusal) if refusal is not None else None
+
+    def _told(self, answer: Response) -> Response:
+        """An answer with what the sender must know of the contract."""
+        return replace(answer, headers={**self._life, **answer.headers}) if self._life else answer
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._gate is not None:
+            if (early := self._guesses.refusal(request.client)) is not None:
+                return early
+            if (refusal := self._gate.admit(request)) is not None:
+                self._note_guess(request)
+                return refusal
+        payer = self._payer(request) if self._buckets is not None or self._quotas else ""
+        if refusal := self._quotas.refusal(payer.removeprefix(_CLIENT)) if payer.startswith(_CLIENT) else None:
             return refusal
-        if self._buckets is None or (wait := self._buckets.take(self._payer(request))) is None:
+        if self._buckets is None or (wait := self._buckets.take(payer)) is None:
             return None
         return problem(429, "too-many-requests", "this client sends more than the route takes", retry_after=wait)
+
+    def _note_guess(self, request: Request) -> None:
+        """Who shows nothing has guessed nothing: that is a client that was set up wrong, and it is told so each time."""
+        if not self._logins.isdisjoint(request.headers):
+            self._guesses.note(request.client)
 
     def _payer(self, request: Request) -> str:
         """Who is charged for a request: the client by its credentials, else its address. A signature is checked later."""
         if self._gate is not None and not self._gate.needs_body:
             identity = self._gate.identify(request)
             if isinstance(identity, Identity):
-                return f"client {identity.client}"
+                return f"{_CLIENT}{identity.client}"
         return request.client
 
     # -- the message --------------------------------------------------------------------------------------------------
@@ -103,7 +132,7 @@ class HttpReceiver:
         self._working += 1
         self._idle.clear()
         try:
-            return await self._receive(request)
+            return self._told(await self._receive(request))
         finally:
             self._working -= 1
             if not self._working:
@@ -112,14 +141,19 @@ class HttpReceiver:
     async def _receive(self, request: Request) -> Response:
         identity = self._gate.identify(request) if self._gate is not None else Identity("")
         if isinstance(identity, Response):
+            self._note_guess(request)
             return identity
-        incoming = self._incoming(request, identity)
+        if self._gate is not None and self._gate.needs_body and (used := self._quotas.refusal(identity.client)):
+            return used
+        unpacked = unwrapped(request)
+        incoming = self._incoming(unpacked, identity) if isinstance(unpacked, Request) else unpacked
         if isinstance(incoming, Response):
             return incoming
         if self._gate is not None:
             self._gate.remember(identity)
         accepted = False
         try:
+            await failpoint("http.read")
             receipt = await self._context.intake.accept(incoming)
             accepted = True
         except (KeyConflict, StoreError, MessageError) as error:
@@ -127,6 +161,7 @@ class HttpReceiver:
         finally:
             if not accepted and self._gate is not None:
                 self._gate.forget(identity)
+        await failpoint("http.accepted")
         return await self._answer(receipt)
 
     def _incoming(self, request: Request, identity: Identity) -> Incoming | Response:
@@ -139,15 +174,28 @@ class HttpReceiver:
         if not payload and request.method in ("GET", "DELETE") and self._source.format in (None, JSON):
             payload, codec, content_type = b"null", JSON, ""
         key = headers.get("idempotency-key")
-        if key is not None and not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
-            return problem(400, "bad-idempotency-key", "an Idempotency-Key is 1 to 255 printable ASCII characters")
+        if key is not None:
+            key = (
+                key[1:-1] if len(key) > 2 and key[0] == key[-1] == '"' else key
+            )  # a structured text, as the draft writes it
+            if not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
+                return problem(400, "bad-idempotency-key", "an Idempotency-Key is 1 to 255 printable ASCII characters")
+        event = event_key(headers)
+        if identity.proof and not identity.fresh and (key is not None or event is not None):
+            # what tells a repeat is not under the signature here, and what was seen before the start is not known any more
+            return problem(
+                503,
+                "signed-too-early",
+                "this was signed before the route was started; sign it again",
+                retry_after=_WAIT,
+            )
         try:
             query = read_query(request.query)
         except ValueError:
             return problem(400, "bad-query", f"the query is not UTF-8, or has more than {_MAX_FIELDS} fields")
         passed = passed_on(headers, self._hidden)
         traceparent = headers.get("traceparent", "")
-        trace = _TRACEPARENT.fullmatch(traceparent)
+        trace = trace_of(traceparent)
         meta: dict[str, Any] = {
             "params": dict(request.params),
             "query": query,
@@ -155,7 +203,7 @@ class HttpReceiver:
             "client": request.client,
             "source": {"type": "http", "client": identity.client},
         }
-        if trace is not None:
+        if trace:
             meta["traceparent"] = traceparent
         return Incoming(
             payload=payload,
@@ -164,9 +212,9 @@ class HttpReceiver:
             headers=passed,
             meta=meta,
             contract=self._source.contract,
-            source_key=source_key(identity, key),
-            fingerprint=fingerprint(request) if key is not None or identity.proof else "",
-            correlation_id=correlation_id(passed, trace["trace"] if trace is not None else ""),
+            source_key=source_key(identity, key, event),
+            fingerprint=fingerprint(request) if key is not None or (identity.proof and event is None) else "",
+            correlation_id=correlation_id(passed, trace),
             on_invalid="refuse",
         )
 
@@ -195,7 +243,10 @@ class HttpReceiver:
             facts["duplicate_of"] = receipt.duplicate_of
         if self._source.reply == "accepted" or receipt.state == "duplicate":
             return _json(202 if self._source.reply == "accepted" else 200, facts, headers)
-        outcome = await self._context.intake.outcome(receipt.message_id, self._source.timeout.total_seconds())
+        outcome = receipt.outcome or await self._context.intake.outcome(
+            receipt.message_id, self._source.timeout.total_seconds(), receipt.seq
+        )
+        await failpoint("http.answering")
         if outcome is None:
             return problem(
                 504,
@@ -282,7 +333,10 @@ def _respond(status: int, own: Mapping[str, str], body: Any, headers: Mapping[st
     if isinstance(body, str):
         return Response(status, body.encode(), {"content-type": "text/plain; charset=utf-8", **fields})
     codec = codec_for(fields.get("content-type", "")) or JSON
-    return Response(status, codec.encode(body), {"content-type": codec.content_type, **fields})
+    try:
+        return Response(status, codec.encode(body), {"content-type": codec.content_type, **fields})
+    except Invalid:  # an object under `text/plain`, two roots under XML: it goes out as what it is
+        return Response(status, JSON.encode(body), {**fields, "content-type": JSON.content_type})
 
 
 def _json(status: int, document: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
@@ -326,10 +380,12 @@ def read_query(query: str) -> dict[str, Any]:
     return found
 
 
-def source_key(identity: Identity, key: str | None) -> str | None:
-    """The identity of a request inside its route: its Idempotency-Key, or its signature where that is used once only."""
+def source_key(identity: Identity, key: str | None, event: str | None = None) -> str | None:
+    """The identity of a request inside its route: its Idempotency-Key, its event, or a signature that is used once only."""
     if key is not None:
         return f"http:{len(identity.client)}:{identity.client}:{key}"
+    if event is not None:
+        return f"http-event:{len(identity.client)}:{identity.client}:{event}"
     return f"http-signature:{identity.proof}" if identity.proof else None
 
 
@@ -338,32 +394,3 @@ def fingerprint(request: Request) -> str:
     digest = hashlib.sha256(f"{request.method} {request.path}?{request.query}\n".encode())
     digest.update(request.body)
     return digest.hexdigest()
-
-
-def correlation_id(headers: Mapping[str, str], trace: str) -> str:
-    """From ``X-Correlation-ID``, the CloudEvents extension, or the trace; empty where none is usable."""
-    for name in ("x-correlation-id", "ce-correlationid"):
-        value = headers.get(name, "")
-        if 0 < len(value) <= 128 and value.isprintable():
-            return value
-    return trace
-
-
-class Buckets:
-    """So many requests per span for each client; at most :data:`_MAX_CLIENTS` clients are told apart."""
-
-    def __init__(self, rate: Rate, clock: Clock) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-
-    def take(self, client: str) -> timedelta | None:
-        """None where one more is allowed, else the time to wait."""
-        now = self._clock.monotonic()
-        tokens, at = self._buckets.pop(client, (float(self._rate.count), now))
-        tokens = min(float(self._rate.count), tokens + (now - at) * self._rate.per_second)
-        allowed = tokens >= 1.0
-        self._buckets[client] = (tokens - 1.0 if allowed else tokens, now)
-        if len(self._buckets) > _MAX_CLIENTS:
-            del self._buckets[next(iter(self._buckets))]
-        return None if allowed else timedelta(seconds=ceil((1.0 - tokens) / self._rate.per_second))

@@ -1,0 +1,1 @@
+"""AMQP at work; the options stand in :mod:`esb.endpoints.amqp`."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Self
 
 import uuid_utils
+from msgspec import Struct
+
+from esb.blob import Blob
 
 
 class _Empty(dict[str, Any]):
-    """A mapping that stays empty: hashable, so that a dataclass takes it as a default (3.11 refuses a mapping proxy)."""
+    """A mapping that stays empty: hashable, so that a dataclass takes it as a default, too (3.11 refuses a mapping proxy)."""
 
     __slots__ = ()
 
@@ -73,16 +74,20 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
 )
 
 
+#: The instant until which a message waits that waits for something else than time (SPEC: `lookup`, `missing: park`).
+PARKED = datetime(9999, 12, 31, tzinfo=UTC)
+
+
 def new_id() -> str:
     """A new public message id: UUIDv7 text, so that ids sort by time of acceptance."""
     return str(uuid_utils.uuid7())
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """What a step sees and answers with. It never changes; use :meth:`derive` and its siblings.
 
-    ``body`` is the decoded payload (dict, list, str, Decimal, int, bool, None; bytes where no format applies).
+    ``body`` is the decoded payload (dict, list, str, Decimal, int, bool, None; bytes where no format applies; a
+    :class:`~esb.blob.Blob` where a large one was not decoded, which few steps see).
     ``headers`` have lower-case names. ``vars`` belong to this message's run. ``meta`` is written by the bus only:
     ``message_id correlation_id route received_at attempt source{…} reply{status,headers,body}`` and what an endpoint adds
     (``file_name``, ``params`` …).
@@ -95,7 +100,6 @@ class Message:
 
     def derive(self, *, body: Any = _SAME, headers: Any = _SAME, vars: Any = _SAME, meta: Any = _SAME) -> Self:  # noqa: A002 - the word of the routes
         """The same message with some parts replaced."""
-        # spelled out: `dataclasses.replace` takes three times as long, and every step derives
         return type(self)(
             self.body if body is _SAME else body,
             self.headers if headers is _SAME else headers,
@@ -114,8 +118,7 @@ class Message:
         return {"body": self.body, "headers": self.headers, "vars": self.vars, "meta": self.meta, "site": site}
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """A message as the store keeps it: payload bytes plus everything that identifies, orders and links it.
 
     ``seq`` is its place in the order of acceptance (0 until the store gave one). ``scope`` is empty for a message of the
@@ -141,8 +144,23 @@ class Envelope:
     headers: Mapping[str, Any] = EMPTY
     vars: Mapping[str, Any] = EMPTY
     meta: Mapping[str, Any] = EMPTY
-    track: Mapping[str, str] = field(default=EMPTY)
+    track: Mapping[str, str] = EMPTY
     seq: int = 0
+    blob: Blob | None = None  #: a large payload lies here, and ``body`` is empty
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        return len(self.body) if self.blob is None else self.blob.size
+
+    def payload(self) -> bytes:
+        """The payload as a whole, wherever it lies."""
+        return self.body if self.blob is None else self.blob.read()
+
+
+def short_version(digest: str) -> str:
+    """A version as people see it: the first eight digits of its digest, the same in every list."""
+    return digest[:8]
 
 
 def delivery_id(origin: str, step: str) -> str:
@@ -150,4 +168,5 @@ def delivery_id(origin: str, step: str) -> str:
     digest = bytearray(hashlib.sha256(f"{origin}#{step}".encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80  # UUIDv8 (RFC 9562): made by a rule of our own
     digest[8] = digest[8] & 0x3F | 0x80
-    return str(uuid.UUID(bytes=bytes(digest)))
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
+from esb.clock import Within
 from esb.errors import InternalFault, MessageError, StoreError, Timeout, Unavailable
+from esb.formats.unread import Unread
 from esb.message import Message
-from esb.steps.base import Answer, Block, Context, Enter, StepNode, Stop, Wait, WhenDown, set_path
+from esb.steps.base import Answer, Block, Enter, StepNode, Stop, Wait, WhenDown, set_path
+from esb.steps.claims import ClaimContext
+from esb.steps.unread import StreamContext, Streams, takes_unread
 
 
 class StepFailed(Exception):
@@ -31,23 +36,61 @@ class Withdrawn(Exception):
     """A person or an overtaking message was faster: the message is no longer this attempt's, and nothing was sent."""
 
 
-class Run(Context, Protocol):
+class Overtime(BaseException):
+    """Raised into a step that keeps the loop busy for too long; its work starts again where it harms nobody.
+
+    No ``Exception``, so that no step takes it for a fault of its own.
+    """
+
+
+class Watch(Protocol):
+    """Raises :class:`Overtime` in what runs too long between ``arm`` and ``disarm``, and nowhere else."""
+
+    slow: dict[int, StepNode]  #: steps, by ``id``, that were too slow when they ran last: they do not begin here again
+
+    def arm(self) -> None: ...
+
+    def disarm(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a worker process made of some steps: ``place`` is the node that was the last one, or the next one for None."""
+
+    place: int
+    message: Message
+    answer: Answer | MessageError | None
+
+
+class Run(StreamContext, ClaimContext, Protocol):
     """A :class:`~esb.steps.base.Context` that the pipeline itself may ask for more."""
 
+    unread: bool  #: the payload is large and not decoded yet: the first steps run where it is
+    heavy: bool  #: the message is large: plain steps run in a worker process
+    watch: Watch | None
     timeout: float  #: seconds the running step may take in total
     when_down: WhenDown | None  #: what an outage means where the step does not say it itself
-
-    @property
-    def accepted_at(self) -> datetime: ...
 
     @property
     def step_limit(self) -> float:
         """Seconds for a waiting step without a timeout of its own."""
         ...
 
+    async def may_wait(self) -> None:
+        """Called before a step that waits."""
+        ...
+
     def begin(self, node: StepNode) -> None: ...
 
     def end(self, note: str = "", error: MessageError | None = None) -> None: ...
+
+    def undo(self) -> None:
+        """Forget what the step that runs has handed off, answered and noted."""
+        ...
+
+    async def elsewhere(self, block: Block, place: int, message: Message, *, single: bool = False) -> Elsewhere:
+        """Run the plain steps from ``place`` on (or this one alone) in a worker process. Raises MessageError, Wait."""
+        ...
 
 
 async def run_block(block: Block, message: Message, run: Run) -> Message | Stop:
@@ -55,11 +98,46 @@ async def run_block(block: Block, message: Message, run: Run) -> Message | Stop:
 
     Raises StepFailed and Wait.
     """
-    for node in block.nodes:
-        answer = await _run_node(node, message, run)
+    place, nodes = 0, block.nodes
+    while place < len(nodes) or run.unread:
+        unread = isinstance(message.body, Unread)
+        if not (unread or run.heavy or run.unread):
+            answer = (
+                await _run_waiting(nodes[place], message, run)
+                if nodes[place].waits
+                else _here(nodes[place], message, run)
+            )
+            if answer is None:
+                done = await run.elsewhere(block, place, message, single=True)
+                answer = done.answer or done.message
+        elif unread and (place == len(nodes) or takes_unread(nodes[place], message.body)):
+            if place == len(nodes):
+                return message
+            answer = await _run_unread(nodes[place], message, run)
+            if type(answer) is Message and not isinstance(answer.body, Unread):
+                run.unread = run.heavy = False  # a claim check stands for it now
+        elif unread and not run.unread:
+            # bytes that `fetch` has left where they lie, or no worker to read the payload
+            whole = await run.aside.whole(message.body.blob)
+            message = message.derive(body=message.body.codec.decode(whole))
+            continue
+        elif run.unread or (run.heavy and not nodes[place].waits):
+            done = await run.elsewhere(block, place, message)
+            place, message = done.place, done.message
+            if done.answer is None:
+                continue
+            answer = done.answer
+        else:
+            answer = await _run_waiting(nodes[place], message, run)
         if type(answer) is Message:
             message = answer
+            place += 1
             continue
+        if isinstance(answer, MessageError):
+            answer = _after(nodes[place], message, run, answer)
+            if type(answer) is Message:
+                message = answer
+        place += 1
         if isinstance(answer, Enter):
             inner = await run_block(answer.block, answer.message, run)
             if isinstance(inner, Stop):
@@ -71,13 +149,40 @@ async def run_block(block: Block, message: Message, run: Run) -> Message | Stop:
     return message
 
 
-async def _run_node(node: StepNode, message: Message, run: Run) -> Answer:
+def _here(node: StepNode, message: Message, run: Run) -> Answer | MessageError | None:
+    """Run one step that does not wait on the loop; None where it takes too long for it."""
+    watch = run.watch
+    if watch is None:
+        return run_plain(node, message, run)
+    if node.apart or id(node) in watch.slow:
+        return None
+    try:
+        watch.arm()
+        try:
+            return run_plain(node, message, run)
+        finally:
+            watch.disarm()
+    except Overtime:
+        run.undo()
+        watch.slow[id(node)] = node
+        return None
+
+
+async def _run_unread(node: StepNode, message: Message, run: Run) -> Answer | MessageError:
+    """Run a step that leaves a large body undecoded, or works through it piece by piece."""
+    if isinstance(node.step, Streams):
+        return await _run_waiting(node, message, run, endless=True)
+    return await _run_waiting(node, message, run) if node.waits else run_plain(node, message, run)
+
+
+def run_plain(node: StepNode, message: Message, run: Run) -> Answer | MessageError:
+    """Run one step that does not wait; what befell the message is given back, not raised. Raises Wait."""
     run.begin(node)
     try:
         if node.guard is not None and not node.guard.truth(run.scope(message)):
             run.end("skipped")
             return message
-        answer = await _wait_for(node, message, run) if node.waits else node.step.apply(message, run)
+        answer: Answer = node.step.apply(message, run)  # type: ignore[assignment]  # `waits` tells awaitables and plain answers apart
         if node.into and type(answer) is Message:
             answer = _relocate(node, message, answer)
     except Wait:
@@ -86,36 +191,98 @@ async def _run_node(node: StepNode, message: Message, run: Run) -> Answer:
     except (Withdrawn, StoreError):
         raise  # neither is the message's fault: it is given back and tried again
     except MessageError as error:
-        return await _failed(node, message, run, error)
+        return _told(error, run)
     except Exception as error:  # noqa: BLE001 - a step's own bug is the fate of this message, not of the process
-        fault = InternalFault(f"step `{node.id}` broke: {type(error).__name__}: {error}")
-        fault.__cause__ = error
-        return await _failed(node, message, run, fault)
+        return _told(_fault(node, error), run)
     run.end()
-    return answer  # type: ignore[return-value]  # `waits` tells awaitables and plain answers apart
+    return answer
+
+
+async def _run_waiting(node: StepNode, message: Message, run: Run, *, endless: bool = False) -> Answer | MessageError:
+    run.begin(node)
+    try:
+        if node.guard is not None and not _true(node, message, run):
+            run.end("skipped")
+            return message
+        answer = await (_work_through if endless else _wait_for)(node, message, run)
+        if node.into and type(answer) is Message:
+            answer = _relocate(node, message, answer)
+    except Wait:
+        run.end("waits")
+        raise
+    except (Withdrawn, StoreError):
+        raise  # as above
+    except MessageError as error:
+        return _told(error, run)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _told(_fault(node, error), run)
+    run.end()
+    return answer
+
+
+def _true(node: StepNode, message: Message, run: Run) -> bool:
+    """Whether the guard of a waiting step lets the message in; a guard that takes too long is a fault of the route."""
+    assert node.guard is not None
+    if run.watch is None:
+        return node.guard.truth(run.scope(message))
+    try:
+        run.watch.arm()
+        try:
+            return node.guard.truth(run.scope(message))
+        finally:
+            run.watch.disarm()
+    except Overtime:
+        raise InternalFault(
+            f"`if: {node.guard.text}` takes too long",
+            hint="work it out in a `set` step before, which may take longer, and ask for its result",
+        ) from None
+
+
+def _told(error: MessageError, run: Run) -> MessageError:
+    run.end(error=error)
+    return error
+
+
+def _fault(node: StepNode, error: Exception) -> InternalFault:
+    fault = InternalFault(f"step `{node.id}` broke: {type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault
 
 
 async def _wait_for(node: StepNode, message: Message, run: Run) -> Answer:
+    await run.may_wait()
     run.timeout = node.timeout.total_seconds() if node.timeout is not None else run.step_limit
     answer = node.step.apply(message, run)
     # the sink keeps to the deadline itself and says more about it; this is the wall behind it
     try:
-        async with asyncio.timeout(run.timeout + 1.0):
+        with Within(run.timeout + 1.0):
             waited: Answer = await answer  # type: ignore[misc]  # a waiting step gives an awaitable
             return waited
     except TimeoutError as error:
         raise Timeout(f"step `{node.id}` took longer than {run.timeout:g} s") from error
 
 
+async def _work_through(node: StepNode, message: Message, run: Run) -> Answer:
+    """A large body takes as long as it takes; each piece of it is bounded, and what was done is not done again."""
+    assert isinstance(node.step, Streams)
+    await run.may_wait()
+    limit = node.timeout.total_seconds() if node.timeout is not None else None
+    try:
+        async with asyncio.timeout(limit):
+            return await node.step.stream(message, run)
+    except TimeoutError as error:
+        raise Timeout(f"step `{node.id}` took longer than {limit:g} s") from error
+
+
 def _relocate(node: StepNode, before: Message, after: Message) -> Message:
     """Apply ``into``: the reply of a sending step, the new body of any other step."""
-    if node.kind in ("to", "tap"):
+    if node.kind in ("to", "tap", "await"):
         return set_path(after, node.into, after.meta.get("reply"))
     return set_path(after.derive(body=before.body), node.into, after.body)
 
 
-async def _failed(node: StepNode, message: Message, run: Run, error: MessageError) -> Answer:
-    run.end(error=error)
+def _after(node: StepNode, message: Message, run: Run, error: MessageError) -> Answer:
+    """What a failed step means for the message. Raises StepFailed unless something beside the step says otherwise."""
     if isinstance(error, Unavailable):
         policy = node.when_down or run.when_down
         if policy is not None and policy.mode == "fallback" and policy.block is not None:

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Protocol
 
+from msgspec import Struct
+
 from esb.clock import Clock
-from esb.durations import Backoff
-from esb.errors import InternalFault, MessageError, Position
+from esb.durations import Backoff, Rate
+from esb.errors import BadRow, MessageError, Position
 from esb.language import Expression
 from esb.message import EMPTY, Message
 from esb.spec import Kind, Node, Reader, option
+from esb.steps.paths import put_in, set_path
 
 # -- what a step answers with -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(Struct, frozen=True):
     """Go on with ``message`` in a nested block, then with the step after this one."""
 
     block: Block
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """The message ends here as ``done``; ``reason`` says why (a filter, a duplicate inside a scope)."""
 
     reason: str
 
 
 class Wait(Exception):
-    """Raised by a step that wants the message to wait in the store until ``until``; no attempt is used up."""
+    """Raised by a step that wants the message to wait in the store until ``until``; no attempt is used up.
 
-    def __init__(self, until: datetime) -> None:
+    ``PARKED`` waits for another version of the route (a new row of a table); ``reason`` is what is shown as its error.
+    """
+
+    def __init__(self, until: datetime, reason: MessageError | None = None) -> None:
         super().__init__(until.isoformat())
         self.until = until
+        self.reason = reason
 
 
 Answer = Message | Enter | Stop
@@ -48,6 +53,9 @@ class Step(Protocol):
 
     def apply(self, message: Message, context: Context) -> Answer | Awaitable[Answer]: ...
 
+
+#: The kind of a step that only looks on: it stands in no file.
+LOOK = "look"
 
 # -- the compiled tree --------------------------------------------------------------------------------------------------
 
@@ -117,10 +125,12 @@ class StepNode:
     step: Step
     position: Position
     waits: bool = False
+    apart: bool = False  #: never on the loop, which it could block: begins in a worker process
     guard: Expression | None = None
     timeout: timedelta | None = None
     retry: RetryPolicy | None = None
     when_down: WhenDown | None = None
+    on_timeout: OnTimeout | None = None
     into: tuple[str, ...] = ()
     continue_on_error: bool = False
 
@@ -149,8 +159,7 @@ class Block:
 # -- hand-offs ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HandOff:
+class HandOff(Struct, frozen=True):
     """A message that is born when this one is settled, in the same transaction.
 
     ``kind``: ``branch`` and ``split`` go on inside the same route at block ``target`` (its scope); ``topic`` goes to every
@@ -166,6 +175,8 @@ class HandOff:
     keep_key: bool = True  #: without a ``key`` of its own the child keeps its parent's
     dedupe: str | None = None
     dedupe_window: timedelta | None = None
+    even_if_dead: bool = False  #: born also where this attempt makes the message dead
+    version: str = ""  #: the version that the child runs on; empty: its parent's
 
 
 # -- sinks, as steps see them ---------------------------------------------------------------------------------------------
@@ -198,14 +209,36 @@ class Target:
     connector: str
     sink: Any
     position: Position
+    site: str = ""  #: the site whose route this is: two of them share a place in a template
+
+    @property
+    def system(self) -> str:
+        """The name with the connector that a site made, which tells the systems of two plants apart."""
+        operation = self.name.partition(".")[2]
+        return f"{self.connector}.{operation}" if "@" in self.connector and operation else self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class OnTimeout:
+    """How the target is asked whether it has the message, before it is sent again."""
+
+    verify: Target = option(
+        doc="The operation that asks; it must change nothing.",
+        example="erp.get-order",
+        aliases=("ask", "check", "query"),
+    )
+    done_when: Expression = option(
+        doc="True where the answer (`meta.reply`) says that the target has the message.",
+        example="meta.reply.status == `200`",
+        aliases=("success_when", "when", "done", "until"),
+    )
+
+
+class Reply(Struct, frozen=True):
     """What a target answered: becomes ``meta.reply``. ``status`` is None where the protocol has none."""
 
     status: int | None = None
-    headers: Mapping[str, str] = field(default=EMPTY)
+    headers: Mapping[str, str] = EMPTY
     body: Any = None
 
     def as_meta(self) -> dict[str, Any]:
@@ -215,7 +248,7 @@ class Reply:
 # -- resources that options resolve to ----------------------------------------------------------------------------------
 
 
-class _ResourceKind(Kind):
+class ResourceKind(Kind):
     """An option that names a thing of the workspace; ``resources.<method>(name, node, reader)`` finds it."""
 
     def __init__(self, method: str, label: str) -> None:
@@ -262,9 +295,9 @@ class Transform(Protocol):
     def apply(self, scope: Mapping[str, Any]) -> Any: ...
 
 
-ContractRef = Annotated[Any, _ResourceKind("contract", "a contract (`<entity>.v<major>`)")]
-TableRef = Annotated[Any, _ResourceKind("table", "a cross-reference table")]
-TransformRef = Annotated[Any, _ResourceKind("transform", "a transform file (`x.jmes` or `x.j2`)")]
+ContractRef = Annotated[Any, ResourceKind("contract", "a contract (`<entity>.v<major>`)")]
+TableRef = Annotated[Any, ResourceKind("table", "a cross-reference table")]
+TransformRef = Annotated[Any, ResourceKind("transform", "a transform file (`x.jmes` or `x.j2`)")]
 
 
 # -- what a step may know -----------------------------------------------------------------------------------------------
@@ -280,6 +313,11 @@ class Context(Protocol):
     def site(self) -> Mapping[str, Any]: ...
 
     @property
+    def timezone(self) -> str:
+        """The time zone of the route: its site's, else that of the bus."""
+        ...
+
+    @property
     def route(self) -> str: ...
 
     @property
@@ -292,6 +330,9 @@ class Context(Protocol):
 
     @property
     def attempt(self) -> int: ...
+
+    @property
+    def accepted_at(self) -> datetime: ...
 
     def scope(self, message: Message) -> dict[str, Any]:
         """The names that expressions and templates see."""
@@ -323,6 +364,25 @@ class Context(Protocol):
         """True if this message owns ``key`` in this step (durable; a retry of the same message still owns it)."""
         ...
 
+    def peers(self) -> Sequence[Message]:
+        """The messages that wait behind this one in its lane, in their order."""
+        ...
+
+    async def in_line(self, number: int, gap: timedelta, first: int | None) -> Literal["next", "late", "duplicate"]:
+        """What becomes of this number of its lane's sequence, decided once; ``late`` was given up before it came.
+
+        Raises Wait until every lower number has ended, or was missing for ``gap``. ``first`` begins the sequence.
+        """
+        ...
+
+    async def absorb(self, count: int, message: Message) -> bool:
+        """Make this message ``message`` and end the first ``count`` of its peers, at the same instant; false: they changed."""
+        ...
+
+    async def turn(self, rate: Rate) -> None:
+        """Wait for the message's turn at this step, at ``rate`` over all its messages. Raises Wait where that is long."""
+        ...
+
     async def deliver(self, target: Target, message: Message, *, ledger: bool = True) -> Reply:
         """Send once under the stable delivery id; a delivery that was confirmed before is answered from the ledger.
 
@@ -330,8 +390,26 @@ class Context(Protocol):
         """
         ...
 
+    async def ask(self, target: Target, message: Message, *, cache: timedelta | None = None) -> Reply:
+        """Send a question that changes nothing at the target, every time; with ``cache`` an equal one is answered from memory.
+
+        The cache is this process's own and bounded. Raises MessageError.
+        """
+        ...
+
     async def copy(self, target: Target, message: Message) -> None:
         """Send a copy; a failure is noted in the trace and never fails the message."""
+        ...
+
+    async def report(self, reason: str, rows: Sequence[BadRow], *, whole: bool) -> str:
+        """Have the source tell the sender which rows were not taken; where it lies, empty where the source has no place.
+
+        ``whole``: nothing of the delivery was taken, so it lies there, too. Raises Unavailable while that cannot be done.
+        """
+        ...
+
+    async def compensable(self, message: Message) -> Sequence[str]:
+        """Keep the message for the compensation of the deliveries confirmed since the last call; the steps that it covers."""
         ...
 
     async def within(self, block: Block, message: Message) -> Answer:
@@ -339,45 +417,8 @@ class Context(Protocol):
         ...
 
 
-def set_path(message: Message, path: Sequence[str], value: Any) -> Message:
-    """The message with ``vars.x``, ``headers.x`` or ``body.x.y`` set; objects on the way are copied or made.
-
-    ``("body",)`` replaces the whole body. Raises InternalFault where a part of the path is not an object.
-    """
-    root = path[0]
-    changed = value if len(path) == 1 else put_in(getattr(message, root), path, 1, value)
-    if root == "vars":
-        return message.derive(vars=changed)
-    return message.derive(body=changed) if root == "body" else message.derive(headers=changed)
-
-
-def put_in(container: Any, path: Sequence[str], index: int, value: Any) -> Any:
-    """``container`` (the part of a message at ``path[:index]``) with ``value`` at the rest of ``path``; a copy, always.
-
-    Null counts as an empty object. Raises InternalFault where a part of the path is not an object.
-    """
-    if container is None:
-        container = EMPTY
-    elif not isinstance(container, Mapping):
-        raise InternalFault(
-            f"cannot set `{'.'.join(path)}`: `{'.'.join(path[:index])}` is {_in_words(container)}, not an object",
-            hint=f"set `{'.'.join(path[:index])}` as a whole, or guard the step with `if`",
-        )
-    name = path[index]
-    if index + 1 < len(path):
-        value = put_in(container.get(name), path, index + 1, value)
-    return {**container, name: value}
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if isinstance(value, str):
-        return "a text"
-    return "raw bytes" if isinstance(value, bytes) else "a single value"
-
-
 __all__ = [
+    "LOOK",
     "Answer",
     "Block",
     "Context",
@@ -386,7 +427,9 @@ __all__ = [
     "Enter",
     "HandOff",
     "MessageError",
+    "OnTimeout",
     "Reply",
+    "ResourceKind",
     "RetryPolicy",
     "Step",
     "StepNode",

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from esb.errors import Invalid, Violation
+from esb.formats.unread import Unread
 from esb.language import Expression
 from esb.language.values import describe
 from esb.message import Message
 from esb.registry import step
 from esb.spec import Node, Reader, option, part_of
 from esb.steps.base import Context, Wait
+from esb.steps.unread import touches_body
 
 _LONGEST = timedelta(days=3660)
 
@@ -45,6 +47,10 @@ class Delay:
             )
         if self.for_ is not None and self.for_ > _LONGEST:
             reader.problem("ESB106", "`delay` waits for at most 3660 days", part_of(node, "for"), hint="check the unit")
+
+    def takes_unread(self, body: Unread) -> bool:
+        """Whether the instant is no part of the body."""
+        return not touches_body(self.until)
 
     def apply(self, message: Message, context: Context) -> Message:
         now = context.clock.now()

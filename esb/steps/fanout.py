@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from esb.language import Expression
 from esb.message import Message
 from esb.registry import step
-from esb.spec import Kind, MapNode, Node, Reader, option, part_of, read_options
+from esb.spec import Kind, MapNode, Node, Reader, ScalarNode, option, part_of, read_options
 from esb.steps.base import Block, Context, HandOff, WhenDown
+from esb.steps.recipients import names_of, unknown
 
 _NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 
@@ -51,6 +53,9 @@ class BranchesKind(Kind):
         if not node.entries:
             return reader.problem("ESB102", "`fanout` has no branch", node, hint="write `mes: { steps: [ … ] }`")
         found: dict[str, Any] = {}
+        if (by := node.get("by")) is not None and isinstance(by, ScalarNode) and isinstance(by.value, str):
+            hint = "write `by: …` and, on the next line, `branches:` with the branches below it"
+            return reader.problem("ESB112", "`by` needs its branches under `branches`", node.key("by") or by, hint=hint)
         for key, value in node.entries:
             with reader.inside(key.text):
                 branch = read_options(Branch, value, reader)
@@ -88,9 +93,18 @@ class Fanout:
     A branch is a message of its own: durable queue, retries, dead letters and `when_down` of its own, and the same order per
     key. One that is down or slow leaves the others alone. All are stored in one transaction with the end of the step's
     message, which goes on with the next step. What a branch does to its message is not seen by the others.
+    With `by` the message itself names its receivers: a text or a list of names of `branches`, each of which is checked at load; a
+    name that is none of them ends as `unmapped` before any branch has the message, and no name is no receiver.
     `{ mes: { if: body.status == 'REL', steps: [ { to: mes.order } ] }, qms: { steps: [ { to: qms.order } ] } }`
+    `{ by: vars.systems, branches: { mes: [ { to: mes.order } ], qms: [ { to: qms.order } ] } }`
     """
 
+    by: Expression | None = option(
+        default=None,
+        doc="Beside `branches`: the names of those that get the message.",
+        example="body.systems",
+        aliases=("recipients", "to", "names"),
+    )
     branches: Branches = option(
         doc="Name of the branch: `steps`, and if need be `if` and `when_down`.",
         example="{ mes: { if: body.released, steps: [ { to: mes.order } ] } }",
@@ -109,9 +123,24 @@ class Fanout:
 
     def apply(self, message: Message, context: Context) -> Message:
         scope = context.scope(message)
-        taken = [name for name, branch in self.branches.entries if branch.if_ is None or branch.if_.truth(scope)]
+        named = self._named(scope)
+        taken = [name for name, branch in self.branches.entries if name in named and _takes(branch, scope)]
         context.note(branches=taken)
         for name, branch in self.branches.entries:
             if name in taken:
                 context.emit(HandOff("branch", branch.steps.id, message, f"{context.step}/{name}"))
         return message
+
+    def _named(self, scope: Mapping[str, Any]) -> Sequence[str]:
+        """The branches that the message may go to. Raises Unmapped for a name that is none of them."""
+        known = [name for name, _ in self.branches.entries]
+        if self.by is None:
+            return known
+        names = names_of(self.by(scope), f"by: {self.by.text}")
+        if wrong := [name for name in names if name not in known]:
+            raise unknown(wrong, known, f"by: {self.by.text}")
+        return names
+
+
+def _takes(branch: Branch, scope: Mapping[str, Any]) -> bool:
+    return branch.if_ is None or branch.if_.truth(scope)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from esb.errors import MessageError
+from esb.formats.unread import Unread
 from esb.language import Expression, TextTemplate
 from esb.message import EMPTY, Message
 from esb.registry import step
 from esb.spec import MapNode, Node, Reader, option
 from esb.steps.base import Context
+from esb.steps.unread import touches_body
 
 #: longest text of a line or of one field, in characters
 LONGEST = 2000
@@ -24,7 +26,7 @@ class Log:
     """Write a line to the log of the bus; route, message id and step are added.
 
     A text or field that fails on a message is logged as such and never fails the message. Texts are cut at 2000
-    characters. Bodies may hold personal data: name the fields you need.
+    characters; of more than 500 lines in a second the rest is only counted. Bodies may hold personal data: name the fields you need.
     `{ text: "lot {{ body.lot.id }} blocked", fields: { qty: body.qty }, level: warning }`
     """
 
@@ -46,6 +48,10 @@ class Log:
                 reader.problem(
                     "ESB109", f"the field `{name}` is written by the bus", at, hint=f"call it `{name}_` or `my_{name}`"
                 )
+
+    def takes_unread(self, body: Unread) -> bool:
+        """Whether the line says nothing of the body."""
+        return not touches_body(self.text) and not any(touches_body(rule) for rule in self.fields.values())
 
     def apply(self, message: Message, context: Context) -> Message:
         scope = context.scope(message)

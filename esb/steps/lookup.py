@@ -6,21 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from esb.errors import Invalid, Unmapped
 from esb.language import Expression
 from esb.language.values import describe
-from esb.message import Message
+from esb.message import PARKED, Message
 from esb.registry import step
 from esb.spec import Node, Reader, option, part_of
-from esb.steps.base import Context, TableRef, set_path
-from esb.steps.choices import SoonKind
+from esb.steps.base import Context, TableRef, Wait, set_path
 from esb.steps.paths import Path, PathKind, header_text
-
-_MISSING = SoonKind(
-    ("reject", "default"),
-    {"park": "use `missing: reject`; add the row, then `esb dlq retry` runs the message again"},
-)
 
 
 @step("lookup", pattern="Content Enricher")
@@ -28,7 +23,9 @@ _MISSING = SoonKind(
 class Lookup:
     """Find a value in a cross-reference table and keep it `into` a place of the message.
 
-    A value without a row ends the message as `unmapped`, unless there is a `default`. Null has no row.
+    A value without a row ends the message as `unmapped`, unless there is a `default`; with `missing: park` the message waits
+    until the table has the row: a reload of the table lets those go on that have theirs now, in their order. It uses up no
+    attempt, and later messages of the same key wait behind it. Null has no row, and never gets one.
     `{ table: plants, by: body.plant, into: vars.werks }`
     """
 
@@ -50,14 +47,15 @@ class Lookup:
     )
     on: Expression | None = option(
         default=None,
-        doc="Date (or instant) on which a row must be valid, where the table has `valid_from` and `valid_to`.",
+        doc="Date (or instant) on which a row must be valid, where the table has `valid_from` and `valid_to`; without it the day on"
+        " which the message was accepted, in the time zone of its site or of the bus.",
         example="body.posting_date",
         aliases=("at", "date", "valid_on"),
     )
-    missing: Annotated[Literal["reject", "default"] | None, _MISSING] = option(
+    missing: Literal["reject", "default", "park"] | None = option(
         default=None,
-        doc="What a value without a row means: `reject` (class `unmapped`), or `default` (if a `default` is given).",
-        example="reject",
+        doc="What a value without a row means: `reject` (class `unmapped`), `default` (if a `default` is given), or `park`.",
+        example="park",
     )
     default: Expression | None = option(
         default=None, doc="The value where there is no row.", example="\"'UNKNOWN'\"", aliases=("fallback",)
@@ -71,10 +69,10 @@ class Lookup:
                 part_of(node, "missing"),
                 hint="for example `default: \"'X'\"`",
             )
-        if self.missing == "reject" and self.default is not None:
+        if self.missing in ("reject", "park") and self.default is not None:
             reader.problem(
                 "ESB107",
-                "`missing: reject` and `default` exclude each other",
+                f"`missing: {self.missing}` and `default` exclude each other",
                 part_of(node, "missing"),
                 hint="take one of them out",
             )
@@ -106,9 +104,18 @@ class Lookup:
             )
         if isinstance(value, (Mapping, list)):
             raise Invalid(f"`{self.by.text}` gives {describe(value)}; a table is asked for one value")
-        on = None if self.on is None else day(self.on(scope), self.on.text)
+        if self.on is not None:
+            on = day(self.on(scope), self.on.text)
+        else:
+            dated = getattr(self.table, "dated", False)
+            on = context.accepted_at.astimezone(ZoneInfo(context.timezone)) if dated else None
         ask = self.table.reverse if self.reverse else self.table.find
-        return ask(value, column=self.column, site=context.site, on=on)
+        try:
+            return ask(value, column=self.column, site=context.site, on=on)
+        except Unmapped as error:
+            if self.missing == "park":
+                raise Wait(PARKED, error) from error
+            raise
 
 
 def day(value: Any, what: str) -> datetime | None:

@@ -89,9 +89,21 @@ def _list(builds: tuple[Build, ...]) -> Build:
 
 def _object(fields: tuple[_Field, ...]) -> Build:
     if not any(field.left_out for field in fields):
-        pairs = tuple((field.name, field.build) for field in fields)
-        return lambda scope: {name: build(scope) for name, build in pairs}
+        return _whole(fields)
     return lambda scope: dict(_kept(fields, scope))
+
+
+def _whole(fields: tuple[_Field, ...]) -> Build:
+    pairs = tuple((field.name, field.build) for field in fields)
+    quick = tuple((name, getattr(build, "evaluate", build)) for name, build in pairs)
+
+    def build_all(scope: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return {name: evaluate(scope) for name, evaluate in quick}
+        except Exception:  # noqa: BLE001 - again, by what says in words which expression failed and why
+            return {name: build(scope) for name, build in pairs}
+
+    return build_all
 
 
 def _kept(fields: tuple[_Field, ...], scope: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from esb.errors import InternalFault
 from esb.language.values import plain
+from esb.message import EMPTY, Message
 from esb.spec import Kind, Node, Reader, ScalarNode
 
 Path = tuple[str, ...]
@@ -100,3 +102,41 @@ def header_text(value: Any, name: str) -> str | None:
     if "\n" in value or "\r" in value or "\0" in value:
         raise InternalFault(f"header `{name}` would hold a line break", hint="take it out with `replace`")
     return value
+
+
+def set_path(message: Message, path: Sequence[str], value: Any) -> Message:
+    """The message with ``vars.x``, ``headers.x`` or ``body.x.y`` set; objects on the way are copied or made.
+
+    ``("body",)`` replaces the whole body. Raises InternalFault where a part of the path is not an object.
+    """
+    root = path[0]
+    changed = value if len(path) == 1 else put_in(getattr(message, root), path, 1, value)
+    if root == "vars":
+        return message.derive(vars=changed)
+    return message.derive(body=changed) if root == "body" else message.derive(headers=changed)
+
+
+def put_in(container: Any, path: Sequence[str], index: int, value: Any) -> Any:
+    """``container`` (the part of a message at ``path[:index]``) with ``value`` at the rest of ``path``; a copy, always.
+
+    Null counts as an empty object. Raises InternalFault where a part of the path is not an object.
+    """
+    if container is None:
+        container = EMPTY
+    elif not isinstance(container, Mapping):
+        raise InternalFault(
+            f"cannot set `{'.'.join(path)}`: `{'.'.join(path[:index])}` is {_in_words(container)}, not an object",
+            hint=f"set `{'.'.join(path[:index])}` as a whole, or guard the step with `if`",
+        )
+    name = path[index]
+    if index + 1 < len(path):
+        value = put_in(container.get(name), path, index + 1, value)
+    return {**container, name: value}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    if isinstance(value, str):
+        return "a text"
+    return "raw bytes" if isinstance(value, bytes) else "a single value"

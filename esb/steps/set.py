@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from esb.formats.unread import Unread
 from esb.language import Expression
 from esb.language.base import ExpressionKind
 from esb.message import Message
@@ -12,6 +13,7 @@ from esb.registry import step
 from esb.spec import MISSING, Kind, MapNode, Node, Reader, option
 from esb.steps.base import Context, put_in
 from esb.steps.paths import Path, PathKind, header_text
+from esb.steps.unread import touches_body
 
 _EXPRESSION = ExpressionKind()
 _PATH = PathKind()
@@ -68,6 +70,10 @@ class Set:
     def writes(self) -> tuple[Path, ...]:
         """The places that this step sets."""
         return tuple(path for path, _ in self.values.entries)
+
+    def takes_unread(self, body: Unread) -> bool:
+        """Whether the body is neither read nor written."""
+        return not any(path[0] == "body" or touches_body(expression) for path, expression in self.values.entries)
 
     def apply(self, message: Message, context: Context) -> Message:
         scope = dict(context.scope(message))

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from esb.admin.api import Access, Api
+from esb.admin.assembly import Admin, admin_of, admin_tls, check_admin, is_plain, note_regulated
 from esb.clock import Clock, SystemClock
+from esb.config.kpis import Kpi
 from esb.config.loader import load_workspace
 from esb.config.model import Settings, Workspace
-from esb.endpoints.base import Incoming, KeyConflict, Outcome
+from esb.config.routes import steps_of, targets_of
+from esb.config.site_items import site_items
+from esb.endpoints.base import KeyConflict
 from esb.endpoints.ingress import HttpIngress
-from esb.endpoints.webserver import Listener, server_tls
+from esb.endpoints.webserver import Listener, bind_both, server_tls
 from esb.errors import ConfigError, EsbError, Problem
 from esb.observe.logs import Log
+from esb.observe.meters import Meters
+from esb.observe.otel import exporter_of
 from esb.operations import Operations
+from esb.runtime.alerting import Alerting
+from esb.runtime.bench import Logs
+from esb.runtime.expectations import Expectations
+from esb.runtime.guard import Watch
 from esb.runtime.housekeeping import Housekeeping
+from esb.runtime.intake import send_incoming
+from esb.runtime.items import outcome_item, problem_item, step_item
+from esb.runtime.quotas import KeptQuotas
 from esb.runtime.supervisor import Change, Supervisor
+from esb.runtime.trends import Trends
 from esb.runtime.watch import Watcher
+from esb.runtime.workers import Workers
 from esb.secret import Secret
 from esb.store import open_store
+from esb.store.anchor import Anchor
+from esb.store.base import AuditEntry
 from esb.store.lock import StoreLock
-from esb.store.sqlite import SqliteStore
+from esb.store.sqlstore import SqlStore
 
 
 @dataclass(slots=True)
@@ -36,19 +52,25 @@ class Bus:
     root: Path
     workspace: Workspace
     lock: StoreLock
-    store: SqliteStore
-    log: Log
+    store: SqlStore
+    log: Logs
     clock: Clock
     supervisor: Supervisor
     ingress: HttpIngress
+    quotas: KeptQuotas
     http: Listener
     admin: Listener
     housekeeping: Housekeeping
+    alerting: Alerting
+    expectations: Expectations
+    trends: Trends
     token: str = field(repr=False)
+    panel: Admin | None = None
     watcher: Watcher | None = None
     started: float = 0.0
     ready: bool = False
     problems: tuple[Problem, ...] = ()
+    need_secrets: bool = True
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -59,31 +81,46 @@ class Bus:
         *,
         http: tuple[str, int] | None = None,
         admin: tuple[str, int] | None = None,
-        log: Log | None = None,
+        log: Logs | None = None,
         clock: Clock | None = None,
+        store_url: str = "",
+        supervised_by: type[Supervisor] = Supervisor,
+        need_secrets: bool = True,
+        workers: int | None = None,
     ) -> Bus:
         """Read the workspace, take the lock and open the store; nothing is listening yet.
+
+        ``store_url`` and ``workers`` (how many processes for heavy steps) go before esb.yaml's.
 
         Raises ConfigError, StoreBusy (another process owns the store) and StoreCorrupt.
         """
         log, clock = log or Log(), clock or SystemClock()
-        workspace, problems = load_workspace(root)
+        workspace, problems = load_workspace(root, need_secrets=need_secrets)
         if workspace is None:
             raise ConfigError(problems)
         settings = workspace.settings
         admin_at = admin or (settings.admin.host, settings.admin.port)
-        check_admin(settings, admin_at[0])
         lock = StoreLock(root / ".esb")
         lock.acquire()
         try:
-            store = await open_store(settings.store, root, clock=clock)
+            store = await open_store(store_url or settings.store, root, clock=clock)
         except BaseException:
             lock.release()
             raise
+        try:
+            check_admin(settings, admin_at[0], users=bool(store.access("user")))
+        except EsbError:
+            await store.close()
+            lock.release()
+            raise
         http_at = http or (settings.http.host, settings.http.port)
-        ingress = HttpIngress(max_body=settings.http.max_body, log=log)
+        quotas = KeptQuotas(store, clock, log)
+        hosts = settings.http.allow_hosts
+        ingress = HttpIngress(max_body=settings.http.max_body, hosts=hosts, log=log, quotas=quotas.book)
         token = secrets.token_urlsafe(32)
-        supervisor = Supervisor(store, clock, ingress, log, workspace)
+        limits = settings.limits
+        pool = Workers(workers or limits.workers, limits.transform_memory, log)
+        supervisor = supervised_by(store, clock, ingress, log, workspace, pool, Watch())
         bus = cls(
             root=root,
             workspace=workspace,
@@ -93,33 +130,56 @@ class Bus:
             clock=clock,
             supervisor=supervisor,
             ingress=ingress,
+            quotas=quotas,
             http=Listener(ingress, *http_at, tls=_tls(settings, root)),
             admin=Listener(_not_yet, *admin_at),
             token=token,
-            housekeeping=Housekeeping(store, clock, settings, log),
+            alerting=Alerting(store, clock, supervisor, log),
+            expectations=Expectations(store, clock, supervisor, log),
+            trends=Trends(store, clock, supervisor, log),
+            housekeeping=Housekeeping(
+                store, clock, settings, log, anchor_of(settings, root), root=root, classes=classes_of(workspace)
+            ),
             problems=tuple(problems),
+            need_secrets=need_secrets,
         )
-        access = Access(Secret(token), settings.admin.token, settings.admin.allow_hosts)
-        api = Api(store, Operations(store, clock, supervisor), bus, clock, access)
-        bus.admin = Listener(api.app(), *admin_at)
+        operations = Operations(store, clock, supervisor, supervisor.observer)
+        bus.panel = admin_of(bus, store, operations, clock, settings, token, log)
+        bus.admin = Listener(bus.panel.app, *admin_at, tls=admin_tls(settings.admin, root))
         return bus
 
     async def start(self, *, watch: bool = True) -> None:
-        """Go live: lanes, listeners, sources, watcher. After it every route takes messages."""
+        """Go live: after it every route takes messages. Raises EsbError, nothing done, where an address cannot be had."""
         self.started = self.clock.monotonic()
+        observer, settings = self.supervisor.observer, self.workspace.settings
         try:
+            await bind_both(self.http, self.admin)
+            observer.emit = exporter_of(settings.traces, settings.bus)
+            await note_regulated(self.store, self.clock, self.name, regulated=settings.regulated)
+            if self.supervisor.watch is not None:
+                self.supervisor.watch.start()
+            self.trends.start()
             await self.supervisor.start()  # paths are mounted before the first connection can ask for them
             await self.http.start()
             await self.admin.start()
         except BaseException:
             await self.stop()
             raise
-        self.housekeeping.start()
-        if watch:
+        if is_plain(settings.admin, self.admin.host):
+            hint = "set `admin: { tls: … }`, or let a proxy in front end TLS: passwords cross the network in the clear"
+            self.log("warning", "admin.plain_http", at=self.admin_url, hint=hint)
+        for part in (self.housekeeping, self.alerting, self.expectations):
+            part.start()
+        if watch and not settings.regulated:  # there a change of files is somebody's, who signs it: `esb routes reload`
             self.watcher = Watcher(self.root, self.clock, self._changed, self.log)
             await self.watcher.start()
-        self.lock.write(admin=self.admin_url, http=self.http_url, token=self.token)
+        tls = settings.admin.tls
+        cert = str((self.root / tls.cert).resolve()) if tls is not None else ""
+        self.lock.write(admin=self.admin_url, http=self.http_url, token=self.token, cert=cert)
         self.ready = True
+        if self.panel is not None:
+            await self.panel.resume()
+        asyncio.get_running_loop().run_in_executor(None, self.store.warm_up)
 
     async def stop(self) -> None:
         """Drain and close everything; what is not finished stays in the store."""
@@ -128,10 +188,20 @@ class Bus:
         if self.watcher is not None:
             await self.watcher.stop()
         self.ingress.drain()
+        await self.expectations.stop()
+        await self.alerting.stop()
+        if self.panel is not None:
+            await self.panel.close()
         await self.supervisor.stop(grace)
+        if self.supervisor.observer.emit is not None:
+            await asyncio.to_thread(self.supervisor.observer.emit.close)
+        if self.supervisor.watch is not None:
+            self.supervisor.watch.stop()
         await self.http.stop(5.0)
         await self.admin.stop(2.0)
         await self.housekeeping.stop()
+        await self.quotas.close()
+        await self.trends.stop()
         await self.store.close()
         self.lock.release()
 
@@ -143,18 +213,41 @@ class Bus:
 
     @property
     def admin_url(self) -> str:
-        return f"http://{_host(self.admin.host)}:{self.admin.port}"
+        scheme = "https" if self.workspace.settings.admin.tls else "http"
+        return f"{scheme}://{_host(self.admin.host)}:{self.admin.port}"
+
+    @property
+    def setup_link(self) -> str:
+        """Where the first user is made; empty where there is nothing to set up."""
+        return self.panel.setup.link(self.admin_url) if self.panel is not None else ""
+
+    def site_of(self, route: str) -> str:
+        """The site that a route was made for, else the one of the bus (``site: { plant: … }``).
+
+        Nobody knows the site of a route that is gone: no site has such a name, so it takes a right everywhere.
+        """
+        spec = self.workspace.routes.get(route)
+        if spec is None:
+            return "?"
+        return spec.place.site if spec.place is not None else str(self.workspace.settings.site.get("plant") or "")
+
+    @property
+    def marked(self) -> frozenset[str]:
+        return self.workspace.marked
 
     # -- reload -------------------------------------------------------------------------------------------------------
     async def _changed(self) -> None:
         await self.reload()
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self, actor: str = "bus", reason: str = "") -> dict[str, Any]:
         """Read the workspace again; all or nothing: with any error the last good version goes on."""
         async with self._reloading:
-            workspace, problems = await asyncio.to_thread(load_workspace, self.root)
+            workspace, problems = await asyncio.to_thread(
+                partial(load_workspace, self.root, need_secrets=self.need_secrets)
+            )
             errors = [problem for problem in problems if problem.severity == "error"]
             if workspace is None or errors:
+                await self._audit_refusal(actor, reason, errors)
                 self.problems = tuple(problems)
                 for problem in errors:
                     self.log(
@@ -165,12 +258,13 @@ class Bus:
                         problem=problem.message,
                         hint=problem.hint,
                     )
-                return {"result": "refused", "problems": [_problem_item(problem) for problem in problems]}
+                return {"result": "refused", "problems": [problem_item(problem) for problem in problems]}
             if any(problem.severity == "error" for problem in self.problems):
                 self.log("info", "reload.whole_again", hint="the files on disk are valid again")
-            change = await self.supervisor.apply(workspace)
+            change = await self.supervisor.apply(workspace, actor, reason or "files changed")
             self._note_settings(workspace.settings)
-            self.housekeeping.configure(workspace.settings)
+            anchor = anchor_of(workspace.settings, self.root)
+            self.housekeeping.configure(workspace.settings, anchor, classes_of(workspace))
             self.workspace = workspace
             self.problems = (*problems, *change.problems)
             self._log_change(change)
@@ -179,13 +273,27 @@ class Bus:
                 "added": list(change.added),
                 "changed": list(change.changed),
                 "removed": list(change.removed),
-                "problems": [_problem_item(problem) for problem in self.problems],
+                "problems": [problem_item(problem) for problem in self.problems],
             }
+
+    async def _audit_refusal(self, actor: str, reason: str, errors: list[Problem]) -> None:
+        """Once for the same faults, however often the files are saved with them."""
+        if actor == "bus" and set(errors) <= set(self.problems):
+            return
+        detail = {"problems": [str(problem) for problem in errors[:20]], "count": len(errors)}
+        entry = AuditEntry(actor, "reload.refused", self.name, reason or "files changed", detail)
+        await self.store.audit(entry, self.clock.now())
 
     def _note_settings(self, settings: Settings) -> None:
         before = self.workspace.settings
-        if (settings.http, settings.admin, settings.store) != (before.http, before.admin, before.store):
-            self.log("warning", "reload.needs_restart", hint="listeners and store of esb.yaml change at the next start")
+        if _fixed(settings) != _fixed(before):
+            hint = "listeners, store, `regulated` and `approval` of esb.yaml change at the next start"
+            self.log("warning", "reload.needs_restart", hint=hint)
+        pool, old = settings.limits, before.limits
+        if (pool.workers, pool.transform_memory) != (old.workers, old.transform_memory):
+            self.log(
+                "warning", "reload.needs_restart", hint="`workers` and `transform_memory` change at the next start"
+            )
 
     def _log_change(self, change: Change) -> None:
         if not change.nothing:
@@ -223,8 +331,31 @@ class Bus:
             "reason": self.not_ready,
             "http": self.http_url,
             "routes": len(self.workspace.routes),
-            "problems": [_problem_item(problem) for problem in self.problems],
+            "problems": [problem_item(problem) for problem in self.problems],
         }
+
+    def described(self) -> tuple[Workspace, str]:
+        return self.workspace, self.http_url
+
+    @property
+    def kpis(self) -> Mapping[str, Kpi]:
+        return self.workspace.kpis
+
+    @property
+    def seal_key(self) -> Secret | None:
+        return self.workspace.settings.audit.key
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        return [*self.alerting.firing, *self.expectations.firing]
+
+    @property
+    def meters(self) -> Meters:
+        return self.supervisor.observer.meters
+
+    @property
+    def kpi_faults(self) -> Mapping[str, int]:
+        return self.supervisor.observer.faults
 
     def facts(self, route: str) -> Mapping[str, Any]:
         return self.supervisor.facts(route)
@@ -232,10 +363,34 @@ class Bus:
     def names(self) -> list[str]:
         return self.supervisor.names()
 
-    async def send(self, route: str, payload: bytes, headers: Mapping[str, str], wait: float) -> dict[str, Any]:
-        """Accept a message for a route as its source would. Raises KeyError, Invalid, StoreBusy, Unavailable."""
+    def sites(self) -> list[dict[str, Any]]:
+        """The sites that run, each of their routes with its state."""
+        found = site_items(self.workspace)
+        for route in (route for site in found for route in site["routes"]):
+            route["state"] = self.facts(route["route"])["state"]
+        return found
+
+    def outline(self, route: str) -> list[dict[str, Any]]:
+        """The steps of a running route, nested ones included, with their lines; empty for one that does not run."""
+        live = self.supervisor.routes.get(route)
+        if live is None:
+            return []
+        return [step_item(node) for node in steps_of(live.runner.spec.blocks)]
+
+    def troubled(self, route: str) -> dict[str, str]:
+        """Targets of a running route that did not answer at the last try, by name, with what is known of them."""
+        live = self.supervisor.routes.get(route)
+        steps = steps_of(live.runner.spec.blocks) if live is not None else ()
+        return self.supervisor.targets.troubled(target for step in steps for target in targets_of(step))
+
+    async def send(
+        self, route: str, payload: bytes, headers: Mapping[str, str], wait: float, by: tuple[str, str]
+    ) -> dict[str, Any]:
+        """Accept a message for a route as its source would. Raises KeyError, Disabled, Invalid, StoreBusy, Unavailable."""
+        if route not in self.workspace.routes:
+            raise KeyError(route)  # one that is removed works off what it has
         live = self.supervisor.routes[route]
-        incoming = send_incoming(live.runner.spec.source.options, payload, headers)
+        incoming = send_incoming(live.runner.spec, payload, headers, by)
         try:
             receipt = await live.intake.accept(incoming)
         except KeyConflict as conflict:
@@ -247,59 +402,25 @@ class Bus:
             "duplicate_of": receipt.duplicate_of,
         }
         if wait > 0 and receipt.state == "queued":
-            outcome = await live.intake.outcome(receipt.message_id, wait)
-            answer.update(_outcome_item(outcome))
+            outcome = await live.intake.outcome(receipt.message_id, wait, receipt.seq)
+            answer.update(outcome_item(outcome))
         return answer
 
 
-def send_incoming(source: Any, payload: bytes, headers: Mapping[str, str]) -> Incoming:
-    """What ``esb send`` hands to a route: the payload under the source's own format and contract."""
-    return Incoming(
-        payload=payload,
-        codec=getattr(source, "format", None),
-        content_type=headers.get("content-type", ""),
-        headers={name: value for name, value in headers.items() if name != "content-type"},
-        meta={"source": {"type": "send"}},
-        contract=getattr(source, "contract", None),
-        correlation_id=headers.get("x-correlation-id", ""),
-        on_invalid="refuse",
-    )
+def _fixed(settings: Settings) -> tuple[Any, ...]:
+    """What a running bus does not change."""
+    return settings.http, settings.admin, settings.store, settings.regulated, settings.approval
 
 
-def _outcome_item(outcome: Outcome | None) -> dict[str, Any]:
-    if outcome is None:
-        return {"finished": False}
-    item: dict[str, Any] = {"finished": True, "state": outcome.state, "error": outcome.error}
-    if outcome.response is not None:
-        status, headers, body = outcome.response
-        item["response"] = {"status": status, "headers": dict(headers), "body": _plain(body)}
-    return item
+def anchor_of(settings: Settings, root: Path) -> Anchor | None:
+    """Where the audit of a workspace is anchored."""
+    audit = settings.audit
+    return Anchor(root / audit.anchor, audit.key) if audit.anchor else None
 
 
-def _plain(body: Any) -> Any:
-    return {"base64": base64.b64encode(body).decode()} if isinstance(body, bytes) else body
-
-
-def _problem_item(problem: Problem) -> dict[str, Any]:
-    position = problem.position
-    return {
-        "code": problem.code,
-        "severity": problem.severity,
-        "path": position.path,
-        "line": position.line,
-        "column": position.column,
-        "message": problem.message,
-        "hint": problem.hint,
-    }
-
-
-def check_admin(settings: Settings, host: str) -> None:
-    """Refuse to show the admin listener to the network without a token."""
-    if host not in ("127.0.0.1", "::1", "localhost") and settings.admin.token is None:
-        raise EsbError(
-            f"the admin listener on {host} needs a token",
-            hint="set `admin: { token: ${secret:admin-token} }` in esb.yaml, or listen on 127.0.0.1",
-        )
+def classes_of(workspace: Workspace) -> Mapping[str, str]:
+    """The criticality of each route."""
+    return {spec.name: spec.criticality for spec in workspace.routes.values()}
 
 
 def _tls(settings: Settings, root: Path) -> Any:

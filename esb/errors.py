@@ -91,6 +91,10 @@ class ConfigError(EsbError):
         self.problems = tuple(problems)
 
 
+class Disabled(EsbError):
+    """A route whose file says that it takes nothing in (``enabled: false``)."""
+
+
 class NotRunning(EsbError):
     """Only a running bus can do what was asked."""
 
@@ -122,10 +126,27 @@ class Violation:
         return {"pointer": self.pointer, "detail": self.detail}
 
 
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One part of a delivery that could not be taken, for the people who sent it. ``row`` counts from 1; 0 means none.
+
+    ``item`` is the part itself where it was read; its columns then stand in the report.
+    """
+
+    row: int
+    reason: str
+    pointer: str = ""
+    original: str = ""
+    code: str = ""
+    item: Any = None
+
+
 class MessageError(EsbError):
     """What befell one message. The runtime decides by ``error_class``; see SPEC "Error classes"."""
 
     error_class: ClassVar[str] = "internal"
+    #: whether later messages of its key wait for a person where it is dead (``order: { on_dead: block }``)
+    holds_lane: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -161,6 +182,12 @@ class Rejected(MessageError):
     error_class = "rejected"
 
 
+class Late(Rejected):
+    """It came after its turn was given up: a dead letter that holds up nothing behind it."""
+
+    holds_lane = False
+
+
 class Timeout(MessageError):
     """The time of a step or of a wait was up; whether the target acted is unknown."""
 
@@ -173,6 +200,12 @@ class Unavailable(MessageError):
     error_class = "unavailable"
 
 
+class Overdue(MessageError):
+    """What the message waited for did not come in time."""
+
+    error_class = "expired"
+
+
 class InternalFault(MessageError):
     """A fault in the route itself, such as an expression that fails on this message."""
 
@@ -181,7 +214,10 @@ class InternalFault(MessageError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """An error as it is stored, shown and answered: ``error{class,message,step,pointer}``."""
+    """An error as it is stored, shown and answered: ``error{class,message,step,pointer,at}``.
+
+    It has two addresses: ``pointer`` into the payload, ``at`` (``routes/x.yaml:12:5``) into the workspace.
+    """
 
     error_class: str
     message: str
@@ -191,6 +227,7 @@ class ErrorRecord:
     violations: tuple[Violation, ...] = field(default=())
     #: the dead letter group a route's ``on_error`` named, empty where none did
     dead_letter: str = ""
+    at: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         record: dict[str, Any] = {
@@ -199,6 +236,8 @@ class ErrorRecord:
             "step": self.step,
             "pointer": self.pointer,
         }
+        if self.at:
+            record["at"] = self.at
         if self.hint:
             record["hint"] = self.hint
         if self.violations:
@@ -217,4 +256,5 @@ class ErrorRecord:
             hint=record.get("hint", ""),
             violations=tuple(Violation(v["pointer"], v["detail"]) for v in record.get("errors", ())),
             dead_letter=record.get("dead_letter", ""),
+            at=record.get("at", ""),
         )

@@ -7,20 +7,33 @@ its lock; messages become queued and run at the next start).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+
+from msgspec import structs
 
 from esb.clock import Clock
 from esb.durations import Rate
 from esb.errors import EsbError
-from esb.message import OPEN_STATES, State
+from esb.failpoints import pause as failpoint
+from esb.formats.content_types import parse_content_type
+from esb.formats.json import Json
+from esb.message import EMPTY, OPEN_STATES, State
+from esb.observe.indicators import Observer
 from esb.runtime.births import Birth, Births
-from esb.store.base import Accepted, AuditEntry, Filter, Pending, Store, Stored
+from esb.runtime.sagas import rounds, unfinished
+from esb.store.base import Accepted, AuditEntry, Filter, Memo, Pending, Store, Stored
+from esb.store.chain import canonical
 
 
 class NotAllowed(EsbError):
     """The operation needs something that was not given, such as a reason."""
+
+
+class UnknownMessage(EsbError):
+    """There is no message of that id."""
 
 
 class Live(Protocol):
@@ -36,15 +49,19 @@ class Live(Protocol):
 
     def version_of(self, route: str) -> str: ...
 
-    async def pause(self, name: str, *, paused: bool) -> None: ...
+    def pause(self, name: str, *, paused: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The person behind an operation, and why."""
+    """The person behind an operation, and why; ``detail`` is kept in the audit beside what the operation itself notes.
+
+    A ``signature`` in it is tied to the record that is acted on.
+    """
 
     actor: str
     reason: str = ""
+    detail: Mapping[str, Any] = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +69,22 @@ class Operations:
     store: Store
     clock: Clock
     live: Live | None = None
+    observer: Observer = field(default_factory=Observer)
 
     # -- dead letters -------------------------------------------------------------------------------------------------
     async def retry(
-        self, filter_: Filter, who: Who, *, stale: bool = False, dry_run: bool = False, rate: Rate | None = None
+        self,
+        filter_: Filter,
+        who: Who,
+        *,
+        stale: bool = False,
+        dry_run: bool = False,
+        rate: Rate | None = None,
+        memo: Memo | None = None,
     ) -> list[dict[str, Any]]:
-        """Queue dead messages again, oldest first; they keep id and delivery ids.
+        """Queue dead messages again, oldest first; they keep id and delivery ids. ``memo`` is kept with each.
 
-        A message whose key was delivered by a later one is skipped unless ``stale`` (which needs a reason): delivering it
+        A message whose key was delivered, or which was overtaken, by a later one is skipped unless ``stale`` (which needs a reason): delivering it
         now would undo the newer state.
         """
         if stale and not who.reason:
@@ -70,26 +95,30 @@ class Operations:
         async for stored in self._paced(filter_, (State.DEAD,), rate):
             newer = self.store.newer_done(stored)
             if stored.state is not State.DEAD:
-                results.append(_result(stored, "skipped", f"is {stored.state.value}, not dead"))
+                results.append(_result(stored, "skipped", _not_dead(stored)))
             elif newer is not None and not stale:
                 results.append(
                     _result(
                         stored,
                         "skipped",
-                        f"stale: {newer} of the same key was delivered; --stale with a reason retries it",
+                        f"stale: {newer} of the same key was delivered or overtook it; --stale with a reason retries it",
                     )
                 )
+            elif (open_one := unfinished(self.store, stored)) is not None:
+                reason = f"its compensation has not ended: {open_one}; let it end, or discard it, first"
+                results.append(_result(stored, "skipped", reason))
             elif dry_run:
                 results.append(_result(stored, "would retry"))
             else:
                 detail = {"stale": True} if newer is not None else {}
-                results.append(await self._retry(stored, audit_of("dlq.retry", stored, who, detail)))
+                results.append(await self._retry(stored, self._entry("dlq.retry", stored, who, detail), memo))
         return results
 
-    async def _retry(self, stored: Stored, entry: AuditEntry) -> dict[str, Any]:
-        pending = await self.store.retry(stored.envelope.seq, entry, self.clock.now())
+    async def _retry(self, stored: Stored, entry: AuditEntry, memo: Memo | None) -> dict[str, Any]:
+        pending = await self.store.retry(stored.envelope.seq, entry, self.clock.now(), memo)
         if pending is None:
             return _result(stored, "skipped", "not dead any more")
+        await failpoint("retry.committed")
         if self.live is not None:
             self.live.adopt(pending)
         await self._release(stored)
@@ -107,7 +136,9 @@ class Operations:
             if dry_run:
                 results.append(_result(stored, "would discard"))
                 continue
-            done = await self.store.discard(stored.envelope.seq, audit_of("dlq.discard", stored, who), self.clock.now())
+            done = await self.store.discard(
+                stored.envelope.seq, self._entry("dlq.discard", stored, who), self.clock.now()
+            )
             if done:
                 if self.live is not None:
                     self.live.dropped(stored.envelope.route, (stored.envelope.seq,))
@@ -116,11 +147,19 @@ class Operations:
         return results
 
     async def edit(self, id_: str, body: bytes, who: Who) -> dict[str, Any]:
-        """Replace the payload of a dead message; the original stays in its trace. Needs a reason. Does not retry it."""
+        """Replace the payload of a dead message; the original stays in its trace. Needs a reason. Does not retry it.
+
+        Raises Invalid for a new payload that is no JSON where the message is JSON: a retry could only end dead again.
+        """
         _need_reason(who, "edit")
         stored = self._one(id_)
-        if not await self.store.edit(stored.envelope.seq, body, audit_of("dlq.edit", stored, who), self.clock.now()):
-            return _result(stored, "skipped", f"is {stored.state.value}, not dead")
+        before, _ = self.store.payload(stored.envelope.seq)
+        media = parse_content_type(str(before.meta.get("content_type") or ""))[0]
+        if before.content == "json" or (before.content == "source" and media.endswith(("/json", "+json"))):
+            Json().decode(body)
+        entry = self._entry("dlq.edit", stored, who, edit_of(before.body if before.blob is None else None, body))
+        if not await self.store.edit(stored.envelope.seq, body, entry, self.clock.now()):
+            return _result(stored, "skipped", _not_dead(stored))
         return _result(stored, "edited")
 
     async def _release(self, stored: Stored) -> None:
@@ -135,22 +174,31 @@ class Operations:
     async def replay(
         self, filter_: Filter, who: Who, *, dry_run: bool = False, rate: Rate | None = None
     ) -> list[dict[str, Any]]:
-        """Make new messages from done or dead ones, linked by ``replay_of``, under the same delivery ids."""
+        """Make new messages from done or dead ones, linked by ``replay_of``, under the same delivery ids.
+
+        A superseded one only by its id and with a reason: it becomes the newest state of its key again.
+        """
         results = []
         wanted = filter_.states or (State.DONE, State.DEAD)
-        blocked = set(self.store.blocked_lanes())
+        blocked = self.store.blocked_lanes()
         chosen: set[str] = set()
         async for stored in self._paced(filter_, wanted, rate):
             envelope = stored.envelope
             chosen.add(envelope.id)
             if not filter_.ids and (envelope.replay_of is not None or envelope.parent_id in chosen):
                 continue  # its original, or its parent, is replayed already: its deliveries come from there
-            if stored.state not in (State.DONE, State.DEAD):
+            overtaken = bool(filter_.ids) and stored.state is State.SUPERSEDED
+            if overtaken and not who.reason:
+                why = "a later message overtook it, so a new one of it may undo the newer state: that needs --reason"
+                results.append(_result(stored, "skipped", why))
+            elif stored.state not in (State.DONE, State.DEAD) and not overtaken:
                 why = f"is {stored.state.value}; only done or dead messages are replayed"
                 results.append(_result(stored, "skipped", why))
             elif stored.state is State.DEAD and (envelope.route, envelope.scope, envelope.key) in blocked:
                 why = "its key waits behind it; `esb dlq retry` sends it in its place"
                 results.append(_result(stored, "skipped", why))
+            elif envelope.content == "removed":
+                results.append(_result(stored, "skipped", "retention has taken its payload away"))
             elif dry_run:
                 results.append(_result(stored, "would replay"))
             else:
@@ -158,14 +206,14 @@ class Operations:
         return results
 
     async def _replay(self, stored: Stored, who: Who) -> dict[str, Any]:
-        original, _ = self.store.payload(stored.envelope.seq)
+        original, ledger = self.store.payload(stored.envelope.seq)
+        original = structs.replace(original, origin=original.origin + rounds(ledger))
         version = self.live.version_of(original.route) if self.live is not None else original.version
         birth = Births.of_replay(original, version, self.clock.now())
-        # both are put into the same group of the committer: the new message and its audit stand or fall together
-        accepting = self.store.accept(birth.new)
-        auditing = self.store.audit(audit_of("replay", stored, who, {"new": birth.new.envelope.id}), self.clock.now())
-        accepted = await accepting
-        await auditing
+        entry = self._entry("replay", stored, who, {"new": birth.new.envelope.id})
+        facts = self.observer.replayed(birth.new.envelope)
+        birth = structs.replace(birth, new=structs.replace(birth.new, by=entry, facts=facts))
+        accepted = await self.store.accept(birth.new)
         if self.live is not None:
             self.live.arrived(birth, accepted)
         return _result(stored, "replayed", new_id=accepted.id)
@@ -173,23 +221,40 @@ class Operations:
     # -- routes -------------------------------------------------------------------------------------------------------
     async def pause(self, route: str, who: Who, *, paused: bool) -> dict[str, Any]:
         """Stop (or go on) taking and working off a route's messages; kept over restarts."""
-        entry = AuditEntry(who.actor, "route.pause" if paused else "route.resume", route, who.reason)
-        await self.store.audit(entry, self.clock.now())
+        action, version = (
+            ("route.pause" if paused else "route.resume"),
+            self.live.version_of(route) if self.live else "",
+        )
+        entry = AuditEntry(who.actor, action, route, who.reason, signed(who, {"route": route, "version": version}))
+        await self.store.pause(route, entry, self.clock.now(), paused=paused)
         if self.live is not None:
-            await self.live.pause(route, paused=paused)
-        else:
-            await self.store.put_state("route", route, {"paused": True} if paused else None)
+            self.live.pause(route, paused=paused)
         return {"route": route, "result": "paused" if paused else "running"}
 
     # -- inside -------------------------------------------------------------------------------------------------------
+    def _entry(self, action: str, stored: Stored, who: Who, detail: Mapping[str, Any] | None = None) -> AuditEntry:
+        """The audit entry of an action on a message; the record of a signature is the message with its payload."""
+        envelope = stored.envelope
+        about = {"route": envelope.route, "key": envelope.key, "state": stored.state.value, **(detail or {})}
+        if who.detail:
+            record = self.record_of(stored) if "signature" in who.detail else {}
+            about |= signed(who, record)
+        return AuditEntry(who.actor, action, envelope.id, who.reason, about)
+
+    def record_of(self, stored: Stored) -> dict[str, Any]:
+        """What a signature is about: which message, in which state, with which payload."""
+        envelope, _ = self.store.payload(stored.envelope.seq)
+        payload = envelope.blob.sha256 if envelope.blob is not None else hashlib.sha256(envelope.body).hexdigest()
+        return {"id": envelope.id, "route": envelope.route, "state": stored.state.value, "payload": payload}
+
     def _one(self, id_: str) -> Stored:
         stored = self.store.get(id_)
         if stored is None:
-            raise NotAllowed(f"no message {id_}", hint="esb messages ls")
+            raise UnknownMessage(f"no message {id_}", hint="esb messages ls")
         return stored
 
     async def _paced(self, filter_: Filter, states: tuple[State, ...], rate: Rate | None) -> AsyncIterator[Stored]:
-        """The messages an operator means, oldest first so that keys keep their order; unknown ids raise NotAllowed."""
+        """The messages an operator means, oldest first so that keys keep their order; unknown ids raise UnknownMessage."""
         if filter_.ids:
             found = [self._one(id_) for id_ in filter_.ids]
             found.sort(key=lambda stored: stored.envelope.seq)
@@ -203,11 +268,56 @@ class Operations:
             yield stored
 
 
-def audit_of(action: str, stored: Stored, who: Who, detail: dict[str, Any] | None = None) -> AuditEntry:
-    """The audit entry of an action on a message."""
-    envelope = stored.envelope
-    about = {"route": envelope.route, "key": envelope.key, "state": stored.state.value, **(detail or {})}
-    return AuditEntry(who.actor, action, envelope.id, who.reason, about)
+def signed(who: Who, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The detail of an audit entry, its signature (if there is one) tied to the record: its hash stands in it."""
+    detail = dict(who.detail)
+    if "signature" in detail:
+        digest = hashlib.sha256(canonical(record).encode("utf-8", "replace")).hexdigest()
+        detail["signature"] = {**detail["signature"], "record": digest}
+    return detail
+
+
+#: Pointers to what an edit changed, at most, in its entry of the audit.
+MOST_CHANGED = 20
+
+
+def edit_of(before: bytes | None, after: bytes) -> dict[str, Any]:
+    """What the audit keeps of an edit: the hash of the new payload, and pointers to what changed in JSON. The values stay in the
+    trace of the message, where they are masked; ``before`` is None for a payload in a file."""
+    found: dict[str, Any] = {"payload": hashlib.sha256(after).hexdigest()}
+    if before is None:
+        return found
+    found["replaced"] = hashlib.sha256(before).hexdigest()
+    try:
+        changed = sorted(set(_changed(Json().decode(before), Json().decode(after), "")))
+    except EsbError:
+        return found  # no JSON: the hashes say that it changed
+    more = {"more_changed": len(changed) - MOST_CHANGED} if len(changed) > MOST_CHANGED else {}
+    return {**found, "changed": changed[:MOST_CHANGED], **more}
+
+
+def _changed(before: Any, after: Any, at: str) -> Iterator[str]:
+    """JSON pointers to the places where two values differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in before.keys() | after.keys():
+            place = f"{at}/{str(name).replace('~', '~0').replace('/', '~1')}"
+            if name in before and name in after:
+                yield from _changed(before[name], after[name], place)
+            else:
+                yield place
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _changed(one, other, f"{at}/{index}")
+    elif type(before) is not type(after) or before != after:
+        yield at
+
+
+def _not_dead(stored: Stored) -> str:
+    """Why a message is left that is no dead letter, and what to type instead where there is something."""
+    if stored.state is not State.SUPERSEDED:
+        return f"is {stored.state.value}, not dead"
+    again = f"`esb replay {stored.envelope.id} --reason …` makes a new message of it"
+    return f"is superseded, not dead: a later message overtook it; {again}"
 
 
 def _need_reason(who: Who, what: str) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from esb.message import State
+from esb.message import Envelope, State
+from esb.runtime.expectations import SPACE, shown
 from esb.store.base import DeadGroup, Filter, RouteCounts, Store, Stored
 
 STATES = tuple(state.value for state in State)
@@ -34,7 +35,13 @@ def status(store: Store, now: datetime, live: RouteFacts | None = None) -> list[
     """Per route its state, version, ``accepted``, one count per message state, ``purged``, oldest age, throughput."""
     counts = {count.route: count for count in store.counts()}
     names = sorted(set(counts) | set(live.names() if live is not None else ()))
-    return [_status_item(name, counts.get(name), now, live.facts(name) if live is not None else {}) for name in names]
+    return [
+        {
+            **_status_item(name, counts.get(name), now, live.facts(name) if live is not None else {}),
+            "expect": shown(store.get_state(SPACE, name)),
+        }
+        for name in names
+    ]
 
 
 def _status_item(name: str, counts: RouteCounts | None, now: datetime, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +53,8 @@ def _status_item(name: str, counts: RouteCounts | None, now: datetime, facts: Ma
         "route": name,
         "state": "stopped",
         "version": "",
+        "digest": "",
+        "own_version": "",
         "throughput_per_minute": 0,
         **facts,
         "accepted": counts.accepted if counts is not None else 0,
@@ -77,7 +86,7 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
         "headers": dict(envelope.headers),
         "vars": dict(envelope.vars),
         "meta": dict(envelope.meta),
-        "body": _body(envelope.body, envelope.content),
+        "body": _body(envelope),
         "trace": [dict(entry) for entry in stored.trace],
         "children": [
             {
@@ -91,12 +100,17 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
     }
 
 
-def _body(body: bytes, content: str) -> Any:
-    """The payload for people: text where it is text, else base64."""
+def _body(envelope: Envelope) -> Any:
+    """The payload for people: text where it is text, else base64; of one in a file its size and hash."""
+    if envelope.content == "removed":
+        return {"removed": "retention has taken the payload away"}
+    if envelope.blob is not None:
+        return {"blob": envelope.blob.sha256, "bytes": envelope.blob.size, "content": envelope.content}
+    body = envelope.body
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body).decode("ascii"), "content": content}
+        return {"base64": base64.b64encode(body).decode("ascii"), "content": envelope.content}
 
 
 def trace(store: Store, word: str) -> list[dict[str, Any]]:
@@ -130,3 +144,66 @@ def _group(group: DeadGroup) -> dict[str, Any]:
         "oldest": instant(group.oldest),
         "newest": instant(group.newest),
     }
+
+
+#: Payloads that one answer of :func:`traffic` holds at most, in bytes.
+TRAFFIC_BYTES = 8_000_000
+
+
+def traffic(store: Store, filter_: Filter) -> list[dict[str, Any]]:
+    """Messages as they were accepted, with their payloads and what targets said, to be tried against another version.
+
+    A larger payload is left out. Stops at ``TRAFFIC_BYTES`` of payload; ``seq`` of the last item is where the next call goes on (``before_seq``).
+    """
+    items: list[dict[str, Any]] = []
+    size = 0
+    for stored in store.find(filter_):
+        envelope, _ = store.payload(stored.envelope.seq)
+        if envelope.size > TRAFFIC_BYTES:
+            continue
+        body = envelope.payload()
+        size += len(body)
+        if items and size > TRAFFIC_BYTES:
+            break
+        items.append(
+            {
+                **stored.as_item(),
+                "seq": envelope.seq,
+                "origin": envelope.origin,
+                "content": envelope.content,
+                "body_base64": base64.b64encode(body).decode("ascii"),
+                "headers": dict(envelope.headers),
+                "vars": dict(envelope.vars),
+                "meta": dict(envelope.meta),
+                "replies": _replies(store, envelope.id, 3),
+            }
+        )
+    return items
+
+
+def _replies(store: Store, id_: str, depth: int) -> dict[str, list[Any]]:
+    """What each target answered to a message and the messages inside of its route that came of it."""
+    stored = store.get(id_)
+    if stored is None:
+        return {}
+    _, ledger = store.payload(stored.envelope.seq)
+    found: dict[str, list[Any]] = {}
+    for entry in stored.trace:
+        reply = ledger.get(str(entry.get("step")))
+        if not entry.get("target"):
+            continue
+        if entry.get("error"):
+            said = {"status": entry.get("status"), "body": entry.get("answered"), "error": str(entry["error"])}
+            found.setdefault(str(entry["target"]), []).append(said)
+        elif isinstance(reply, dict) and "status" in reply:
+            found.setdefault(str(entry["target"]), []).append(reply)
+        elif "status" in entry or "answered" in entry:  # a message that ended well left no ledger, but its trace
+            answered = entry.get("answered")
+            cut = isinstance(answered, str) and answered.endswith("…")
+            said = {"status": entry.get("status"), "body": None if cut else answered}
+            found.setdefault(str(entry["target"]), []).append(said)
+    for child in store.children([id_]) if depth else ():
+        if child.envelope.scope:
+            for target, replies in _replies(store, child.envelope.id, depth - 1).items():
+                found.setdefault(target, []).extend(replies)
+    return found

@@ -2,44 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Incoming
-from esb.errors import Invalid, MessageError
+from esb.errors import ErrorRecord, InternalFault, Invalid, MessageError
 from esb.message import EMPTY, Envelope, Message, State, new_id
+from esb.observe.indicators import REPLAY_OF, Observer
+from esb.observe.spans import again_in
+from esb.pipeline import Overtime, Watch
 from esb.registry import Registry
 from esb.runtime.payload import codec_of, encode_body, first_message, message_of
 from esb.runtime.settle import handler_for, record
 from esb.steps.base import HandOff
 from esb.steps.keys import key_text
 from esb.store.base import DedupeKey, NewMessage
+from esb.store.facts import Fact
+
+if TYPE_CHECKING:
+    from esb.runtime.verdicts import Verdict
 
 #: How long a source's own identity (Idempotency-Key, file identity, timer slot) is remembered.
 SOURCE_WINDOW = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
-    """A message about to be stored, with its decoded form for direct dispatch (None where it is stored dead)."""
+class Admission:
+    """What a worker process found out about a payload that is about to be accepted."""
+
+    key: str | None
+    track: Mapping[str, str]
+    overtakes: bool
+    dedupe: tuple[str, datetime] | None
+    error: ErrorRecord | None
+    facts: tuple[Fact, ...] = ()
+
+
+class Birth(Struct, frozen=True):
+    """A message about to be stored, with its decoded form for direct dispatch (None where it is stored dead or unread)."""
 
     new: NewMessage
     message: Message | None
+    ended: Verdict | None = None  #: how it ended, where it was worked off before it is stored
 
 
 class Births:
     """Gives new messages their identity, key, dedupe and tracked values by the rules of their route."""
 
-    def __init__(self, registry: Registry, site: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        site: Mapping[str, Any],
+        watch: Watch | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer = observer or Observer()
         self._registry = registry
         self._site = site
+        self._watch = watch
 
     # -- from a source ------------------------------------------------------------------------------------------------
     def of_incoming(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> Birth:
         """The message for a delivery. Raises Invalid where the source refuses; else a bad payload is born dead."""
+        base, source_key = self._base(spec, incoming, now)
+        body: Any = None
+        try:
+            codec = incoming.codec or codec_of(spec, base["meta"], self._registry)
+            body = codec.decode(incoming.payload if incoming.blob is None else incoming.blob.read())
+            if incoming.contract is not None:
+                incoming.contract.check(body)
+        except Invalid as error:
+            if incoming.on_invalid == "refuse":
+                raise
+            base["track"] = self._track_of_bad(spec, base, body)
+            told = first_message(base, body) if body is not None else None
+            return self._observed(Birth(_dead(spec, Envelope(**base), error, source_key), None), told)
+        return self._admit(spec, base, body, source_key)
+
+    def of_unread(self, spec: RouteSpec, incoming: Incoming, now: datetime, found: Admission) -> Birth:
+        """The same for a payload that a worker process has read: with what it found, and without a decoded body."""
+        base, source_key = self._base(spec, incoming, now)
+        envelope = Envelope(**base, track=found.track, key=found.key, overtakes=found.overtakes)
+        new = NewMessage(envelope, source_key=source_key, facts=found.facts)
+        if found.error is not None:
+            return Birth(replace(new, state=State.DEAD, error=found.error), None)
+        dedupe = DedupeKey("dedupe", *found.dedupe) if found.dedupe is not None else None
+        return Birth(replace(new, dedupe=dedupe, supersede=envelope.overtakes), None)
+
+    def of_unseen(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> Birth:
+        """The same for a large payload that nobody has read; the rules of its route must not look into the body."""
+        base, source_key = self._base(spec, incoming, now)
+        return replace(self._admit(spec, base, None, source_key), message=None)
+
+    def of_refused(self, spec: RouteSpec, incoming: Incoming, now: datetime, error: Invalid) -> Birth:
+        """The dead letter for a payload that could not be read within its limits. Raises it where the source refuses."""
+        if incoming.on_invalid == "refuse":
+            raise error
+        base, source_key = self._base(spec, incoming, now)
+        return self._observed(Birth(_dead(spec, Envelope(**base), error, source_key), None), None)
+
+    def _observed(self, birth: Birth, message: Message | None) -> Birth:
+        """The same birth with what it says about indicators."""
+        facts = self._observer.born(birth.new.envelope, message)
+        return replace(birth, new=replace(birth.new, facts=facts)) if facts else birth
+
+    def _base(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> tuple[dict[str, Any], DedupeKey | None]:
+        """What is known of a new message before its payload is read."""
         id_ = new_id()
         meta = dict(incoming.meta)
         if incoming.content_type:
@@ -49,6 +124,7 @@ class Births:
             "origin": id_,
             "route": spec.name,
             "body": incoming.payload,
+            "blob": incoming.blob,
             "content": "source",
             "accepted_at": now,
             "version": spec.digest,
@@ -60,18 +136,7 @@ class Births:
         source_key = None
         if incoming.source_key is not None:
             source_key = DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
-        body: Any = None
-        try:
-            codec = incoming.codec or codec_of(spec, meta, self._registry)
-            body = codec.decode(incoming.payload)
-            if incoming.contract is not None:
-                incoming.contract.check(body)
-        except Invalid as error:
-            if incoming.on_invalid == "refuse":
-                raise
-            base["track"] = self._track_of_bad(spec, base, body)
-            return Birth(_dead(spec, Envelope(**base), error, source_key), None)
-        return self._admit(spec, base, body, source_key)
+        return base, source_key
 
     # -- from a hand-off ----------------------------------------------------------------------------------------------
     def of_handoff(
@@ -85,8 +150,13 @@ class Births:
         """The children of one hand-off: one per subscribing route for a topic, else exactly one."""
         if handoff.kind in ("branch", "split"):
             return [self._inside(handoff, parent, spec, now)]
-        births = []
-        for receiver in receivers(handoff.target):
+        births, found = [], tuple(receivers(handoff.target))
+        if not found and handoff.kind == "route":  # an older version names it; only a topic may have no reader
+            raise InternalFault(
+                f"there is no route `{handoff.target}` to hand the message to",
+                hint="bring the route back, then `esb dlq retry`",
+            )
+        for receiver in found:
             place = handoff.place if handoff.kind == "route" else f"{handoff.place}>{receiver.name}"
             births.append(self._across(handoff, place, parent, receiver, now))
         return births
@@ -102,7 +172,8 @@ class Births:
             body=body,
             content=content,
             accepted_at=now,
-            version=spec.digest,
+            version=handoff.version or spec.digest,
+            blob=None,
             scope=handoff.target,
             key=key,
             parent_id=parent.id,
@@ -120,11 +191,12 @@ class Births:
             dedupe = DedupeKey(f"dedupe:{handoff.target}", handoff.dedupe, now + window)
         message = message_of(envelope, handoff.message.body, 1)
         try:
-            track = parent.track if branch else {**parent.track, **self._track(spec, message)}
-        except MessageError:
+            with self._watched():
+                track = parent.track if branch else {**parent.track, **self._track(spec, message)}
+        except (MessageError, Overtime):
             track = parent.track  # the item lacks what the route tracks; that is no fault of the item
         new = NewMessage(replace(envelope, track=track), dedupe=dedupe, supersede=envelope.overtakes)
-        return Birth(new, message)
+        return self._observed(Birth(new, message), message)
 
     def _across(self, handoff: HandOff, place: str, parent: Envelope, receiver: RouteSpec, now: datetime) -> Birth:
         body, content = encode_body(handoff.message.body)
@@ -151,19 +223,32 @@ class Births:
             try:
                 contract.check(handoff.message.body)
             except Invalid as error:
-                return Birth(_dead(receiver, Envelope(**base), error), None)
-        return self._admit(receiver, base, handoff.message.body)
+                dead = Birth(_dead(receiver, Envelope(**base), error), None)
+                return self._observed(dead, first_message(base, handoff.message.body))
+        if self._watch is None or not (receiver.key or receiver.dedupe or receiver.track):
+            return self._admit(receiver, base, handoff.message.body)
+        try:
+            with self._watched():
+                return self._admit(receiver, base, handoff.message.body)
+        except Overtime:
+            slow = InternalFault(
+                f"`key`, `dedupe` or `track` of route {receiver.name} takes too long",
+                hint="work the value out in a step of the route that sends the message, and name its result here",
+            )
+            return self._observed(Birth(_dead(receiver, Envelope(**base), slow), None), None)
 
     # -- from a replay ------------------------------------------------------------------------------------------------
     @staticmethod
     def of_replay(original: Envelope, version: str, now: datetime) -> Birth:
         """A new message with the original's payload and delivery ids (SPEC: replay). Its dedupe key is not asked again."""
+        id_ = new_id()
         envelope = replace(
             original,
-            id=new_id(),
+            id=id_,
             accepted_at=now,
             version=version,
             replay_of=original.id,
+            meta={**original.meta, REPLAY_OF: original.id, **again_in(original, id_)},
             duplicate_of=None,
             overtakes=False,  # it is the newest of its key now; what came after the original must not be outdated by it
             seq=0,
@@ -177,7 +262,7 @@ class Births:
         try:
             dedupe = None
             if spec.key is not None or spec.dedupe is not None or spec.track:
-                scope = message.scope(self._site)
+                scope = message.scope(spec.site_values(self._site))
                 key = key_text(spec.key(scope), "key") if spec.key is not None else None
                 if spec.dedupe is not None:
                     value = key_text(spec.dedupe.key(scope), "dedupe")
@@ -189,12 +274,24 @@ class Births:
                     spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
                 )
         except MessageError as error:
-            return Birth(_dead(spec, Envelope(**base), error, source_key), None)
+            return self._observed(Birth(_dead(spec, Envelope(**base), error, source_key), None), message)
         envelope = Envelope(**base)
         new = NewMessage(envelope, dedupe=dedupe, source_key=source_key, supersede=envelope.overtakes)
         if envelope.key is not None:
             message = message.with_meta("key", envelope.key)
-        return Birth(new, message)
+        return self._observed(Birth(new, message), message)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The rules of a route run on the loop: what takes too long is interrupted (Overtime)."""
+        if self._watch is None:
+            yield
+            return
+        self._watch.arm()
+        try:
+            yield
+        finally:
+            self._watch.disarm()
 
     def _track_of_bad(self, spec: RouteSpec, base: dict[str, Any], body: Any) -> Mapping[str, str]:
         """What can be tracked of a payload that breaks its contract, so that it is found by its lot all the same."""
@@ -204,7 +301,7 @@ class Births:
             return EMPTY
 
     def _track(self, spec: RouteSpec, message: Message) -> dict[str, str]:
-        scope = message.scope(self._site)
+        scope = message.scope(spec.site_values(self._site))
         values = {name: key_text(expression(scope), f"track.{name}") for name, expression in spec.track.items()}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -221,5 +318,5 @@ def _carried(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 def _dead(spec: RouteSpec, envelope: Envelope, error: MessageError, source_key: DedupeKey | None = None) -> NewMessage:
     handler = handler_for(spec.on_error, error.error_class, error.error_class)
-    what = record(error, step="source", error_class=error.error_class, handler=handler)
+    what = record(error, step="source", error_class=error.error_class, spec=spec, handler=handler)
     return NewMessage(envelope, state=State.DEAD, error=what, source_key=source_key)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from esb.blob import Blob
 from esb.config.model import Limits, RouteSpec
 from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt
-from esb.errors import StoreBusy, Unavailable
+from esb.errors import Disabled, Invalid, StoreBusy, StoreError, Unavailable
 from esb.message import OPEN_STATES, State
+from esb.pipeline import Overtime
 from esb.runtime.births import Birth
-from esb.runtime.runner import Hub, RouteRunner
+from esb.runtime.hub import Hub
+from esb.runtime.large import is_large, put_aside, release_all, stays_unread, too_large
+from esb.runtime.origin import with_origin
+from esb.runtime.runner import RouteRunner
 from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
 from esb.steps.base import Target
-from esb.store.base import Accepted, Stored
+from esb.store.base import Accepted, AuditEntry, Stored
+
+#: What a source shall wait before it tries again what was not taken.
+PAUSE = timedelta(seconds=5)
 
 
 class Gate(Protocol):
@@ -36,6 +48,11 @@ class RouteIntake:
         self._gate = gate
         self._hub = hub
         self._targets = targets
+        self._slow: RouteSpec | None = None  #: the version whose payloads took too long to read here
+        #: of the last delivery in an order: whether it is on its way to the store, or was not taken
+        self._last: asyncio.Future[bool] | None = None
+        self._known: RouteSpec | None = None  #: the version that `_rejecting` was read from
+        self._rejecting: list[tuple[Target, int]] = []
 
     @property
     def open(self) -> bool:
@@ -54,54 +71,183 @@ class RouteIntake:
         return ""
 
     async def accept(self, incoming: Incoming) -> Receipt:
-        if refusal := self._refusal():
-            raise StoreBusy(refusal, hint="try again later", retry_after=timedelta(seconds=5))
+        if not incoming.in_order:
+            return await self._accept(incoming)
+        # those in an order are read side by side, and go to the store one behind the other
+        before, mine = self._in_turn(), asyncio.get_running_loop().create_future()
+        self._last = mine
+        try:
+            return await self._accept(incoming, before, mine)
+        except (StoreBusy, Unavailable):
+            _pass_on(mine, taken=False)  # it comes again, and who waits for it must not be there before it
+            raise
+        finally:
+            _pass_on(mine, taken=True)
+
+    async def _accept(
+        self, incoming: Incoming, before: asyncio.Future[bool] | None = None, mine: asyncio.Future[bool] | None = None
+    ) -> Receipt:
+        runner, incoming = self._runner, self._let_in(incoming)
+        birth = self._read_here(incoming) or await self._read_away(incoming)
+        spool = runner.bench.store.blobs
+        blob: Blob | None = None
+        if is_large(birth.new.envelope, spool):
+            birth, blob = await put_aside(birth, spool)
+        # a future of its own: a caller that gives up does not take the message back; it is stored, so it must run
+        told: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        try:
+            if before is not None:
+                await asyncio.wait([before])  # which has a deadline of its own wherever it waits
+                if not before.result():
+                    raise StoreBusy("what came before it was not taken", hint="try again later", retry_after=PAUSE)
+            birth = self._ready(birth, incoming)
+            runner.bench.store.accept_then(birth.new, partial(self._stored, birth, told, blob))
+        except BaseException:
+            release_all(spool, [blob] if blob is not None else [])
+            raise
+        if mine is not None:
+            _pass_on(mine, taken=True)
+        accepted = await told
+        return self._receipt(birth, accepted)
+
+    def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
         runner = self._runner
-        self._reject_when_down(runner.spec)
-        birth = runner.births.of_incoming(runner.spec, incoming, runner.bench.clock.now())
-        storing = runner.bench.store.accept(birth.new)
-        storing.add_done_callback(lambda done: self._stored(birth, done))
-        # a caller that gives up does not take the message back: it is stored, so it must run
-        accepted = await asyncio.shield(storing)
+        payload, away = len(incoming.payload), runner.bench.away
+        if incoming.blob is not None or payload > runner.bench.store.blobs.above or self._slow is runner.spec:
+            return False
+        if away is not None and away.is_heavy(payload):
+            return False
+        if incoming.in_order and self._in_turn() is not None:
+            return False
+        incoming = self._let_in(incoming)
+        birth = self._quick_birth(incoming)
+        if birth is None:
+            self._slow = runner.spec
+            return False
+        birth = self._ready(birth, incoming)
+        runner.bench.store.accept_then(birth.new, partial(self._landed, birth, told))
+        return True
+
+    def _in_turn(self) -> asyncio.Future[bool] | None:
+        """The last one in an order, while it is not on its way to the store."""
+        return self._last if self._last is not None and not self._last.done() else None
+
+    def _let_in(self, incoming: Incoming) -> Incoming:
+        """The delivery with where it began. Raises StoreBusy or Unavailable where nothing is taken now."""
+        if refusal := self._refusal():
+            raise StoreBusy(refusal, hint="try again later", retry_after=PAUSE)
+        self._reject_when_down(self._runner.spec)
+        return with_origin(self._runner.spec, incoming)
+
+    def _ready(self, birth: Birth, incoming: Incoming) -> Birth:
+        """The birth as it goes to the store: with who sent it by hand, and worked off where that can be done ahead."""
+        return self._runner.ahead.work(birth if incoming.by is None else sent_by_hand(birth, *incoming.by))
+
+    def _receipt(self, birth: Birth, accepted: Accepted) -> Receipt:
+        """What the source is told. Raises KeyConflict."""
         envelope = birth.new.envelope
         if accepted.conflict:
             raise KeyConflict(accepted.first_id or accepted.id)
         if accepted.known:
-            first = runner.bench.store.get(accepted.id, trace=False)
+            first = self._runner.bench.store.get(accepted.id, trace=False)
             correlation = first.envelope.correlation_id if first is not None else envelope.correlation_id
             return Receipt(accepted.id, correlation, "known", accepted.first_id)
         if accepted.state is State.DUPLICATE:
             return Receipt(accepted.id, envelope.correlation_id, "duplicate", accepted.first_id)
         if accepted.state is State.DEAD:
             return Receipt(accepted.id, envelope.correlation_id, "dead", error=birth.new.error)
-        return Receipt(accepted.id, envelope.correlation_id, "queued")
+        outcome = birth.ended.outcome if birth.ended is not None and accepted.state is State.DONE else None
+        return Receipt(accepted.id, envelope.correlation_id, "queued", seq=accepted.seq, outcome=outcome)
 
-    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
+    def _read_here(self, incoming: Incoming) -> Birth | None:
+        """Read the payload and apply the route's rules to it; None where that is not quick enough for the loop."""
         runner = self._runner
-        recent = runner.outcomes.recent(message_id)
-        if recent is not None:
-            return recent
-        stored = runner.bench.store.get(message_id)
-        if stored is not None and stored.finished_at is not None:
-            return outcome_of(stored)
-        future = runner.outcomes.expect(message_id)
+        spec, births, away, now = runner.spec, runner.births, runner.bench.away, runner.bench.clock.now()
+        if stays_unread(spec, incoming, runner.registry):
+            return births.of_unseen(spec, incoming, now)
+        if incoming.blob is not None and incoming.blob.size > self.limits.in_memory:
+            return births.of_refused(spec, incoming, now, too_large(incoming.blob.size, self.limits))
+        if away is None:
+            return births.of_incoming(spec, incoming, now)
+        if incoming.blob is None and not away.is_heavy(len(incoming.payload)):
+            return self._quick_birth(incoming)
+        return None
+
+    async def _read_away(self, incoming: Incoming) -> Birth:
+        """The same in a worker process."""
+        runner = self._runner
+        spec, births, away, now = runner.spec, runner.births, runner.bench.away, runner.bench.clock.now()
+        assert away is not None
         try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
+            found = await away.admit(spec, incoming, now)
+        except Invalid as error:
+            return births.of_refused(spec, incoming, now, error)
+        return births.of_unread(spec, incoming, now, found)
+
+    def _quick_birth(self, incoming: Incoming) -> Birth | None:
+        """A small payload is read here; None where that takes too long."""
+        runner = self._runner
+        spec, births, away, now = runner.spec, runner.births, runner.bench.away, runner.bench.clock.now()
+        if away is None:
+            return births.of_incoming(spec, incoming, now)
+        try:
+            away.watch.arm()
+            try:
+                return births.of_incoming(spec, incoming, now)
+            finally:
+                away.watch.disarm()
+        except Overtime:
             return None
+
+    async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
+        runner = self._runner
+        if not seq or runner.lanes.get(seq) is None:
+            recent = runner.outcomes.recent(message_id)
+            if recent is not None:
+                return recent
+            stored = runner.bench.store.get(message_id)
+            if stored is not None and stored.finished_at is not None:
+                return outcome_of(stored)
+        future = runner.outcomes.expect(message_id)
+        late = asyncio.get_running_loop().call_later(timeout, _give_up, future)
+        try:
+            return await future
         finally:
+            late.cancel()
             runner.outcomes.forget(message_id, future)
 
-    def _stored(self, birth: Birth, done: asyncio.Future[Accepted]) -> None:
+    def _stored(
+        self, birth: Birth, told: asyncio.Future[Accepted], blob: Blob | None, accepted: Accepted | StoreError
+    ) -> None:
         """The commit is through: the message goes to its lane, whether or not somebody waits for the receipt."""
-        if done.cancelled() or done.exception() is not None:
+        if blob is not None:
+            self._runner.bench.store.blobs.release(blob)
+        if isinstance(accepted, StoreError):
+            if not told.done():
+                told.set_exception(accepted)
             return
-        accepted = done.result()
+        if not told.done():
+            told.set_result(accepted)
+        self._take_up(birth, accepted)
+
+    def _landed(
+        self, birth: Birth, told: Callable[[Receipt | Exception], None], accepted: Accepted | StoreError
+    ) -> None:
+        """The same for a delivery that no task waits for."""
+        if isinstance(accepted, StoreError):
+            told(accepted)
+            return
+        self._take_up(birth, accepted)
+        try:
+            receipt: Receipt | Exception = self._receipt(birth, accepted)
+        except (KeyConflict, StoreError) as error:
+            receipt = error
+        told(receipt)
+
+    def _take_up(self, birth: Birth, accepted: Accepted) -> None:
         if accepted.known:
             self._find_again(accepted)
-            return
-        if accepted.state is State.DEAD:
+        elif accepted.state is State.DEAD:
             self._buried(birth)
         elif accepted.state is not State.DUPLICATE:
             self._hub.arrived(birth, accepted)
@@ -132,11 +278,51 @@ class RouteIntake:
 
     def _reject_when_down(self, spec: RouteSpec) -> None:
         """``when_down: { reject: 503 }``: while the target's circuit is open the caller is told so at once."""
-        for target, status in rejecting_targets(spec):
+        if spec is not self._known:
+            self._known, self._rejecting = spec, rejecting_targets(spec)
+        for target, status in self._rejecting:
             if self._targets.is_down(target):
                 error = Unavailable(f"{target.name} is down", hint="try again later", retry_after=timedelta(seconds=30))
                 error.reply = {"status": status}
                 raise error
+
+
+def _pass_on(turn: asyncio.Future[bool], *, taken: bool) -> None:
+    if not turn.done():
+        turn.set_result(taken)
+
+
+def _give_up(waiting: asyncio.Future[Outcome | None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def send_incoming(spec: RouteSpec, payload: bytes, headers: Mapping[str, str], by: tuple[str, str]) -> Incoming:
+    """What ``esb send`` hands to a route: the payload under the source's own format and contract. Raises Disabled."""
+    if not spec.enabled:
+        raise Disabled(
+            f"route {spec.name} takes nothing in: its file says `enabled: false`",
+            hint=f"set `enabled: true` in {spec.position.path}, or try the route with `esb test`",
+        )
+    source = spec.source.options
+    return Incoming(
+        payload=payload,
+        codec=getattr(source, "format", None),
+        content_type=headers.get("content-type", ""),
+        headers={name: value for name, value in headers.items() if name != "content-type"},
+        meta={"source": {"type": "send"}},
+        contract=getattr(source, "contract", None),
+        correlation_id=headers.get("x-correlation-id", ""),
+        on_invalid="refuse",
+        by=by,
+    )
+
+
+def sent_by_hand(birth: Birth, actor: str, reason: str) -> Birth:
+    """The same birth with its audit entry."""
+    envelope = birth.new.envelope
+    entry = AuditEntry(actor, "send", envelope.id, reason, {"route": envelope.route, "key": envelope.key})
+    return replace(birth, new=replace(birth.new, by=entry))
 
 
 def outcome_of(stored: Stored) -> Outcome:

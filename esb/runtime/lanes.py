@@ -6,18 +6,18 @@ Lanes are a cache of committed rows; they are rebuilt from the store at start. N
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Container, Iterable, Iterator
+from datetime import datetime, timedelta
 
-from esb.message import Envelope, Message
+from msgspec import Struct
+
+from esb.message import PARKED, Envelope, Message
 from esb.store.base import Pending
 
 LaneId = tuple[str, str]
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False):
     """An open message in memory. ``message`` is its decoded form while it is fresh; otherwise the store is asked."""
 
     seq: int
@@ -36,6 +36,11 @@ class Entry:
     message: Message | None = None
     running: bool = False
     started: bool = False  #: the store knows already that it runs
+    parked: bool = False  #: it waits for another version of the route
+    bound: bool = False  #: it stays on its version, as what it belongs to (a group, a sequence, a saga) began there
+    moved: bool = False  #: it was released onto a newer version than the one that it began on
+    seen: int = 0  #: messages of its lane, itself included, when it looked for the parts of its group
+    rank: int | None = None  #: its number in a sequence, which goes before the order of acceptance
     superseded: bool = False  #: an overtaking message came while it ran
     gone: bool = False  #: it left the lanes while a heap still names it
 
@@ -59,14 +64,16 @@ class Entry:
             earlier=pending.earlier,
             crashes=pending.crashes,
             overtakes=pending.overtakes,
-            due=pending.due,
+            due=None if pending.due == PARKED else pending.due,  # after a start the table may have its row
         )
 
 
-@dataclass(slots=True)
-class _Lane:
-    entries: list[Entry] = field(default_factory=list)  #: in order of acceptance, overtaking ones first
-    blocked: bool = False  #: behind a dead message
+class _Lane(Struct, eq=False):
+    entries: list[Entry] = []  #: in order of acceptance, overtaking ones first
+    limit: int = 0  #: the dead message that it waits behind: nothing from this number on runs; 0 where there is none
+
+    def may_run(self, entry: Entry) -> bool:
+        return self.entries[0] is entry and (not self.limit or entry.seq < self.limit)
 
 
 class Lanes:
@@ -74,7 +81,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: dict[LaneId, _Lane] = {}
-        self._ready: list[Entry] = []
+        self._ready: list[tuple[int, Entry]] = []  #: by number: comparing those costs no call
         self._due: list[tuple[datetime, int, Entry]] = []
         self._open: dict[int, Entry] = {}
         self.bytes = 0
@@ -90,7 +97,11 @@ class Lanes:
 
     def is_blocked(self, lane: LaneId | None) -> bool:
         known = self._lanes.get(lane) if lane is not None else None
-        return known is not None and known.blocked
+        return known is not None and known.limit > 0
+
+    def blocked(self) -> list[LaneId]:
+        """The lanes that a dead message blocks."""
+        return [lane_id for lane_id, lane in self._lanes.items() if lane.limit]
 
     def is_free(self, lane: LaneId | None) -> bool:
         """Whether a message of this lane, accepted now, would be its head."""
@@ -113,7 +124,12 @@ class Lanes:
 
     @staticmethod
     def _place(entries: list[Entry], entry: Entry) -> int:
-        """Behind what runs, overtaking ones before the others, each of them in order of acceptance."""
+        """Behind what runs, overtaking ones before the others, each of them in order of acceptance, or of their numbers."""
+        if entry.rank is not None:
+            for index, other in enumerate(entries):
+                if not other.running and other.rank is not None and (other.rank, other.seq) > (entry.rank, entry.seq):
+                    return index
+            return len(entries)
         if not entry.overtakes and (not entries or entries[-1].seq < entry.seq):
             return len(entries)
         for index, other in enumerate(entries):
@@ -129,17 +145,17 @@ class Lanes:
         while self._due and self._due[0][0] <= now:
             _, _, entry = heapq.heappop(self._due)
             if not entry.gone and not entry.running and entry.due is not None and entry.due <= now:
-                entry.due = None
-                heapq.heappush(self._ready, entry)
+                entry.due, entry.parked = None, False
+                heapq.heappush(self._ready, (entry.seq, entry))
 
     def take(self) -> Entry | None:
         """The next runnable message, now marked running; None where there is none."""
         while self._ready:
-            entry = heapq.heappop(self._ready)
+            _, entry = heapq.heappop(self._ready)
             if entry.gone or entry.running or entry.due is not None:
                 continue
             lane = self._lanes.get(entry.lane) if entry.lane is not None else None
-            if lane is not None and (lane.blocked or lane.entries[0] is not entry):
+            if lane is not None and not lane.may_run(entry):
                 continue
             entry.running = True
             return entry
@@ -157,40 +173,96 @@ class Lanes:
         entry.running = False
         self._remove(entry)
 
-    def park(self, entry: Entry, due: datetime) -> None:
-        """The message waits; its lane waits with it."""
+    def park(self, entry: Entry, due: datetime, *, parked: bool = False) -> None:
+        """The message waits; its lane waits with it. A ``parked`` one waits for :meth:`release`, at most until ``due``."""
         entry.running = False
         entry.due = due
+        entry.parked = parked
         entry.message = None
         entry.envelope = None
-        heapq.heappush(self._due, (due, entry.seq, entry))
+        self._offer(entry)
+        lane = self._lanes.get(entry.lane) if entry.rank is not None and entry.lane is not None else None
+        if lane is not None:  # lower numbers may have come while it ran
+            lane.entries.remove(entry)
+            lane.entries.insert(self._place(lane.entries, entry), entry)
+            if lane.entries[0] is not entry:
+                self._offer_head(lane)
+
+    def release(self, version: str, blocks: Container[str]) -> None:
+        """Make the parked messages runnable, on this version where it has their block."""
+        for entry in self._open.values():
+            if entry.parked and not entry.bound:
+                if not entry.scope or entry.scope in blocks:
+                    entry.version, entry.moved = version, True
+                self._rouse(entry)
+
+    def head(self, lane_id: LaneId | None) -> Entry | None:
+        """The message of a lane that the others wait behind."""
+        lane = self._lanes.get(lane_id) if lane_id is not None else None
+        return lane.entries[0] if lane is not None and lane.entries else None
+
+    def behind(self, entry: Entry) -> list[Entry]:
+        """The messages behind the head of a lane, in their order."""
+        lane = self._lanes.get(entry.lane) if entry.lane is not None else None
+        return [] if lane is None or lane.entries[0] is not entry else lane.entries[1:]
+
+    def rouse(self, lane_id: LaneId | None, may_be: Callable[[int], bool]) -> None:
+        """Make a parked head runnable where its lane has changed since it looked, so that it may have what it waits for."""
+        lane = self._lanes.get(lane_id) if lane_id is not None else None
+        if lane is None or not lane.entries:
+            return
+        head, count = lane.entries[0], len(lane.entries)
+        if head.parked and head.seen != count and may_be(count):
+            self._rouse(head)
+
+    def look(self, lane_id: LaneId | None) -> None:
+        """Make a parked head runnable: what it waits for may be there."""
+        lane = self._lanes.get(lane_id) if lane_id is not None else None
+        if lane is not None and lane.entries and lane.entries[0].parked:
+            self._rouse(lane.entries[0])
+
+    def _rouse(self, entry: Entry) -> None:
+        entry.due, entry.parked = None, False
+        heapq.heappush(self._ready, (entry.seq, entry))
+
+    def shift(self, by: timedelta) -> None:
+        """Move every wait: the clock was set, and the waits go by it."""
+        for entry in self._open.values():
+            if entry.due is not None and entry.due != PARKED:
+                entry.due += by
+        self._due = [(one.due, one.seq, one) for _, _, one in self._due if one.due is not None and not one.gone]
+        heapq.heapify(self._due)
 
     def give_back(self, entry: Entry) -> None:
         """The attempt did not happen (a shutdown); the message is runnable again."""
         entry.running = False
-        heapq.heappush(self._ready, entry)
+        heapq.heappush(self._ready, (entry.seq, entry))
 
     def die(self, entry: Entry, *, block: bool) -> None:
         """The message is dead; its lane blocks or goes on."""
         entry.running = False
         lane_id = entry.lane
         if block and lane_id is not None:
-            self._lanes.setdefault(lane_id, _Lane()).blocked = True
+            self.block(lane_id, entry.seq)
         self._remove(entry)
 
     # -- from outside -------------------------------------------------------------------------------------------------
-    def block(self, lane: LaneId) -> None:
-        self._lanes.setdefault(lane, _Lane()).blocked = True
+    def block(self, lane_id: LaneId, seq: int) -> None:
+        """Nothing of the lane that was accepted with ``seq`` or later runs; what is older may."""
+        lane = self._lanes.setdefault(lane_id, _Lane())
+        lane.limit = min(lane.limit or seq, seq)
 
-    def unblock(self, lane_id: LaneId) -> None:
+    def unblock(self, lane_id: LaneId, limit: int = 0) -> None:
+        """The lane goes on, up to the next dead message that blocks it where there is one."""
         lane = self._lanes.get(lane_id)
         if lane is None:
             return
-        lane.blocked = False
-        if not lane.entries:
+        lane.limit = limit
+        if not lane.entries and not limit:
             del self._lanes[lane_id]
             return
         self._offer_head(lane)
+        self.look(lane_id)
 
     def drop(self, seqs: Iterable[int]) -> None:
         """Messages that were superseded or discarded; a running one is told so instead."""
@@ -214,13 +286,15 @@ class Lanes:
     def _offer(self, entry: Entry) -> None:
         if entry.running:
             return
+        if entry.due == PARKED:
+            return
         if entry.due is not None:
             heapq.heappush(self._due, (entry.due, entry.seq, entry))
         else:
-            heapq.heappush(self._ready, entry)
+            heapq.heappush(self._ready, (entry.seq, entry))
 
     def _offer_head(self, lane: _Lane) -> None:
-        if lane.entries and not lane.blocked:
+        if lane.entries and lane.may_run(lane.entries[0]):
             self._offer(lane.entries[0])
 
     def _remove(self, entry: Entry) -> None:
@@ -238,5 +312,5 @@ class Lanes:
             lane.entries.remove(entry)
         if lane.entries:
             self._offer_head(lane)
-        elif not lane.blocked:
+        elif not lane.limit:
             del self._lanes[lane_id]

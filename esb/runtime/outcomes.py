@@ -31,20 +31,20 @@ class Outcomes:
     """Callers that wait for the end of a message (``reply: delivered``, ``esb send --wait``)."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[Outcome | None]]] = {}
         self._recent: dict[str, Outcome] = {}
 
     def recent(self, message_id: str) -> Outcome | None:
         """The outcome of a message that ended a moment before somebody asked."""
         return self._recent.get(message_id)
 
-    def expect(self, message_id: str) -> asyncio.Future[Outcome]:
-        """A future that resolves when the message ends (done, dead, expired …)."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    def expect(self, message_id: str) -> asyncio.Future[Outcome | None]:
+        """A future that resolves when the message ends (done, dead, expired …), or with None where the caller gives up."""
+        future: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(message_id, []).append(future)
         return future
 
-    def forget(self, message_id: str, future: asyncio.Future[Outcome]) -> None:
+    def forget(self, message_id: str, future: asyncio.Future[Outcome | None]) -> None:
         """The caller waits no longer."""
         waiting = self._waiting.get(message_id, [])
         if future in waiting:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
-from esb.config.model import RouteSpec
+from esb.config.model import RouteSpec, Workspace
 from esb.errors import InternalFault
 from esb.formats.base import Codec
 from esb.formats.content_types import by_content_type
 from esb.formats.json import Json
+from esb.formats.text import Raw
+from esb.formats.unread import Unread
 from esb.message import Envelope, Message
+from esb.observe.indicators import Observer
 from esb.registry import Registry
 
 JSON = Json()
+RAW = Raw()
 
 
 def codec_of(spec: RouteSpec, meta: Mapping[str, Any], registry: Registry) -> Codec:
@@ -40,12 +44,41 @@ def decode_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Any:
     """The body of a stored message. Raises Invalid where the payload does not parse (a stored dead letter)."""
     match envelope.content:
         case "json":
-            return JSON.decode(envelope.body)
+            return JSON.decode(envelope.payload())
         case "raw":
-            return envelope.body
+            return envelope.payload()
+        case "removed":
+            raise InternalFault("retention has taken the payload away", hint="`retention: { payload: … }` in esb.yaml")
         case "source":
-            return codec_of(spec, envelope.meta, registry).decode(envelope.body)
+            return codec_of(spec, envelope.meta, registry).decode(envelope.payload())
     raise InternalFault(f"stored content {envelope.content!r} is not known to this version")
+
+
+def unread_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Unread | None:
+    """The body of a message whose payload lies in a file, without reading it; None where it does not lie in one."""
+    if envelope.blob is None:
+        return None
+    match envelope.content:
+        case "json":
+            return Unread(envelope.blob, JSON)
+        case "raw":
+            return Unread(envelope.blob, RAW)
+    return Unread(envelope.blob, codec_of(spec, envelope.meta, registry))
+
+
+def observe(observer: Observer, workspace: Workspace, log: Callable[..., None] | None = None) -> None:
+    """Follow the indicators of a workspace, whose routes say how a payload is read."""
+
+    def decode(envelope: Envelope) -> Message | None:
+        spec = workspace.routes.get(envelope.route)
+        return message_of(envelope, decode_body(envelope, spec, workspace.registry), 1) if spec is not None else None
+
+    def site_of(route: str) -> Mapping[str, Any]:
+        spec, bus = workspace.routes.get(route), workspace.settings.site
+        return spec.site_values(bus) if spec is not None else bus
+
+    observer.log, observer.marked = log or observer.log, workspace.marked
+    observer.configure(workspace.kpis, site_of, decode)
 
 
 def message_of(envelope: Envelope, body: Any, attempt: int) -> Message:

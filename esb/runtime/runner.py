@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from dataclasses import replace
-from datetime import datetime
-from typing import Protocol
+import contextlib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from functools import partial
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Outcome
-from esb.errors import ErrorRecord, InternalFault, MessageError, StoreBusy, StoreError
-from esb.message import Envelope, Message, State
-from esb.pipeline import StepFailed, Withdrawn, run_block
+from esb.errors import InternalFault, MessageError, StoreError
+from esb.failpoints import hit
+from esb.message import Message, State
+from esb.pipeline import Overtime, StepFailed, Withdrawn, run_block
 from esb.registry import Registry
+from esb.runtime.ahead import Ahead
+from esb.runtime.alarm import Alarm
+from esb.runtime.bench import Bench
 from esb.runtime.births import Birth, Births
-from esb.runtime.lanes import Entry, Lanes
+from esb.runtime.endings import completed, expired, expires_at
+from esb.runtime.hub import Hub
+from esb.runtime.lanes import Entry, LaneId, Lanes
 from esb.runtime.outcomes import Meter, Outcomes
-from esb.runtime.payload import decode_body, message_of
-from esb.runtime.rules import alert_of, block_of, cause_of, reply_of, when_down_of
-from esb.runtime.run import Bench, MessageRun
+from esb.runtime.places import Places
+from esb.runtime.rules import alert_of, block_of, cause_of, fallback_of, reply_of, when_down_of
+from esb.runtime.run import MessageRun
+from esb.runtime.sagas import bind, undoings
+from esb.runtime.sequences import look, rank_of
 from esb.runtime.settle import GiveUp, RetryAt, decide, handler_for, record
+from esb.runtime.streams import born, hand_on
 from esb.runtime.targets import CircuitOpen
-from esb.steps.base import HandOff, Stop, Wait
+from esb.runtime.verdicts import Verdict, Verdicts, told_already
+from esb.runtime.versions import Versions
+from esb.runtime.waits import entry_of, park, rouse, suspended
+from esb.steps.base import Stop, Wait
 from esb.store.base import Accepted, Pending, Settlement
 
-#: A message whose attempts ended this many times with the death of the process is dead. Most deaths have other reasons, so
-#: it is given the benefit of the doubt for long; meanwhile suspects run one at a time.
-CRASHES = 10
+#: A message is dead when the process died this often while it computed its steps; meanwhile suspects run one at a time.
+CRASHES = 3
 #: Attempts of a route that may wait for their commit beside those at work.
 SETTLING = 500
+#: Messages that one turn starts before other routes have theirs.
+PER_TURN = 16
+#: Seconds before a message that the store could not begin is tried again.
+AFTER_TROUBLE = timedelta(seconds=1)
 #: Decoded messages kept in memory per route; beyond it the store is asked when their turn comes.
 KEPT_DECODED = 4096
-
-
-class Hub(Protocol):
-    """What a runner asks of the bus around it."""
-
-    def receivers(self, kind: str, name: str) -> Iterable[RouteSpec]: ...
-
-    def arrived(self, birth: Birth, accepted: Accepted) -> None: ...
-
-    def alert(self, name: str, envelope: Envelope, error: ErrorRecord) -> None: ...
 
 
 class RouteRunner:
@@ -56,14 +61,16 @@ class RouteRunner:
         self.stopping = False
         self.meter = Meter()
         self.outcomes = Outcomes()
-        self._registry = registry
-        self._hub = hub
-        self._versions: dict[str, tuple[RouteSpec, Bench, Births]] = {spec.digest: (spec, bench, births)}
+        self.registry = registry
+        self.hub = hub
+        self._versions = Versions((spec, bench, births), partial(hub.recall, spec.name))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._busy = 0  #: attempts at work; those that only wait for their commit leave their place to the next
-        self._timer: asyncio.Task[None] | None = None
-        self._timer_due: datetime | None = None
+        self.places = Places()
+        self._verdicts = Verdicts(bench, spec.name, self._concluded, self._blocks)
+        self._alarm = Alarm(bench.clock, self.wake, self._clock_set_back)
         self._scheduled = False
+        self.bear = partial(hand_on, self)
+        self.ahead = Ahead(self)
         self._suspects = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,27 +79,17 @@ class RouteRunner:
     def update(self, spec: RouteSpec, bench: Bench, births: Births) -> None:
         """Messages that start from now on run on ``spec``; those that have started keep their version."""
         self.spec, self.bench, self.births = spec, bench, births
-        self._versions[spec.digest] = (spec, bench, births)
-        in_use = {entry.version for entry in self.lanes if entry.attempts} | {spec.digest}
-        for digest in [digest for digest in self._versions if digest not in in_use]:
-            del self._versions[digest]
-
-    def _version_of(self, entry: Entry) -> tuple[RouteSpec, Bench, Births]:
-        """Queued messages take the newest version when they start; started ones stay on theirs (SPEC promise 5)."""
-        current = (self.spec, self.bench, self.births)
-        known = self._versions.get(entry.version, current) if entry.attempts else current
-        if entry.scope and entry.scope not in known[0].blocks:
-            known = self._versions.get(entry.version, known)
-        entry.version = known[0].digest
-        return known
+        self._versions.update((spec, bench, births), self.lanes)
+        self.lanes.release(spec.digest, spec.blocks)
+        self.wake()
 
     # -- coming in ----------------------------------------------------------------------------------------------------
     def adopt(self, pending: Iterable[Pending]) -> None:
         """Take up open messages from the store (start, retry by a person)."""
         for row in pending:
-            entry = Entry.of(row)
+            entry = entry_of(row, self._versions, self.bench.store)
             if row.state is State.HELD and entry.lane is not None:
-                self.lanes.block(entry.lane)
+                self.lanes.block(entry.lane, entry.seq)
             self.lanes.add(entry)
         self.wake()
 
@@ -109,185 +106,180 @@ class RouteRunner:
             accepted_at=envelope.accepted_at,
             version=envelope.version,
             overtakes=envelope.overtakes,
-            size=len(envelope.body),
+            size=envelope.size,
         )
+        entry.rank = rank_of(envelope, self._versions.bind(entry))
         if envelope.overtakes and entry.lane is not None:
             self.lanes.unblock(entry.lane)
             self.lanes.supersede_running(entry.lane, entry.seq)
         if len(self.lanes) < KEPT_DECODED:
             entry.envelope, entry.message = envelope, birth.message
         self.lanes.add(entry)
+        rouse(self.lanes, entry, self._versions)
         self.wake()
+
+    def look_again(self, pending: Iterable[Pending], blocked: Mapping[LaneId, int]) -> None:
+        """Take up open messages that nobody told of, and follow the store's word on which lanes are blocked."""
+        for lane in self.lanes.blocked():
+            self.lanes.unblock(lane, blocked.get(lane, 0))
+        for lane, seq in blocked.items():
+            self.lanes.block(lane, seq)
+        self.adopt([row for row in pending if self.lanes.get(row.seq) is None])
+
+    def _blocks(self, entry: Entry) -> bool:
+        """Whether the death of this message holds its lane."""
+        return entry.key is not None and self.spec.order.on_dead == "block" and not entry.superseded
 
     # -- dispatch -----------------------------------------------------------------------------------------------------
     def wake(self) -> None:
         """Look for runnable messages soon; cheap to call often."""
-        if not self._scheduled:
+        if not self._scheduled and not self.stopping:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            self.hub.turns.ask(self)
 
-    def _dispatch(self) -> None:
-        self._scheduled = False
+    def turn(self) -> bool:
+        """Start some runnable messages; true where there may be more that can start now."""
         if self.paused or self.stopping:
-            return
+            self._scheduled = False
+            return False
         self.lanes.wake(self.bench.clock.now())
-        while self._busy < self.spec.concurrency and len(self._tasks) < self._busy + SETTLING:
+        for _ in range(PER_TURN):
+            if self.places.busy >= self.spec.concurrency or len(self._verdicts) >= SETTLING:
+                break
             entry = self.lanes.take()
             if entry is None:
                 break
-            self._idle.clear()
-            self._busy += 1
-            task = asyncio.create_task(self._attempt(entry), name=f"esb:{self.spec.name}:{entry.seq}")
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
-        self._set_timer()
+            self._start(entry)
+        else:
+            return True
+        self._scheduled = False
+        self._alarm.at(self.lanes.next_due)
+        return False
+
+    def _start(self, entry: Entry) -> None:
+        """Run an attempt up to its first wait, here and now; most only compute. One that waits goes on as a task."""
+        self.places.take()
+        self._idle.clear()
+        attempt = self._attempt(entry)
+        if not entry.crashes:
+            try:
+                attempt.send(None)
+            except StopIteration:
+                return
+            except (Exception, Overtime) as error:  # noqa: BLE001 - a fault of our own must not stop the other messages
+                self._fault(error)
+                return
+        task = asyncio.create_task(attempt, name=f"esb:{self.spec.name}:{entry.seq}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.bench.log("error", "runner.fault", route=self.spec.name, error=f"{type(error).__name__}: {error}")
-        if not self._tasks:
+            self._fault(error)
+        self._rest()
+        self.wake()
+
+    def _fault(self, error: BaseException) -> None:
+        self.bench.log("error", "runner.fault", route=self.spec.name, error=f"{type(error).__name__}: {error}")
+
+    def _rest(self) -> None:
+        if not self.running:
             self._idle.set()
-        self.wake()
 
-    def _set_timer(self) -> None:
-        due = self.lanes.next_due
-        if due is None or (self._timer is not None and self._timer_due is not None and self._timer_due <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_due = due
-        self._timer = asyncio.create_task(self._sleep_until(due))
-
-    async def _sleep_until(self, due: datetime) -> None:
-        clock = self.bench.clock
-        # in short naps, so that a jump of the wall clock is noticed
-        while (left := (due - clock.now()).total_seconds()) > 0:
-            await clock.sleep(min(left, 30.0))
-        self._timer = self._timer_due = None
-        self.wake()
+    def _clock_set_back(self, by: timedelta) -> None:
+        self.bench.log("warning", "clock.set_back", route=self.spec.name, by=str(by))
+        self.lanes.shift(-by)
 
     async def stop(self, grace: float) -> None:
         """Take nothing new; let what runs end within ``grace`` seconds; the rest is cancelled and stays in the store."""
         self.stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._tasks:
-            _, left = await asyncio.wait(self._tasks, timeout=grace)
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.wait(left)
+        self._alarm.stop()
+        await self._come_to_rest(grace)
+        for task in self._tasks:
+            task.cancel()
+        await self._come_to_rest(grace)
+        self._verdicts.give_up()
 
-    async def idle(self) -> None:
-        """Return when no attempt runs."""
-        await self._idle.wait()
+    async def _come_to_rest(self, grace: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
 
     @property
     def running(self) -> int:
-        return len(self._tasks)
+        """Attempts at work, and those that wait for the commit of their end."""
+        return len(self._tasks) + len(self._verdicts)
 
     # -- one attempt --------------------------------------------------------------------------------------------------
     async def _attempt(self, entry: Entry) -> None:
-        settling: Awaitable[None]
+        verdict: Verdict | None = None
         try:
             if entry.crashes:
                 async with self._suspects:  # one at a time: if the process dies again, this message is the reason
-                    settling = await self._run(entry)
+                    verdict = await self._run(entry)
             else:
                 if self.spec.priority == "low":
                     await asyncio.sleep(0)
-                settling = await self._run(entry)
+                verdict = await self._run(entry)
         finally:
-            self._busy -= 1
-            if not self.stopping:
-                self.wake()
-        await settling
+            self.places.leave()
+            self.wake()
+        if verdict is not None:
+            self._verdicts.add(verdict)
 
-    async def _run(self, entry: Entry) -> Awaitable[None]:
-        """Run the message; gives what is left to do: the settlement."""
+    async def _run(self, entry: Entry) -> Verdict | None:
+        """Run the message; gives how it ended, None where the store knows its end already."""
         store, now = self.bench.store, self.bench.clock.now()
-        spec, bench, births = self._version_of(entry)
         envelope, ledger = entry.envelope, {}
         if envelope is None:
-            envelope, stored = store.payload(entry.seq)
-            ledger = dict(stored)
-        if spec.ttl is not None and now >= entry.accepted_at + spec.ttl:
-            bench.log("info", "message.expired", route=spec.name, message=entry.id, key=entry.key)
-            return self._end(entry, Settlement(entry.seq, State.EXPIRED, entry.attempts, now, reason="older than ttl"))
+            try:
+                envelope, stored = store.payload(entry.seq)
+            except (StoreError, ValueError) as error:  # the latter: written by an older version, or by another hand
+                return self._unread(entry, error)
+            bind(entry, ledger := dict(stored))
+        spec, bench, births = self._versions.of(entry)
+        run = MessageRun(bench, spec, births, entry, envelope, ledger, self.lanes, self.registry, self.hub, self.bear)
+        if (end := expires_at(spec, entry)) is not None and now >= end:
+            return await expired(entry, run, now)
         entry.attempts += 1
-        run = MessageRun(bench=bench, spec=spec, entry=entry, envelope=envelope, ledger=ledger)
         run.when_down = when_down_of(spec, entry.scope)
-        run.starting = store.start(entry.seq, entry.attempts, now)
         try:
             if entry.crashes:
                 await run.started()
-            if entry.crashes >= CRASHES:
-                raise InternalFault(f"the process died {entry.crashes} times while this message ran")
-            block = block_of(spec, entry.scope)
-            message = entry.message or message_of(envelope, decode_body(envelope, spec, self._registry), entry.attempts)
-            result = await run_block(block, message, run)
+            try:
+                if entry.crashes >= CRASHES:
+                    raise InternalFault(f"the process died {entry.crashes} times while it computed its steps")
+                store.at_work(entry.seq)
+                block = block_of(spec, entry.scope)
+                message = run.first()
+                result = await run_block(block, message, run)
+                return await self._complete(entry, run, result)
+            except StepFailed as failure:
+                return await self._failed(entry, run, failure)
+            except MessageError as error:
+                return await self._bury(entry, run, error, error.error_class)
         except Wait as wait:
-            return self._suspend(entry, run, wait)
+            return self._verdicts.again(entry, suspended(entry, run, wait))
         except Withdrawn:
-            return self._withdraw(entry)
-        except StepFailed as failure:
-            return self._failed(entry, run, births, failure)
-        except MessageError as error:
-            return self._bury(entry, run, error, error.error_class, births=births)
+            self._withdraw(entry)
+            return None
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_back(entry, run))
+            self._verdicts.add(self._give_back(entry, run))
             raise
         except StoreError as error:
             bench.log("warning", "store.trouble", route=spec.name, message=entry.id, error=str(error))
-            await bench.clock.sleep(1.0)
             return self._give_back(entry, run)
-        return self._complete(entry, run, births, result)
+        except Exception as error:  # noqa: BLE001 - the worker loop: a fault of our own must not park the lane for ever
+            self._fault(error)
+            return self._verdicts.dead(entry, f"the bus broke on this message: {type(error).__name__}: {error}", now)
 
     # -- how attempts end ---------------------------------------------------------------------------------------------
-    async def _complete(self, entry: Entry, run: MessageRun, births: Births, result: Message | Stop) -> None:
+    async def _complete(self, entry: Entry, run: MessageRun, result: Message | Stop) -> Verdict:
         now = self.bench.clock.now()
-        children = await self._children(run, births, now)
-        settlement = Settlement(
-            entry.seq,
-            State.DONE,
-            entry.attempts,
-            now,
-            reason=result.reason if isinstance(result, Stop) else "",
-            trace=run.trace,
-            children=[birth.new for birth in children],
-        )
-        body = None if isinstance(result, Stop) else result.body
-        outcome = Outcome("done", response=run.response, body=body)
-        await self._end(entry, settlement, children, outcome)
+        return completed(entry, run, result, await born(run.handoffs, run, now), now)
 
-    async def _children(self, run: MessageRun, births: Births, now: datetime) -> list[Birth]:
-        return await self._born(run.handoffs, run, births, now)
-
-    async def _born(self, handoffs: Iterable[HandOff], run: MessageRun, births: Births, now: datetime) -> list[Birth]:
-        children: list[Birth] = []
-        for number, handoff in enumerate(handoffs):
-            if number % 200 == 199:
-                await asyncio.sleep(0)  # a large split must not hold up the other routes
-            receivers = lambda name, kind=handoff.kind: self._hub.receivers(kind, name)  # noqa: E731 - binds the kind
-            children.extend(births.of_handoff(handoff, run.envelope, run.spec, now, receivers))
-        return children
-
-    async def _suspend(self, entry: Entry, run: MessageRun, wait: Wait) -> None:
-        entry.attempts -= 1  # a wait that the route asked for is no attempt
-        settlement = Settlement(
-            entry.seq,
-            State.WAITING,
-            entry.attempts,
-            self.bench.clock.now(),
-            due=wait.until,
-            reason=f"{run.step} waits",
-            trace=run.trace,
-            ledger=run.fresh,
-        )
-        await self._end(entry, settlement)
-
-    async def _failed(self, entry: Entry, run: MessageRun, births: Births, failure: StepFailed) -> None:
+    async def _failed(self, entry: Entry, run: MessageRun, failure: StepFailed) -> Verdict:
         error, now = failure.error, self.bench.clock.now()
         decision = decide(
             error,
@@ -296,29 +288,23 @@ class RouteRunner:
             accepted_at=entry.accepted_at,
             now=now,
             counts=not isinstance(error, CircuitOpen),
+            chance=self.bench.chance,
         )
-        if entry.superseded and isinstance(decision, RetryAt):
-            settlement = Settlement(
-                entry.seq, State.SUPERSEDED, entry.attempts, now, reason="overtaken", trace=run.trace
-            )
-            await self._end(entry, settlement, outcome=Outcome("superseded"))
-            return
         if isinstance(decision, GiveUp):
-            await self._bury(
-                entry, run, error, decision.error_class, step=failure.node.id, message=failure.message, births=births
+            return await self._bury(
+                entry, run, error, decision.error_class, step=failure.node.id, message=failure.message
             )
-            return
         if not decision.counts:
             entry.attempts -= 1
-        if run.spec.ttl is not None and decision.due >= entry.accepted_at + run.spec.ttl:
-            decision = replace(decision, due=entry.accepted_at + run.spec.ttl)
+        if (end := expires_at(run.spec, entry)) is not None and decision.due >= end:
+            decision = RetryAt(end, decision.counts)
         settlement = Settlement(
             entry.seq,
             State.WAITING,
             entry.attempts,
             now,
             due=decision.due,
-            error=record(error, step=failure.node.id, error_class=error.error_class),
+            error=record(error, step=failure.node.id, error_class=error.error_class, spec=run.spec),
             trace=run.trace,
             ledger=run.fresh,
         )
@@ -327,12 +313,13 @@ class RouteRunner:
             "message.retry",
             route=run.spec.name,
             message=entry.id,
+            correlation=run.envelope.correlation_id,
             step=failure.node.id,
             attempt=entry.attempts,
             due=decision.due.isoformat(),
             error=f"{error.error_class}: {error}",
         )
-        await self._end(entry, settlement)
+        return self._verdicts.again(entry, settlement)
 
     async def _bury(
         self,
@@ -341,31 +328,32 @@ class RouteRunner:
         error: MessageError,
         error_class: str,
         *,
-        births: Births,
         step: str = "",
         message: Message | None = None,
-    ) -> None:
+    ) -> Verdict:
         """Dead, unless ``on_error`` has steps that succeed instead."""
         handler = handler_for(run.spec.on_error, error_class, error.error_class)
         mark = len(run.handoffs)
-        if handler is not None and handler.steps is not None and message is not None:
+        steps = fallback_of(handler, run.spec, entry.scope)
+        if handler is not None and steps is not None and message is not None:
             try:
                 described = message.with_meta("error", {"class": error_class, "message": error.message, "step": step})
-                result = await run_block(handler.steps, described, run)
+                result = await run_block(steps, described, run)
             except (StepFailed, MessageError, Wait) as second:
                 run.bench.log("warning", "on_error.failed", route=run.spec.name, message=entry.id, error=str(second))
             else:
                 if not handler.dead_letter:
-                    await self._complete(entry, run, births, result)
-                    return
+                    return await self._complete(entry, run, result)
+        hit("message.dying")
         entry.message = None
-        blocks = entry.key is not None and run.spec.order.on_dead == "block" and not entry.superseded
-        what = record(error, step=step or run.step or "source", error_class=error_class, handler=handler)
+        what = record(error, step=step or run.step or "source", error_class=error_class, spec=run.spec, handler=handler)
         now = self.bench.clock.now()
         alert = (handler.alert if handler is not None else "") or run.spec.alert
         # what the failed steps handed off is not born: a retry hands it off again; what `on_error` handed off is
-        handoffs = [*run.handoffs[mark:], *([alert_of(alert, run.envelope, what, now)] if alert else [])]
-        children = await self._born(handoffs, run, births, now)
+        handoffs = [handoff for handoff in run.handoffs[:mark] if handoff.even_if_dead] + run.handoffs[mark:]
+        handoffs += undoings(run, error, error_class)
+        handoffs += [alert_of(alert, run.envelope, what, now, run.bench.observer.marked, run.trace)] if alert else []
+        children = await born(handoffs, run, now)
         settlement = Settlement(
             entry.seq,
             State.DEAD,
@@ -375,7 +363,7 @@ class RouteRunner:
             trace=run.trace,
             ledger=run.fresh,
             children=[birth.new for birth in children],
-            hold_lane=blocks,
+            hold_lane=self._blocks(entry) and error.holds_lane,
         )
         run.bench.log(
             "warning",
@@ -383,57 +371,67 @@ class RouteRunner:
             route=run.spec.name,
             message=entry.id,
             key=entry.key,
+            correlation=run.envelope.correlation_id,
             step=what.step,
             attempt=entry.attempts,
             error=f"{error_class}: {error}",
             cause=cause_of(error),
         )
         outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
-        await self._end(entry, settlement, children, outcome)
+        return Verdict(entry, settlement, children, outcome)
 
-    async def _withdraw(self, entry: Entry) -> None:
+    def _unread(self, entry: Entry, error: StoreError | ValueError) -> Verdict | None:
+        """The store gave no message: it is asked again, unless the message is gone or what stands there makes no sense."""
+        self.bench.log("warning", "store.unread", route=self.spec.name, message=entry.id, error=str(error))
+        if isinstance(error, ValueError):
+            return self._verdicts.dead(entry, f"what is stored cannot be read: {error}", self.bench.clock.now())
+        self.lanes.park(entry, self.bench.clock.now() + AFTER_TROUBLE)
+        with contextlib.suppress(StoreError):
+            if self.bench.store.get(entry.id, trace=False) is None:
+                self.lanes.finish(entry)
+        return None
+
+    def _withdraw(self, entry: Entry) -> None:
         """The store has given the message another end already; only the lane must hear of it."""
         self.lanes.finish(entry)
         stored = self.bench.store.get(entry.id, trace=False)
+        if stored is not None and stored.finished_at is None:
+            found = self.bench.store.pending(self.spec.name, after_seq=entry.seq - 1, limit=1)
+            self.adopt([row for row in found if row.seq == entry.seq])  # held: it runs when its lane is released
+            return
         self.outcomes.tell(entry.id, Outcome(stored.state.value if stored is not None else "discarded"))
 
-    async def _give_back(self, entry: Entry, run: MessageRun) -> None:
+    def _give_back(self, entry: Entry, run: MessageRun) -> Verdict:
         """The attempt was interrupted: the message is queued again and this attempt does not count."""
         entry.attempts -= 1
         settlement = Settlement(
             entry.seq, State.QUEUED, entry.attempts, self.bench.clock.now(), trace=run.trace, ledger=run.fresh
         )
-        await self._end(entry, settlement)
+        return self._verdicts.again(entry, settlement)
 
     # -- the settlement -----------------------------------------------------------------------------------------------
-    async def _end(
-        self, entry: Entry, settlement: Settlement, children: Iterable[Birth] = (), outcome: Outcome | None = None
-    ) -> None:
-        accepted = await self._commit(settlement)
+    def _concluded(self, verdict: Verdict, accepted: tuple[Accepted, ...]) -> None:
+        """The end of an attempt is in the store: the lane, the children and whoever waits hear of it."""
+        entry, settlement = verdict.entry, verdict.settlement
         entry.envelope = entry.message = None
+        entry.crashes = 0  # as in the store: the process lived through this attempt
         match settlement.state:
+            case State.WAITING | State.QUEUED if entry.superseded:  # it was told after the settlement was on its way
+                self._verdicts.add(self._verdicts.again(entry, told_already(settlement)))
+                return
             case State.WAITING:
-                assert settlement.due is not None
-                self.lanes.park(entry, settlement.due)
+                park(self.lanes, entry, settlement, self._versions)
             case State.QUEUED:
-                self.lanes.give_back(entry)
+                self.lanes.park(entry, settlement.at + AFTER_TROUBLE)
             case State.DEAD:
-                self.lanes.die(entry, block=settlement.hold_lane)
+                self.lanes.die(entry, block=settlement.hold_lane and not entry.superseded)  # as in the store
             case _:
                 self.lanes.finish(entry)
-        for birth, one in zip(children, accepted, strict=False):
-            self._hub.arrived(birth, one)
+        for birth, one in zip(verdict.births, accepted, strict=False):
+            self.hub.arrived(birth, one)
         if settlement.state not in (State.WAITING, State.QUEUED):
+            look(self.lanes, entry)
             self.meter.count(self.bench.clock.monotonic())
-            self.outcomes.tell(entry.id, outcome or Outcome(settlement.state.value))
-
-    async def _commit(self, settlement: Settlement) -> tuple[Accepted, ...]:
-        """Store the settlement; while the store cannot take it, keep it and try again: an effect must not be forgotten."""
-        while True:
-            try:
-                return await self.bench.store.settle(settlement)
-            except StoreBusy as error:
-                self.bench.log(
-                    "error", "store.cannot_settle", route=self.spec.name, seq=settlement.seq, error=str(error)
-                )
-                await self.bench.clock.sleep(1.0)
+            self.outcomes.tell(entry.id, verdict.outcome or Outcome(settlement.state.value))
+        self._rest()
+        self.wake()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from esb.config.model import OnError
+from esb.config.model import OnError, RouteSpec
 from esb.errors import ErrorRecord, MessageError
 from esb.steps.base import RetryPolicy
 
@@ -81,8 +81,10 @@ def handler_for(on_error: tuple[OnError, ...], error_class: str, cause_class: st
     return None
 
 
-def record(error: MessageError, *, step: str, error_class: str, handler: OnError | None = None) -> ErrorRecord:
-    """The error as it is stored with the message."""
+def record(
+    error: MessageError, *, step: str, error_class: str, spec: RouteSpec, handler: OnError | None = None
+) -> ErrorRecord:
+    """The error as it is stored with the message; ``spec`` is the version of the route that it befell."""
     message = error.message
     if error_class == "exhausted":
         message = f"gave up after the last retry: {message}"
@@ -94,4 +96,11 @@ def record(error: MessageError, *, step: str, error_class: str, handler: OnError
         hint=error.hint,
         violations=error.violations[:50],
         dead_letter=handler.dead_letter if handler is not None else "",
+        at=place_of(spec, step),
     )
+
+
+def place_of(spec: RouteSpec, step: str) -> str:
+    """Where a step stands in the files of the workspace; the source where it is none."""
+    nodes = (node for block in spec.blocks.values() for node in block.nodes)
+    return str(next((node.position for node in nodes if node.id == step), spec.source.position))

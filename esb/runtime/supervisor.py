@@ -14,16 +14,34 @@ from typing import Any
 
 from esb.clock import Clock
 from esb.config.model import RouteSpec, Workspace
-from esb.endpoints.base import Ingress, RunningSource, SourceContext
+from esb.config.settings import SETTINGS
+from esb.endpoints.base import Ingress, ReportingSource, RunningSource, SourceContext
 from esb.errors import ErrorRecord, EsbError, Problem
-from esb.message import Envelope, State
+from esb.failpoints import hit
+from esb.message import Envelope, State, short_version
+from esb.observe.indicators import Observer
+from esb.runtime.away import Away
+from esb.runtime.bench import Bench, Logs
 from esb.runtime.births import Birth, Births
+from esb.runtime.guard import Watch
+from esb.runtime.history import START, is_new, note_live, note_version
 from esb.runtime.intake import RouteIntake
+from esb.runtime.items import spec_item
+from esb.runtime.lanes import LaneId
+from esb.runtime.payload import observe
+from esb.runtime.recall import RouteVersion, recall
+from esb.runtime.reports import reporter_of
 from esb.runtime.rules import alert_of
-from esb.runtime.run import Bench, Logs
 from esb.runtime.runner import RouteRunner
+from esb.runtime.stored import StoredState
 from esb.runtime.targets import Targets
+from esb.runtime.throttles import Throttles
+from esb.runtime.turns import Turns
+from esb.runtime.workers import Version, Workers
 from esb.store.base import Accepted, AuditEntry, Pending, Store
+
+#: Where the store keeps the note of a reload that has begun.
+RELOADING = ("bus", "reloading")
 
 
 @dataclass(slots=True)
@@ -59,41 +77,62 @@ class Supervisor:
     ingress: Ingress
     log: Logs
     workspace: Workspace
+    workers: Workers | None = None  #: without them everything runs on the loop
+    watch: Watch | None = None
     routes: dict[str, LiveRoute] = field(default_factory=dict)
     targets: Targets = field(init=False)
+    turns: Turns = field(init=False)
+    throttles: Throttles = field(default_factory=Throttles)
+    observer: Observer = field(default_factory=Observer)
     draining: bool = False
+    _version: Version = field(init=False)
     _ending: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.turns = Turns(self.clock)
+        self._version = Version.of(self.workspace.root, self.workspace.texts)
         self.targets = Targets(self.clock, self.workspace.root, self.workspace.registry, self.log)
+        observe(self.observer, self.workspace, self.log)
 
     # -- Gate and Hub -------------------------------------------------------------------------------------------------
     @property
     def closed(self) -> str:
         if self.draining:
             return "the bus is shutting down"
-        if not self.store.open_for_intake:
-            return "disk space is short; nothing new is taken until there is room"
-        return ""
+        return self.store.refusal
 
     def receivers(self, kind: str, name: str) -> Iterable[RouteSpec]:
         if kind == "topic":
             return self.workspace.subscribers(name)
         live = self.routes.get(name)
-        return (live.runner.spec,) if live is not None else ()
+        spec = live.runner.spec if live is not None else self.workspace.routes.get(name)
+        return (spec,) if spec is not None else ()
 
     def arrived(self, birth: Birth, accepted: Accepted) -> None:
         live = self.routes.get(birth.new.envelope.route)
-        if live is not None and accepted.state in (State.QUEUED, State.HELD, State.RUNNING) and not accepted.known:
+        if live is not None and birth.ended is not None and accepted.state is State.DONE:
+            live.runner.ahead.done(birth, accepted)
+        elif live is not None and accepted.state in (State.QUEUED, State.HELD, State.RUNNING) and not accepted.known:
             live.runner.arrived(birth, accepted)
+
+    def ahead(self, birth: Birth, depth: int, until: float) -> Birth:
+        live = self.routes.get(birth.new.envelope.route)
+        return live.runner.ahead.work(birth, depth, until) if live is not None else birth
 
     def alert(self, name: str, envelope: Envelope, error: ErrorRecord) -> None:
         """Publish an alert about a message that was dead at the door."""
         now = self.clock.now()
-        handoff = alert_of(name, envelope, error, now)
+        handoff = alert_of(name, envelope, error, now, self.workspace.marked)
         spec = self.workspace.routes[envelope.route]
         for birth in self._births().of_handoff(handoff, envelope, spec, now, self.workspace.subscribers):
             self.store.accept(birth.new).add_done_callback(partial(self._alerted, birth))
+
+    def recall(self, route: str, digest: str) -> RouteVersion | None:
+        return recall(route, digest, self.workspace, self.workspace.routes.get(route), self._bench())
+
+    def reporter(self, route: str) -> ReportingSource | None:
+        live = self.routes.get(route)
+        return reporter_of(live.runner.spec, live.source) if live is not None else None
 
     def _alerted(self, birth: Birth, done: asyncio.Future[Accepted]) -> None:
         if not done.cancelled() and done.exception() is None:
@@ -102,21 +141,28 @@ class Supervisor:
     # -- start and stop -----------------------------------------------------------------------------------------------
     async def start(self) -> None:
         """Bring every route to life. Raises EsbError where a source cannot start."""
-        await self.targets.configure(self.workspace.connectors)
-        for spec in self.workspace.routes.values():
+        self.store.blobs.above = self.workspace.settings.limits.blob
+        await self.targets.configure(self.workspace.connectors, self.workspace.settings.timezone)
+        specs = self.workspace.routes.values()
+        for spec in specs:
+            await self._follow_order(spec)
             self._add_runner(spec)
         await self._drain_removed()
         self._refill()
+        self.store.when_unheard(self.look_again)
+        await self._audit_start()
         for name, spec in self.workspace.routes.items():
-            await self._save_version(spec)
+            await note_version(self.store, spec, self.clock.now(), "bus", START)
             await self._start_source(name, spec)
+        await self._note_live("bus", START)
 
     async def stop(self, grace: timedelta) -> None:
         """Drain: no new messages, work in flight ends within ``grace``, everything else stays in the store."""
         self.draining = True
-        ending = {asyncio.create_task(live.source.stop()) for live in self.routes.values() if live.source is not None}
-        ending |= self._ending
-        if ending:  # callers that wait for an answer have as long as the work in flight
+        sources = [live.source for live in self.routes.values() if live.source is not None]
+        if (
+            ending := {asyncio.create_task(source.stop()) for source in sources} | self._ending
+        ):  # callers that wait for an answer have as long as the work in flight
             _, late = await asyncio.wait(ending, timeout=grace.total_seconds())
             for task in late:
                 task.cancel()
@@ -125,31 +171,48 @@ class Supervisor:
             live.runner.stopping = True
         for live in self.routes.values():
             await live.runner.stop(grace.total_seconds())
+        if self.workers is not None:
+            await self.workers.close()
         await self.targets.close()
 
     # -- reload -------------------------------------------------------------------------------------------------------
-    async def apply(self, workspace: Workspace) -> Change:
+    async def apply(self, workspace: Workspace, actor: str = "bus", reason: str = "files changed") -> Change:
         """Swap to a new workspace: only routes whose digest changed are touched; sockets stay open.
 
         A route whose new source cannot start keeps its old version, and the reason comes back as a problem.
         """
-        before, self.workspace = self.workspace, workspace
-        await self.targets.configure(workspace.connectors)
+        await self._enter_left_over()
+        before = self.workspace
+        touched = [name for name, spec in workspace.routes.items() if not self._is_up(name, spec, workspace)]
+        removed = [name for name in before.routes if name not in workspace.routes]
+        if touched or removed:  # entered before it takes effect: after a kill in the middle the next start tells of it
+            about = {"touched": touched, "removed": removed}
+            await self.store.put_state(*RELOADING, {"actor": actor, "reason": reason, "detail": about})
+        self.workspace = workspace
+        self.store.blobs.above = workspace.settings.limits.blob
+        self._version = Version.of(workspace.root, workspace.texts)
+        observe(self.observer, workspace, self.log)
+        await self.targets.configure(workspace.connectors, workspace.settings.timezone)
         added: list[str] = []
         changed: list[str] = []
         problems: list[Problem] = []
         for name, spec in workspace.routes.items():
             live = self.routes.get(name)
-            if live is not None and live.digest == spec.digest and (live.source is not None or not spec.enabled):
+            if live is not None and name not in touched:
+                if workspace.settings != before.settings:  # `site` and `limits.step` are no part of a route's version
+                    live.runner.update(live.runner.spec, self._bench(), self._births())
                 continue
             is_new = live is None or name not in before.routes
             try:
-                await self._save_version(spec)
+                await note_version(self.store, spec, self.clock.now(), actor, reason)
                 if live is None:
+                    await self._follow_order(spec)
                     live = self._add_runner(spec)
                     self._refill(name)
                 else:
                     live.runner.update(spec, self._bench(), self._births())
+                    if await self._follow_order(spec):
+                        self.look_again()
                 await self._start_source(name, spec)
             except EsbError as error:
                 problems.append(Problem("ESB801", f"route `{name}` cannot start: {error}", spec.position, error.hint))
@@ -157,21 +220,36 @@ class Supervisor:
             (added if is_new else changed).append(name)
         for live in self.routes.values():
             live.intake.limits = workspace.settings.limits
-        removed = [name for name in before.routes if name not in workspace.routes]
         for name in removed:
             await self._stop_source(name)
+        await self._note_live(actor, reason)
         change = Change(tuple(added), tuple(changed), tuple(removed), tuple(problems))
         if not change.nothing:
-            detail = {"added": added, "changed": changed, "removed": removed}
-            await self.store.audit(
-                AuditEntry("bus", "reload", workspace.settings.bus, "files changed", detail), self.clock.now()
-            )
+            hit("reload.swapped")
+            await self._enter(actor, reason, {"added": added, "changed": changed, "removed": removed})
         return change
 
+    def _is_up(self, name: str, spec: RouteSpec, workspace: Workspace) -> bool:
+        """Whether a route runs on this version already, its source over a connection that stays."""
+        live, shared = self.routes.get(name), spec.source.connector
+        if shared and _digest(self.workspace, shared) != _digest(workspace, shared):
+            return False
+        return live is not None and live.digest == spec.digest and (live.source is not None or not spec.enabled)
+
+    async def _enter(self, actor: str, reason: str, detail: dict[str, Any]) -> None:
+        """A reload and what it did, in the audit; the note of its beginning goes with the same commit."""
+        entry = AuditEntry(actor, "reload", self.workspace.settings.bus, reason, detail)
+        entered = self.store.audit(entry, self.clock.now())
+        await asyncio.gather(entered, self.store.put_state(*RELOADING, None))
+
+    async def _enter_left_over(self) -> None:
+        """A reload that took effect, at least in part, and whose end never reached the audit."""
+        if note := self.store.get_state(*RELOADING):
+            await self._enter(note["actor"], note["reason"], {**note["detail"], "interrupted": True})
+
     # -- operators ----------------------------------------------------------------------------------------------------
-    async def pause(self, name: str, *, paused: bool) -> None:
-        """Stop or go on taking and working off a route's messages; kept over restarts."""
-        await self.store.put_state("route", name, {"paused": True} if paused else None)
+    def pause(self, name: str, *, paused: bool) -> None:
+        """Stop or go on taking and working off a route's messages; the store knows it already."""
         live = self.routes[name]
         live.runner.paused = paused
         live.runner.wake()
@@ -181,17 +259,20 @@ class Supervisor:
         live = self.routes.get(pending.route)
         if live is None:
             return
-        if pending.key is not None and pending.state is State.QUEUED:
-            live.runner.lanes.unblock((pending.scope, pending.key))
+        if pending.key is not None:
+            self._follow_lane(live, pending.route, (pending.scope, pending.key))
         live.runner.adopt((pending,))
 
     def lane_released(self, route: str, scope: str, key: str, seqs: tuple[int, ...]) -> None:
         """The dead message that blocked a lane is gone or runs again: the messages behind it may go on."""
         live = self.routes.get(route)
-        if live is None or (route, scope, key) in self.store.blocked_lanes():
-            return
-        live.runner.lanes.unblock((scope, key))
-        live.runner.wake()
+        if live is not None:
+            self._follow_lane(live, route, (scope, key))
+            live.runner.wake()
+
+    def _follow_lane(self, live: LiveRoute, route: str, lane: LaneId) -> None:
+        """Let a lane go on up to the dead message that blocks it next: it may be another than the one a person dealt with."""
+        live.runner.lanes.unblock(lane, self.store.blocked_lanes().get((route, *lane), 0))
 
     def dropped(self, route: str, seqs: tuple[int, ...]) -> None:
         """Messages that a person discarded."""
@@ -200,13 +281,16 @@ class Supervisor:
             live.runner.lanes.drop(seqs)
             live.runner.wake()
 
+    def intake_of(self, route: str) -> RouteIntake | None:
+        return live.intake if (live := self.routes.get(route)) is not None else None
+
     def version_of(self, route: str) -> str:
         live = self.routes.get(route)
         return live.runner.spec.digest if live is not None else ""
 
     # -- facts for people ---------------------------------------------------------------------------------------------
     def names(self) -> list[str]:
-        return [name for name, live in self.routes.items() if live.source is not None or name in self.workspace.routes]
+        return [name for name, live in self.routes.items() if live.source or name in self.workspace.routes]
 
     def facts(self, route: str) -> dict[str, Any]:
         """What only the running bus knows of a route."""
@@ -216,16 +300,12 @@ class Supervisor:
         spec, runner = live.runner.spec, live.runner
         return {
             "state": self._route_state(route, live),
-            "version": spec.version or spec.digest[:8],
+            "version": short_version(spec.digest),
             "digest": spec.digest,
+            "own_version": spec.version,
             "throughput_per_minute": runner.meter.per_minute(self.clock.monotonic()),
-            "source": spec.source.protocol,
-            "owner": spec.owner,
-            "criticality": spec.criticality,
-            "description": spec.description,
             "in_flight": runner.running,
-            "within_seconds": spec.within.total_seconds() if spec.within is not None else None,
-            "file": spec.position.path,
+            **spec_item(spec),
         }
 
     def _route_state(self, name: str, live: LiveRoute) -> str:
@@ -240,19 +320,26 @@ class Supervisor:
     # -- inside -------------------------------------------------------------------------------------------------------
     def _bench(self) -> Bench:
         settings = self.workspace.settings
+        away = None
+        if self.workers is not None and self.watch is not None:
+            away = Away(self.workers, self.watch, self._version, settings.limits)
         return Bench(
+            away=away,
             clock=self.clock,
             store=self.store,
             targets=self.targets,
             connectors=self.workspace.connectors,
             workspace=self.workspace.root,
             site=settings.site,
+            timezone=settings.timezone,
+            throttles=self.throttles,
+            observer=self.observer,
             step_limit=settings.limits.step.total_seconds(),
             log=self.log,
         )
 
     def _births(self) -> Births:
-        return Births(self.workspace.registry, self.workspace.settings.site)
+        return Births(self.workspace.registry, self.workspace.settings.site, self.watch, self.observer)
 
     def _add_runner(self, spec: RouteSpec) -> LiveRoute:
         runner = RouteRunner(spec, self._bench(), self._births(), self.workspace.registry, self)
@@ -264,29 +351,48 @@ class Supervisor:
 
     def _refill(self, only: str | None = None) -> None:
         """Rebuild lanes from the store."""
-        for route, scope, key in self.store.blocked_lanes():
+        for (route, scope, key), seq in self.store.blocked_lanes().items():
             live = self.routes.get(route)
-            if live is not None and (only is None or route == only) and live.runner.spec.order.on_dead == "block":
-                live.runner.lanes.block((scope, key))
+            if live is not None and (only is None or route == only):
+                live.runner.lanes.block((scope, key), seq)
         for name, live in self.routes.items():
             if only is None or name == only:
                 live.runner.adopt(self.store.pending(name))
+
+    def look_again(self) -> None:
+        """Bring every lane in line with the store, where something changed that nobody was told of."""
+        blocked = self.store.blocked_lanes()
+        for name, live in self.routes.items():
+            lanes = {(scope, key): seq for (route, scope, key), seq in blocked.items() if route == name}
+            live.runner.look_again(self.store.pending(name), lanes)
+
+    async def _follow_order(self, spec: RouteSpec) -> bool:
+        """With ``on_dead: skip`` no dead message of the route blocks its key, whatever was said when it died."""
+        if spec.order.on_dead == "block" or all(route != spec.name for route, _, _ in self.store.blocked_lanes()):
+            return False
+        await self.store.release_route(spec.name)
+        return True
 
     async def _drain_removed(self) -> None:
         """Routes that have open messages but are no longer in the workspace wait for their file to come back."""
         for counts in self.store.counts():
             if counts.route not in self.workspace.routes and counts.oldest_open is not None:
-                self.log(
-                    "warning",
-                    "route.orphaned",
-                    route=counts.route,
-                    open=sum(counts.states.get(s, 0) for s in ("queued", "waiting", "held", "running")),
-                    hint="put its file back to drain it, or discard its messages",
-                )
+                open_ = sum(counts.states.get(s, 0) for s in ("queued", "waiting", "held", "running"))
+                hint = "put its file back to drain it, or discard its messages"
+                self.log("warning", "route.orphaned", route=counts.route, open=open_, hint=hint)
 
-    async def _save_version(self, spec: RouteSpec) -> None:
-        if self.store.version(spec.name, spec.digest) is None:
-            await self.store.save_version(spec.name, spec.digest, spec.files, self.clock.now())
+    async def _audit_start(self) -> None:
+        """Files that changed while the bus was stopped become active without a reload."""
+        await self._enter_left_over()
+        specs = self.workspace.routes.values()
+        changed = [spec.name for spec in specs if is_new(self.store, spec)]
+        if changed:
+            why, bus = "started with files that are new", self.workspace.settings.bus
+            await self.store.audit(AuditEntry("bus", "reload", bus, why, {"changed": changed}), self.clock.now())
+
+    async def _note_live(self, actor: str, reason: str) -> None:
+        settings = self.workspace.texts.get(SETTINGS, "")
+        await note_live(self.store, list(self.workspace.routes), settings, self.clock.now(), actor, reason)
 
     async def _start_source(self, name: str, spec: RouteSpec) -> None:
         live = self.routes[name]
@@ -303,8 +409,9 @@ class Supervisor:
             ingress=self.ingress,
             log=self.log,
             connection=await self.targets.connection(spec.source.connector) if spec.source.connector else None,
-            site=self.workspace.settings.site,
-            timezone=self.workspace.settings.timezone,
+            site=spec.site_values(self.workspace.settings.site),
+            timezone=spec.zone_name(self.workspace.settings.timezone),
+            spool=self.store.blobs,
         )
         fresh: RunningSource = spec.source.options.bind(context)
         old = live.source
@@ -331,18 +438,7 @@ class Supervisor:
         task.add_done_callback(self._ending.discard)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredState:
-    """Implements :class:`esb.endpoints.base.SourceState` over the store."""
-
-    store: Store
-    space: str
-
-    async def get(self, name: str) -> Any:
-        return self.store.get_state(self.space, name)
-
-    async def put(self, name: str, value: Any) -> None:
-        await self.store.put_state(self.space, name, value)
-
-    async def forget(self, name: str) -> None:
-        await self.store.put_state(self.space, name, None)
+def _digest(workspace: Workspace, connector: str) -> str:
+    """The version of a connector: unlike a route's it also changes with the secrets that it shows."""
+    found = workspace.connectors.get(connector)
+    return found.digest if found is not None else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from esb.clock import Clock
 from esb.config.model import Circuit, Connector, ConnectorSettings
@@ -36,6 +37,11 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         return self._circuit is not None and self._failures >= self._circuit.failures
+
+    @property
+    def failures(self) -> int:
+        """How often in a row it failed."""
+        return self._failures
 
     @property
     def refuses(self) -> bool:
@@ -102,6 +108,7 @@ class Port:
     live: LiveConnection | None = None
     users: int = 0
     retired: bool = False
+    zone: ZoneInfo | None = None
 
     async def close(self) -> None:
         if self.live is not None:
@@ -118,11 +125,12 @@ class Targets:
         self._registry = registry
         self._log = log
         self._connectors: Mapping[str, Connector] = {}
+        self._zone = ZoneInfo("UTC")
         self._ports: dict[str, Port] = {}
 
-    async def configure(self, connectors: Mapping[str, Connector]) -> None:
-        """Take over the connectors of a new workspace; ports in use close when their last delivery is done."""
-        self._connectors = connectors
+    async def configure(self, connectors: Mapping[str, Connector], timezone: str = "UTC") -> None:
+        """Take over the connectors and the time zone of a new workspace; ports in use close when their last delivery is done."""
+        self._connectors, self._zone = connectors, ZoneInfo(timezone)
         for name, port in list(self._ports.items()):
             connector = connectors.get(name)
             if connector is not None and connector.digest == port.digest:
@@ -141,19 +149,36 @@ class Targets:
         port = self._ports.get(target.connector) if target.connector else None
         return port is not None and port.breaker.refuses
 
+    def troubled(self, targets: Iterable[Target]) -> dict[str, str]:
+        """Those that did not answer at the last try, by the name of their connector or the place of the endpoint."""
+        found = {}
+        for target in targets:
+            port = self._ports.get(self._name_of(target))
+            if port is not None and port.breaker.failures:
+                times = (
+                    f"the last {port.breaker.failures} tries failed"
+                    if port.breaker.failures > 1
+                    else "the last try failed"
+                )
+                found[port.name] = "circuit open" if port.breaker.is_open else times
+        return found
+
     async def send(self, target: Target, message: Message, delivery: Delivery) -> Reply:
         """One attempt, under the connector's limits. Raises MessageError; CircuitOpen where the target was not asked."""
         port = self._port_of(target)
+        self._respect(port)
         port.breaker.admit(target.name)
         port.users += 1
         answered = False
         try:
-            async with asyncio.timeout(delivery.timeout):
-                await port.gate.acquire()
+            if port.gate.locked():
+                async with asyncio.timeout(delivery.timeout):
+                    await port.gate.acquire()
+            else:
+                await port.gate.acquire()  # at once
             try:
                 await port.pace.turn(delivery.timeout)
-                connection = await self._open(port)
-                reply: Reply = await target.sink.send(message, delivery, connection)
+                reply = await self._deliver(port, target, message, delivery)
             finally:
                 port.gate.release()
             port.breaker.succeeded()
@@ -184,12 +209,30 @@ class Targets:
             await port.close()
         self._ports.clear()
 
+    def _respect(self, port: Port) -> None:
+        """Raise CircuitOpen, which uses up no attempt, in a maintenance window of the system."""
+        if not port.settings.maintenance:
+            return
+        now = self._clock.now()
+        ends = [
+            end for window in port.settings.maintenance if (end := window.end(now, port.zone or self._zone)) is not None
+        ]
+        if ends:
+            end = max(ends)
+            raise CircuitOpen(f"{port.name}: in maintenance until {end.isoformat()}", retry_after=end - now)
+
     # -- inside -------------------------------------------------------------------------------------------------------
     def _port_of(self, target: Target) -> Port:
         """One port for each connector, and one for each inline endpoint, so that a slow one holds up no other."""
+        connector = self._connectors.get(target.connector) if target.connector else None
+        return self._port(self._name_of(target), connector, target.protocol)
+
+    @staticmethod
+    def _name_of(target: Target) -> str:
         if target.connector:
-            return self._port(target.connector, self._connectors.get(target.connector), target.protocol)
-        return self._port(f"{target.protocol} at {target.position}", None, target.protocol)
+            return target.connector
+        at = f"{target.position} for {target.site}" if target.site else str(target.position)
+        return f"{target.protocol} at {at}"
 
     def _port(self, name: str, connector: Connector | None, protocol: str) -> Port:
         port = self._ports.get(name)
@@ -213,7 +256,14 @@ class Targets:
             gate=asyncio.Semaphore(settings.concurrency),
             pace=Pace(settings.rate, self._clock),
             breaker=Breaker(settings.circuit, self._clock),
+            zone=ZoneInfo(connector.timezone) if connector is not None and connector.timezone else None,
         )
+
+    async def _deliver(self, port: Port, target: Target, message: Message, delivery: Delivery) -> Reply:
+        """Hand the message to the sink; all that a route test puts answers in place of."""
+        connection = await self._open(port)
+        reply: Reply = await target.sink.send(message, delivery, connection)
+        return reply
 
     async def _open(self, port: Port) -> LiveConnection | None:
         if port.live is not None or port.options is None:

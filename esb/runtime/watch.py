@@ -8,19 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from esb.clock import Clock
 
-FOLDERS = ("routes", "schemas", "transforms", "connectors")
+FOLDERS = ("routes", "schemas", "transforms", "connectors", "kpis")
 SUFFIXES = (".yaml", ".yml", ".json", ".jmes", ".j2", ".csv", ".py")
 #: Seconds of quiet before a change is read.
 QUIET = 0.1
 #: Seconds between two looks where events are at work (they can be lost) and where they are not (network shares).
 LOOK_WITH_EVENTS, LOOK_WITHOUT = 30.0, 2.0
 NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ncpfs")
+
+#: how a mount point with a space or tab is written in the list
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 Signature = dict[str, tuple[int, int, int]]
 
@@ -54,18 +58,24 @@ def _note(found: Signature, path: Path) -> None:
     found[str(path)] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
-def is_network_share(path: Path) -> bool:
+def is_network_share(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
     """Whether ``path`` lies on a file system that gives no events for changes made elsewhere (Linux; else False)."""
     try:
-        mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return False
-    best, kind = "", ""
-    for line in mounts:
-        parts = line.split()
-        if len(parts) >= 3 and str(path).startswith(parts[1].rstrip("/") + "/") and len(parts[1]) >= len(best):
-            best, kind = parts[1], parts[2]
+    place, best, kind = path.resolve(), 0, ""
+    for line in lines:
+        fields = line.split(" ")
+        point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[1])) if len(fields) > 2 else None
+        if point is not None and len(point.parts) >= best and place.is_relative_to(point):
+            best, kind = len(point.parts), fields[2]
     return kind in NETWORK_FILESYSTEMS
+
+
+def gives_no_events(root: Path) -> bool:
+    """Whether the workspace, or one of its folders (the store is on a local disk, the routes need not be), is on a share."""
+    return any(is_network_share(place) for place in (root, *(root / folder for folder in FOLDERS)))
 
 
 class Watcher:
@@ -82,10 +92,12 @@ class Watcher:
         self._seen: Signature = {}
         self._task: asyncio.Task[None] | None = None
         self._observer: Any = None
+        #: device and inode of each folder when its events began, and what stands for them at the observer
+        self._followed: dict[str, tuple[tuple[int, int], Any]] = {}
 
     async def start(self) -> None:
         self._seen = signature(self._root)
-        self._observer = None if is_network_share(self._root) else self._observe()
+        self._observer = None if gives_no_events(self._root) else self._observe()
         self._task = asyncio.create_task(self._watch(), name="esb:watch")
 
     async def stop(self) -> None:
@@ -97,37 +109,66 @@ class Watcher:
             await asyncio.to_thread(self._observer.join, 5)
 
     def _observe(self) -> Any:
-        """Events from watchdog, in its own thread; reading a file raises `opened` and `closed`, which are not asked for."""
-        from watchdog.events import (  # noqa: PLC0415 - only a running bus needs it
-            DirModifiedEvent,
-            FileCreatedEvent,
-            FileDeletedEvent,
-            FileModifiedEvent,
-            FileMovedEvent,
-            FileSystemEventHandler,
-        )
-        from watchdog.observers import Observer  # noqa: PLC0415 - the same
+        """Events from watchdog, in its own thread; the folders of the workspace join in `_follow`."""
+        from watchdog.observers import Observer  # noqa: PLC0415 - only a running bus needs it
 
         logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it speaks of its own stop
-        loop, hint = asyncio.get_running_loop(), self._hint
-
-        class Handler(FileSystemEventHandler):
-            def dispatch(self, event: Any) -> None:
-                if str(event.src_path).endswith(SUFFIXES) or str(getattr(event, "dest_path", "")).endswith(SUFFIXES):
-                    loop.call_soon_threadsafe(hint.set)
-
-        wanted = [FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, DirModifiedEvent]
         observer = Observer()
         try:
-            for folder in FOLDERS:
-                if (self._root / folder).is_dir():
-                    observer.schedule(Handler(), str(self._root / folder), recursive=True, event_filter=wanted)
-            observer.schedule(Handler(), str(self._root), recursive=False, event_filter=wanted)
+            self._listen(observer, self._root, deep=False)
             observer.start()
+            self._follow(observer)
         except OSError as error:
             self._log("warning", "watch.no_events", error=str(error), hint="files are looked at every 2 s instead")
             return None
         return observer
+
+    def _follow(self, observer: Any) -> None:
+        """Listen to the folders that there are now: one may come later, and a deployment may put another in its place."""
+        for name in FOLDERS:
+            folder = self._root / name
+            try:
+                stat = folder.stat() if folder.is_dir() else None
+            except OSError:
+                stat = None
+            now = None if stat is None else (stat.st_dev, stat.st_ino)
+            before, watched = self._followed.get(name, (None, None))
+            if now == before:
+                continue
+            self._followed.pop(name, None)
+            if watched is not None:
+                observer.unschedule(watched)
+            if now is not None:
+                self._followed[name] = (now, self._listen(observer, folder, deep=True))
+
+    def _refollow(self) -> None:
+        try:
+            self._follow(self._observer)
+        except OSError as error:  # looking goes on, every now and then
+            self._log("warning", "watch.no_events", error=str(error), hint="changes are seen within half a minute")
+
+    def _listen(self, observer: Any, folder: Path, *, deep: bool) -> Any:
+        """What changes, comes or goes; reading a file raises `opened` and `closed`, which are not asked for."""
+        from watchdog import events  # noqa: PLC0415 - only a running bus needs it
+
+        loop, hint = asyncio.get_running_loop(), self._hint
+
+        class Handler(events.FileSystemEventHandler):
+            def dispatch(self, event: Any) -> None:
+                for path in (str(event.src_path), str(getattr(event, "dest_path", ""))):
+                    if path.endswith(SUFFIXES) or (not deep and Path(path).name in FOLDERS):
+                        loop.call_soon_threadsafe(hint.set)
+
+        wanted: list[type[events.FileSystemEvent]] = [
+            events.FileCreatedEvent,
+            events.FileDeletedEvent,
+            events.FileModifiedEvent,
+            events.FileMovedEvent,
+            events.DirModifiedEvent,
+        ]
+        if not deep:
+            wanted += [events.DirCreatedEvent, events.DirDeletedEvent, events.DirMovedEvent]
+        return observer.schedule(Handler(), str(folder), recursive=deep, event_filter=wanted)
 
     async def _watch(self) -> None:
         pause = LOOK_WITHOUT if self._observer is None else LOOK_WITH_EVENTS
@@ -138,6 +179,8 @@ class Watcher:
             except TimeoutError:
                 pass
             self._hint.clear()
+            if self._observer is not None:
+                self._refollow()
             now = await asyncio.to_thread(signature, self._root)
             if now == self._seen:
                 continue
@@ -147,5 +190,9 @@ class Watcher:
                 if later == now:
                     break
                 now = later
+            try:
+                await self._changed()
+            except Exception as error:  # noqa: BLE001 - a full disk, a fault: the next edit must still be seen, and this one again
+                self._log("error", "watch.failed", error=f"{type(error).__name__}: {error}", hint="it is tried again")
+                continue
             self._seen = now
-            await self._changed()

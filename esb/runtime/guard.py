@@ -1,0 +1,99 @@
+"""The watch over what runs on the loop: a step that keeps the loop busy is interrupted, whatever it is doing in Python.
+
+What cannot be interrupted is a single call into a library. Those are short: payloads on the loop are small
+(``limits.inline``), texts, numbers and repetitions are bounded (:mod:`esb.language`), and contracts run in linear time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+from esb.pipeline import Overtime
+from esb.steps.base import StepNode
+
+#: Seconds between two looks; seconds that one piece of work may compute, and that it may take if it waits instead. On a
+#: busy machine, work that is only kept from computing is no fault of the step.
+LOOK, PATIENCE, WAIT = 0.025, 0.1, 2.0
+
+_interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_interrupt.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class Watch:
+    """Implements :class:`esb.pipeline.Watch`: interrupts the thread that started it, from a thread of its own.
+
+    Work is numbered: ``arm`` and ``disarm`` cost a few attribute accesses, no clock and no lock. The order of the accesses is
+    what makes it sound: the watch says that it fires *before* it looks whether the work is still the same, and the worker
+    ends its work *before* it looks whether the watch fires. So an interrupt either meets the work, or is taken back.
+    """
+
+    def __init__(self) -> None:
+        self.slow: dict[int, StepNode] = {}
+        self._number = 0
+        self._armed = 0
+        self._firing = False
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._target = 0
+        self._clock: int | None = None  #: of the processor time that the watched thread used; None where there is none
+
+    def start(self) -> None:
+        """Watch the thread that calls this."""
+        self._target = threading.get_ident()
+        if hasattr(time, "pthread_getcpuclockid"):  # not on Windows
+            self._clock = time.pthread_getcpuclockid(self._target)
+        self._thread = threading.Thread(target=self._look, name="esb:watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def arm(self) -> None:
+        self._armed = self._number = self._number + 1
+
+    def disarm(self) -> None:
+        self._armed = 0
+        if self._firing:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Let whatever is on its way arrive here, where it harms nobody.
+
+        Taking it back with NULL is not enough: CPython before 3.13 then believes for ever that an exception is on its way,
+        looks for it at every call and every loop, and with a trace function set never gets past the first (`ceval.c`,
+        ``pending.async_exc``).
+        """
+        with self._lock:
+            try:
+                _interrupt(self._target, Overtime)
+                while True:
+                    pass
+            except Overtime:
+                self._firing = False
+
+    def _look(self) -> None:
+        seen, since, used = 0, 0.0, 0.0
+        while not self._ended.wait(LOOK):
+            armed = self._armed
+            if armed != seen:
+                seen, since, used = armed, time.monotonic(), self._used()
+            if armed and (self._used() - used >= PATIENCE or time.monotonic() - since >= WAIT):
+                seen = 0
+                self._fire(armed)
+
+    def _used(self) -> float:
+        """Seconds that the watched thread computed; seconds that went by where the system does not tell."""
+        return time.monotonic() if self._clock is None else time.clock_gettime(self._clock)
+
+    def _fire(self, number: int) -> None:
+        with self._lock:
+            self._firing = True
+            if self._armed == number:
+                _interrupt(self._target, Overtime)
+            else:
+                self._firing = False

@@ -5,12 +5,15 @@ The runtime publishes an alert to the topic ``alert.<name>``; routes of the work
 
 from __future__ import annotations
 
+from esb.config.alert_rules import OWN
 from esb.config.yaml import Document
 from esb.errors import Position
 from esb.spec import ListNode, MapNode, Node, ScalarNode
 
 #: The first part of the names of these routes.
 PREFIX = "alert-"
+#: What a webhook is told unless its `text` says more.
+WORDS = "concat('[', coalesce(body.state, 'firing'), '] ', body.alert, ', ', body.route, ': ', body.text)"
 #: Alerts that say the same within this time are one: a storm of dead letters is one call to the on-call desk.
 WINDOW = "5m"
 
@@ -23,12 +26,14 @@ def alert_routes(settings: Node | None) -> list[Document]:
     return [
         Document(key.position.path, _route(key, target), "")
         for key, target in alerts.entries
-        if isinstance(target, MapNode) and target.entries
+        if isinstance(target, MapNode) and any(pair[0].text not in OWN for pair in target.entries)
     ]
 
 
-def _route(key: ScalarNode, target: MapNode) -> MapNode:
+def _route(key: ScalarNode, entry: MapNode) -> MapNode:
     at = key.position
+    target = MapNode(entry.position, tuple(pair for pair in entry.entries if pair[0].text not in OWN))
+    before, target = _as_webhook(target)
     sent = _map(at, ("to", target), ("retry", _map(at, ("max", _number(at, 20)), ("backoff", _text(at, "5s..5m")))))
     return _map(
         at,
@@ -39,12 +44,31 @@ def _route(key: ScalarNode, target: MapNode) -> MapNode:
             "dedupe",
             _map(
                 at,
-                ("key", _text(at, "join('|', [body.route, body.step, body.class])")),
+                ("key", _text(at, "join('|', [body.route, body.step, body.class, coalesce(body.incident, '')])")),
                 ("window", _text(at, WINDOW)),
             ),
         ),
-        ("steps", ListNode(at, (sent,))),
+        ("steps", ListNode(at, (*before, sent))),
     )
+
+
+def _as_webhook(target: MapNode) -> tuple[list[Node], MapNode]:
+    """``webhook``: the chat programs' own form, ``{"text": …}`` by HTTP; the steps before it, and the HTTP target."""
+    given = target.get("webhook")
+    if given is None or len(target.entries) != 1:
+        return [], target
+    at = given.position
+    options = given if isinstance(given, MapNode) else _map(at, ("url", given))
+    text = options.get("text")
+    rest = MapNode(at, tuple(pair for pair in options.entries if pair[0].text != "text"))
+    if isinstance(text, ScalarNode) and isinstance(text.value, str):
+        words = _text(
+            text.position, '{"text": {% set words %}' + text.value + "{% endset %}{{ words | string | tojson }}}"
+        )
+        step = _map(at, ("transform", _map(at, ("jinja", words), ("format", _text(at, "json")))))
+    else:
+        step = _map(at, ("map", _map(at, ("text", _text(at, WORDS)))))
+    return [step], _map(target.position, ("http", rest))
 
 
 def _map(at: Position, *entries: tuple[str, Node]) -> MapNode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 CAMEL = "Camel"
 CONNECT = "Redpanda Connect"
@@ -176,7 +177,6 @@ SOURCES: Mapping[str, Word] = {
     "rabbitmq": ("", _AMQP),
     "springrabbitmq": (CAMEL, _AMQP),
     "kafka": ("", _AMQP),
-    "mqtt": ("", _AMQP),
     "queue": ("", _AMQP),
     "cron": ("", _TIMER),
     "quartz": (CAMEL, _TIMER),
@@ -185,7 +185,6 @@ SOURCES: Mapping[str, Word] = {
     "interval": ("", _TIMER),
     "generate": (CONNECT, _TIMER),
     "inject": (NODE_RED, _TIMER),
-    "poll": ("", _TIMER),
     "jdbc": ("", "`sql`"),
     "database": ("", "`sql`"),
     "db": ("", "`sql`"),
@@ -233,8 +232,8 @@ SINKS: Mapping[str, Word] = {
     "soap": ("", _HTTP_OUT),
     "odata": ("", _HTTP_OUT),
     "sap": ("", "a connector of `type: http`, and `to: connector.operation`"),
-    "email": ("", "nothing in this version: alerts and mails go out by `http` only, to a mail gateway"),
-    "mail": ("", "nothing in this version: alerts and mails go out by `http` only, to a mail gateway"),
+    "email": ("", "`smtp`, with a connector of `type: smtp`"),
+    "mail": ("", "`smtp`, with a connector of `type: smtp`"),
     "directory": ("", "`file: { path: out/x.json }`"),
     "folder": ("", "`file: { path: out/x.json }`"),
     "filewriter": (MIRTH, "`file: { path: out/x.json }`"),
@@ -390,6 +389,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "endpoints": ("operations",),
     "resources": ("operations",),
     "condition": ("if", "when"),
+    "when": ("if",),
+    "unless": ("if",),
     "guard": ("if",),
     "else": ("otherwise",),
     "default": ("otherwise",),
@@ -436,6 +437,7 @@ def words_of(table: Mapping[str, Word], word: str) -> tuple[str, str] | None:
     return label, hint.replace("there is nothing", "there is nothing for it", 1)
 
 
+@cache
 def reader_aliases() -> dict[str, dict[str, str]]:
     """The tables in the form that :meth:`esb.spec.Reader.nearest` asks: family, word in lower case, hint."""
     families = {"formats": FORMATS, "steps": STEPS, "sources": SOURCES, "sinks": SINKS}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from esb.config.files import Files
 from esb.errors import Position, Problem
+from esb.formats.json_place import place
 from esb.spec import Node, Reader, ScalarNode
 from esb.steps.base import Table
 
 #: stands for a file that exists but has faults: a reference to it is no second fault
 BROKEN: Any = type("_Broken", (), {"__repr__": lambda self: "BROKEN"})()
 
+_INCLUDES = re.compile(r"""\{%-?\s*include\s+["']([^"']+)["']""")
 #: makes the thing out of a path, reporting what is wrong with it; None where it has faults
 Build = Callable[[str], Any]
 
@@ -37,12 +41,14 @@ class Family:
     label: str
     #: names are given without the ending (``nonconformance.v1``)
     bare: bool
+    #: files of one name in several folders are told apart by their folders (``P20/defect-codes``)
+    folders: bool = False
 
 
 FAMILIES: Mapping[str, Family] = {
     "contract": Family("schemas", (".json",), "ESB302", "contract", True),
     "transform": Family("transforms", (".jmes", ".j2"), "ESB303", "transform file", False),
-    "table": Family("transforms/tables", (".csv",), "ESB304", "table", True),
+    "table": Family("transforms/tables", (".csv",), "ESB304", "table", True, folders=True),
 }
 
 
@@ -68,8 +74,12 @@ class Assets:
     def _index(self, name: str) -> dict[str, str]:
         family = FAMILIES[name]
         found: dict[str, str] = {}
-        for path in self.files.find(family.folder, *family.suffixes):
+        paths = self.files.find(family.folder, *family.suffixes)
+        stems = Counter(PurePosixPath(path).stem for path in paths) if family.folders else {}
+        for path in paths:
             short = self._short(family, path)
+            if stems.get(short, 1) > 1:
+                short = _inside(family, path)
             if short in found:
                 self._report(
                     Problem(
@@ -95,11 +105,15 @@ class Assets:
 
     def find(self, family: str, name: str) -> Found | None:
         """What ``name`` stands for; None where there is no such file. The file is read the first time."""
-        path = self._path(family, name)
+        path = self.path(family, name)
         if path is None:
             return None
         value = self.load(family, path)
-        return Found(value, (path, *sorted(self._includes.get(path, ()))))
+        return Found(value, (path, *sorted(self.further(path))))
+
+    def further(self, path: str) -> set[str]:
+        """Other files that a file is made of, as far as it was read."""
+        return self._includes.get(path, set())
 
     def load(self, family: str, path: str) -> Any:
         if path not in self._built:
@@ -108,13 +122,27 @@ class Assets:
             self._built[path] = BROKEN if value is None else value
         return self._built[path]
 
+    def place_in(self, path: str, parts: Sequence[str | int]) -> Position | None:
+        """Where a pointer stands in a JSON file of the workspace."""
+        text = self.files.text(path)
+        return place(text, path, parts) if text is not None else None
+
     def load_all(self) -> None:
-        """Read every file, also those that nothing refers to, so that their faults are reported."""
+        """Read every file, also those that nothing refers to, so that their faults are reported. A template that others include
+        is read with them: it may use names that they give it."""
+        parts = set(self._parts())
         for family, names in self._names.items():
             for path in names.values():
-                self.load(family, path)
+                if path not in parts:
+                    self.load(family, path)
 
-    def _path(self, family: str, name: str) -> str | None:
+    def _parts(self) -> Iterator[str]:
+        for path in self._names["transform"].values():
+            if path.endswith(".j2"):
+                yield from (f"transforms/{name}" for name in _INCLUDES.findall(self.files.text(path) or ""))
+
+    def path(self, family: str, name: str) -> str | None:
+        """The file that ``name`` stands for, None where there is none."""
         names = self._names[family]
         if name in names:
             return names[name]
@@ -123,8 +151,8 @@ class Assets:
         for candidate in (plain, *(plain.removesuffix(suffix) for suffix in kind.suffixes)):
             if candidate in names:
                 return names[candidate]
-        path = f"{kind.folder}/{plain}"
-        return path if path in names.values() else None
+        paths = (f"{kind.folder}/{plain}{suffix}" for suffix in ("", *(kind.suffixes if kind.folders else ())))
+        return next((path for path in paths if path in names.values()), None)
 
     def missing(self, family: str, name: str, node: Node, reader: Reader) -> Any:
         """Report that a name stands for nothing."""
@@ -135,6 +163,11 @@ class Assets:
             return reader.problem(
                 "ESB504", f"`{name}` leaves the folder {kind.folder}/", node, hint=f"put the file into {kind.folder}/"
             )
+        several = [known for known in self._names[family] if kind.folders and PurePosixPath(known).name == name]
+        if several:
+            words = " or ".join(f"`{known}`" for known in sorted(several))
+            message = f"the {kind.label} `{name}` is in several folders"
+            return reader.problem(kind.code, message, node, label="which one?", hint=f"write {words}")
         folder = f"{kind.folder}/" if name.startswith(f"{kind.folder}/") else ""
         hint = reader.nearest(name.removeprefix(folder), self._names[family])
         if folder and hint.startswith("did you mean `"):
@@ -150,10 +183,15 @@ class Assets:
 
     def table_paths(self, name: str | None) -> list[str]:
         """The file of a table; of every table where the name is only known when a message comes."""
-        tables = self._names["table"]
         if not name:
-            return list(tables.values())
-        return [tables[name]] if name in tables else []
+            return list(self._names["table"].values())
+        path = self.path("table", name)
+        return [path] if path is not None else []
+
+
+def _inside(family: Family, path: str) -> str:
+    """The name of a file with its folders, without its ending."""
+    return str(PurePosixPath(path.removeprefix(f"{family.folder}/")).with_suffix(""))
 
 
 class Tables(Mapping[str, Table]):
@@ -173,7 +211,7 @@ class Tables(Mapping[str, Table]):
         return table
 
     def __contains__(self, name: object) -> bool:
-        return self._assets is not None and name in self._assets.names("table")
+        return self._assets is not None and self._assets.path("table", str(name)) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._assets.names("table") if self._assets else ())

@@ -11,12 +11,15 @@ from typing import Any
 from esb.config.assets import Build
 from esb.config.files import Files
 from esb.contracts import JsonContract, read_schema
+from esb.contracts.marks import marked_names
 from esb.errors import ConfigError, Problem
 from esb.language.workspace import WorkspaceLanguage
 from esb.tables import CsvTable
 from esb.transforms import read_transform
 
 Report = Callable[[Problem], None]
+#: puts something in place of a table that was read
+Wrap = Callable[[CsvTable], Any]
 
 _REF = re.compile(r'"\$(?:ref|dynamicRef)"\s*:\s*"([^"#]+)')
 _INCLUDE = re.compile(r"{%-?\s*(?:include|import|from|extends)\s+['\"]([^'\"]+)['\"]")
@@ -25,10 +28,11 @@ _INCLUDE = re.compile(r"{%-?\s*(?:include|import|from|extends)\s+['\"]([^'\"]+)[
 class Builders:
     """Makes assets of one workspace. ``includes`` collects further files that each one is made of."""
 
-    def __init__(self, files: Files, language: WorkspaceLanguage, report: Report) -> None:
-        self._files, self._language, self._report = files, language, report
+    def __init__(self, files: Files, language: WorkspaceLanguage, report: Report, tables: Wrap | None = None) -> None:
+        self._files, self._language, self._report, self._wrap = files, language, report, tables
         self._schemas: dict[str, Any] | None = None
         self.includes: dict[str, set[str]] = {}
+        self.marked: set[str] = set()  #: names of members that contracts mark as sensitive
 
     def table(self) -> Mapping[str, Build]:
         """The builders by family, as :class:`~esb.config.assets.Assets` takes them."""
@@ -42,7 +46,10 @@ class Builders:
         text = self._files.text(path) or ""
         name = PurePosixPath(path).stem
         self.includes[path] = self._referred(path)
-        return self._reported(lambda: JsonContract.compile(name, schemas[path], path, schemas, text=text))
+        contract = self._reported(lambda: JsonContract.compile(name, schemas[path], path, schemas, text=text))
+        if contract is not None and contract.references is not None:
+            self.marked |= marked_names(contract.references)
+        return contract
 
     def _all_schemas(self) -> dict[str, Any]:
         """Every schema that is JSON, by path; the others are reported once."""
@@ -76,7 +83,8 @@ class Builders:
         text = self._files.text(path)
         if text is None:
             return None
-        return self._reported(lambda: CsvTable.read(PurePosixPath(path).stem, text, path))
+        found = self._reported(lambda: CsvTable.read(PurePosixPath(path).stem, text, path))
+        return found if found is None or self._wrap is None else self._wrap(found)
 
     # -- transforms ---------------------------------------------------------------------------------------------------
     def transform(self, path: str) -> Any:

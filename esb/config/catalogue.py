@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from esb.config.alert_rules import AlertOptions
 from esb.config.codes import codes_markdown
+from esb.config.kpis import KpiDocument
 from esb.config.model import ConnectorSettings, Settings
 from esb.config.routes import RouteOptions
+from esb.config.sites import SiteOptions, TemplateOptions
 from esb.config.steps import Modifiers
-from esb.durations import Backoff, Rate, format_duration, format_size
 from esb.language.workspace import WorkspaceLanguage
 from esb.registry import FAMILIES, Component, Family, Registry
-from esb.secret import Secret
 from esb.spec import OptionSpec, kind_of, options_of
-from esb.spec.kinds import SizeKind
+from esb.spec.defaults import shown
 
 _PAGES: Mapping[Family, tuple[str, str, str]] = {
     "step": ("steps.md", "Steps", "What a route does with a message. One list item is one step."),
@@ -28,6 +27,44 @@ _PAGES: Mapping[Family, tuple[str, str, str]] = {
 }
 
 
+_ALERTS = """\
+Each entry of `alerts` is a name with one target (`http`, `smtp` with a connector, `webhook`, or any other sink), and perhaps conditions. It
+becomes a route `alert-NAME` with a queue and retries of its own; dead letters reach it by `alert:` of a route, a criticality or
+`on_error`. `webhook` posts `{"text": …}`, as chat programs take it: `webhook: https://chat.plant.example/hook`, or `{ url, text }`.
+
+```yaml
+alerts:
+  quality-oncall:
+    webhook: "https://chat.plant.example/hook/quality"
+    when:
+      - { name: receipts have stopped, silence: 2h, route: goods-receipts, hours: "06:00-22:00" }
+      - { lane_age: 10m }
+      - { dead: 1, route: [stock-decisions] }
+      - { overdue: hold-propagation }
+```
+
+What holds for one rule is one alert, whatever it lists: the first notice at once, what joins after `window`, a reminder after `repeat`,
+and one notice when it is over (`state: resolved`). A restart tells nothing twice. `esb alerts` shows what holds now."""
+
+_KPIS = """\
+A file in kpis/ holds one or more documents that begin with `kpi:`; the field `kpis` of a route holds the same without `kpi`,
+by name. An indicator is a pair (`start`, `end`), a counter (`count`, perhaps `of` something) or a gauge (`gauge`).
+
+```yaml
+kpi: holds-in-time
+description: Holds that the ERP has within five seconds
+start: { route: stock-decisions, if: body.kind == 'HOLD' }
+end: { route: decision-effects, if: "body.kind == 'HOLD' && body.system == 'ERP'" }
+by: decision
+within: 5s
+weigh: body.quantity
+```
+
+`esb kpi ls` shows the numbers, `esb kpi show NAME` what is open, `/metrics` has them as `esb_kpi_…`. A number is kept in the
+transaction of the message that it is about: no restart, retry, duplicate or purge changes it. A replay counts as `replayed`
+and may end a pair; it begins none and is counted nowhere else. An expression that fails on a message is logged as `kpi.fault`
+and never fails the message: the event is left out, or weighs 0 where the weight cannot be known."""
+
 # -- data -----------------------------------------------------------------------------------------------------------------
 
 
@@ -37,6 +74,19 @@ def catalog(registry: Registry) -> list[dict[str, Any]]:
     for family in FAMILIES:
         names = registry.family(family)
         found.extend(_component(names[name]) for name in sorted(names))
+    return found
+
+
+def documents() -> list[dict[str, Any]]:
+    """The documents of a workspace in the form of :func:`catalog`, of the family ``document``."""
+    kinds = {"bus": Settings, "route": RouteOptions, "site": SiteOptions, "template": TemplateOptions}
+    found = []
+    for name, cls in kinds.items():
+        doc = " ".join((cls.__doc__ or "").split())
+        options = [option_data(spec) for spec in options_of(cls)]
+        found.append(
+            {"family": "document", "name": name, "pattern": "", "summary": doc, "doc": doc, "options": options}
+        )
     return found
 
 
@@ -69,42 +119,13 @@ def option_data(spec: OptionSpec) -> dict[str, Any]:
     return found
 
 
-def shown(value: Any, spec: OptionSpec | None = None) -> Any:
-    """A default as it would be written in YAML; None where there is none."""
-    size = spec is not None and isinstance(kind_of(spec.annotation), SizeKind)
-    match value:
-        case bool():
-            return value
-        case int() if size:
-            return format_size(value)
-        case None | int() | str():
-            return value
-        case Decimal():
-            return str(value)
-        case timedelta():
-            return format_duration(value)
-        case Backoff():
-            return f"{format_duration(value.first)}..{format_duration(value.longest)}"
-        case Rate():
-            return f"{value.count}/{format_duration(value.span).lstrip('1')}"
-        case Secret():
-            return "***"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return None  # the parts have defaults of their own
-    if isinstance(value, Mapping):
-        return {key: shown(inner) for key, inner in value.items()} or None
-    if isinstance(value, (tuple, list)):
-        return [shown(inner) for inner in value] or None
-    return str(value)
-
-
 # -- pages ----------------------------------------------------------------------------------------------------------------
 
 
 def reference_markdown(registry: Registry) -> dict[str, str]:
     """The reference by file name; the same input always gives the same text."""
     pages = {
-        "routes.md": _page(
+        "routes.md": options_page(
             "Routes",
             "A file in routes/ holds one or more documents that begin with `route:`.",
             [
@@ -112,11 +133,25 @@ def reference_markdown(registry: Registry) -> dict[str, str]:
                 ("Beside every step", "These keys may stand beside the name of a step.", options_of(Modifiers)),
             ],
         ),
-        "settings.md": _page("Settings", "The file esb.yaml.", [("esb.yaml", "", options_of(Settings))]),
-        "connectors.md": _page(
+        "kpis.md": options_page("KPIs", _KPIS, [("Fields of an indicator", "", options_of(KpiDocument))]),
+        "sites.md": options_page(
+            "Templates and sites",
+            "Documents in routes/ that begin with `template:` or `site:`; see [Bring up a second plant](../second-plant.md).",
+            [
+                ("A template", "", options_of(TemplateOptions)),
+                ("A site", "In routes/sites/<SITE>.yaml.", options_of(SiteOptions)),
+            ],
+        ),
+        "settings.md": options_page(
+            "Settings",
+            "The file esb.yaml.",
+            [("esb.yaml", "", options_of(Settings)), ("Alerts", _ALERTS, options_of(AlertOptions))],
+        ),
+        "connectors.md": options_page(
             "Connectors",
             "A file connectors/<name>.yaml: `connector:` its name, `type:` its protocol, the options of that "
-            "[connection](connections.md), `operations:` by name with the options of that [sink](sinks.md), and these:",
+            "[connection](connections.md), `operations:` by name with the options of that [sink](sinks.md), and these. With "
+            "`params:`, a JSON Schema by parameter, it is made once for every [site](sites.md) that fills them in.",
             [("Common settings", "", options_of(ConnectorSettings))],
         ),
     }
@@ -143,7 +178,8 @@ def functions_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _page(title: str, text: str, sections: Iterable[tuple[str, str, tuple[OptionSpec, ...]]]) -> str:
+def options_page(title: str, text: str, sections: Iterable[tuple[str, str, tuple[OptionSpec, ...]]]) -> str:
+    """A page of the reference: tables of options, each below its heading and words."""
     lines = [f"# {title}", "", text]
     for heading, words, specs in sections:
         lines += ["", f"## {heading}", ""]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import urlsplit
 
 from esb.config.model import RouteSpec, Settings
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, fixed_text, parts_of, steps_of, targets_of, topics_of
-from esb.config.settings import SETTINGS, forbidden_by, required_by
 from esb.errors import Position, Problem
-from esb.spec import ListNode, MapNode, Node, ScalarNode
+from esb.spec import MapNode, ScalarNode
+from esb.spec.nodes import scalars
 from esb.steps.base import StepNode, Target
 
 _PARAMETER = re.compile(r"\{[^{}]*\}")
@@ -46,64 +44,111 @@ class Routes:
         return not self.unread and all(doc.spec is not None for doc in self.docs)
 
 
-def check_routes(
-    docs: Sequence[RouteDoc], resources: Resources, settings: Settings, unread: frozenset[str] = frozenset()
-) -> Iterator[Problem]:
+def check_routes(routes: Routes) -> Iterator[Problem]:
     """Every fault between the parts of routes, and between routes."""
-    routes = Routes(docs, resources, settings, unread)
     yield from duplicate_names(routes)
     yield from http_paths(routes)
     yield from route_targets(routes)
     yield from topics(routes)
-    yield from policies(routes)
-    for doc in docs:
+    for doc in routes.docs:
         if doc.spec is not None:
-            yield from unset_vars(doc)
+            yield from doc.tell(unset_vars(doc))
+            yield from doc.tell(stray_aggregates(doc.spec))
+            yield from doc.tell(idle_compensations(doc.spec))
+
+
+#: steps behind which a message of their own goes on
+_GATHER = ("aggregate", "resequence")
+
+
+def stray_aggregates(spec: RouteSpec) -> Iterator[Problem]:
+    """The steps behind an `aggregate` are those of its own list: it stands where that is all that is left to do."""
+    scopes = {""}
+    for step in steps_of(spec.blocks):
+        if step.kind in ("split", "fanout", *_GATHER):
+            scopes.update(block.id for block in step.step.blocks)  # type: ignore[attr-defined]  # these have them
+    for name, block in spec.blocks.items():
+        for step in block.nodes:
+            if step.kind in _GATHER and name not in scopes:
+                hint = "put it into the route's own list, a `split` or a branch of a `fanout`, with an `if` beside it"
+                yield Problem(
+                    "ESB115", f"`{step.kind}` cannot stand here", step.position, hint, label="steps follow outside"
+                )
+
+
+def idle_compensations(spec: RouteSpec) -> Iterator[Problem]:
+    """A `compensate` undoes what was sent between the one before it, or the beginning of its list, and itself."""
+    for block in (spec.steps, *spec.blocks.values()):
+        sends = False
+        for step in block.nodes:
+            if step.kind == "compensate" and not sends:
+                hint = "put it behind the `to` that it undoes, in the same list"
+                yield Problem(
+                    "ESB115", "`compensate` has nothing to undo", step.position, hint, label="no `to` before it"
+                )
+            inner = step.kind != "compensate" and bool(getattr(step.step, "blocks", ()))
+            sends = (sends and step.kind != "compensate") or inner or _sends(step)
+
+
+def _sends(step: StepNode) -> bool:
+    found = [target for target in targets_of(step) if getattr(target.sink, "handoff", None) is None]
+    return step.kind == "to" and bool(found)
 
 
 # -- names ----------------------------------------------------------------------------------------------------------------
 
 
 def duplicate_names(routes: Routes) -> Iterator[Problem]:
-    first: dict[str, Position] = {}
+    first: dict[str, RouteDoc] = {}
     for doc in routes.docs:
         given = doc.node.get("route")
         if given is None or not doc.name:
             continue
-        other = first.setdefault(doc.name, given.position)
-        if other != given.position:
-            yield Problem(
-                "ESB109",
-                f"two routes are called `{doc.name}`, the other one in {other}",
-                given.position,
-                hint="give each route a name of its own",
-                related=((other, "the other one"),),
+        other = first.setdefault(doc.name, doc)
+        if other is not doc:
+            place = other.node.get("route") or other.node
+            hint = "give each route a name of its own"
+            if doc.made is not None and other.made is not None and place.position == given.position:
+                hint = f'write the site into its name: `route: "{doc.made.place.route}-{{{{ site.id | lower }}}}"`'
+            yield doc.told(
+                Problem(
+                    "ESB109",
+                    f"two routes are called `{doc.name}`, the other one in {place.position}",
+                    given.position,
+                    hint=hint,
+                    related=other.places(place.position, "the other one"),
+                )
             )
 
 
 def http_paths(routes: Routes) -> Iterator[Problem]:
-    first: dict[tuple[str, str], tuple[str, Position]] = {}
-    for spec in routes.specs:
-        if spec.source.protocol != "http" or not spec.enabled:
+    first: dict[tuple[str, str], tuple[str, Position, RouteDoc]] = {}
+    for doc in routes.docs:
+        spec = doc.spec
+        if spec is None or spec.source.protocol != "http" or not spec.enabled:
             continue
         path = _PARAMETER.sub("{}", fixed_text(getattr(spec.source.options, "path", "")))
         method = getattr(spec.source.options, "method", "POST")
         for word in (method,) if isinstance(method, str) else method:
-            place = _path_place(routes, spec)
-            other = first.setdefault((word, path), (spec.name, place))
+            place = _path_place(doc, spec)
+            other = first.setdefault((word, path), (spec.name, place, doc))
             if other[0] != spec.name:
                 shown = fixed_text(getattr(spec.source.options, "path", ""))
-                yield Problem(
-                    "ESB109",
-                    f"`{word} {shown}` belongs to the route `{other[0]}` already ({other[1]})",
-                    place,
-                    hint="give the route a path or method of its own",
-                    related=((other[1], f"taken by `{other[0]}`"),),
+                hint = "give the route a path or method of its own"
+                if doc.made is not None and other[2].made is not None and other[1] == place:
+                    hint = f"write the site into the path: `/{{{{ site.id }}}}{shown}`, or a parameter: `{{{{ params.x }}}}`"
+                yield doc.told(
+                    Problem(
+                        "ESB109",
+                        f"`{word} {shown}` belongs to the route `{other[0]}` already ({other[1]})",
+                        place,
+                        hint=hint,
+                        related=other[2].places(other[1], f"taken by `{other[0]}`"),
+                    )
                 )
 
 
-def _path_place(routes: Routes, spec: RouteSpec) -> Position:
-    doc = next(doc for doc in routes.docs if doc.spec is spec)
+def _path_place(doc: RouteDoc, spec: RouteSpec) -> Position:
     source = doc.node.get("from")
     options = source.get("http") if isinstance(source, MapNode) else None
     path = options.get("path") if isinstance(options, MapNode) else options
@@ -114,8 +159,10 @@ def route_targets(routes: Routes) -> Iterator[Problem]:
     names = [*(doc.name for doc in routes.docs), *routes.unread]
     for spec in routes.specs:
         for _, target in all_targets(spec):
-            called = fixed_text(getattr(target.sink, "route", None)) if target.protocol == "route" else ""
-            if called and called not in names:
+            if target.protocol != "route":
+                continue
+            called = fixed_text(getattr(target.sink, "route", None))
+            if called not in names:
                 yield Problem(
                     "ESB306",
                     f"route `{called}` does not exist",
@@ -133,12 +180,12 @@ def route_targets(routes: Routes) -> Iterator[Problem]:
 def topics(routes: Routes) -> Iterator[Problem]:
     published = {topic for spec in routes.specs for topic in spec.topics}
     published |= {f"alert.{name}" for name in routes.settings.alerts}
-    read = {topic_read(spec) for spec in routes.specs} - {""}
+    read, complete = {topic_read(spec) for spec in routes.specs} - {""}, routes.complete
     for spec in routes.specs:
         topic = topic_read(spec)
         if topic and topic in spec.topics:
             yield _loop(f"this route reads the topic `{topic}` and publishes to it", spec.source.position)
-        if not routes.complete:
+        if not complete:
             continue
         if topic and topic not in published:
             yield Problem(
@@ -148,6 +195,8 @@ def topics(routes: Routes) -> Iterator[Problem]:
                 hint=nearest(topic, published) or f"add `publish: {topic}` to a route",
                 severity="warning",
             )
+        if read.issuperset(spec.topics):
+            continue
         for step in steps_of(spec.blocks):
             for name in topics_of(step):
                 if name not in read:
@@ -158,6 +207,11 @@ def topics(routes: Routes) -> Iterator[Problem]:
                         hint=nearest(name, read) or f"add a route `from: {{ topic: {name} }}`",
                         severity="warning",
                     )
+
+
+def has_own_steps(spec: RouteSpec) -> bool:
+    """Whether a route has a step of the workspace's own code, which may set any variable and publish to any topic."""
+    return any(type(step.step).__module__.startswith("esb_workspace.") for step in steps_of(spec.blocks))
 
 
 def topic_read(spec: RouteSpec) -> str:
@@ -175,9 +229,9 @@ def _loop(message: str, at: Position) -> Problem:
 def unset_vars(doc: RouteDoc) -> Iterator[Problem]:
     """``vars.x`` that is read, but that no step of the route ever sets; each variable once."""
     assert doc.spec is not None
+    if has_own_steps(doc.spec):
+        return
     steps = list(steps_of(doc.spec.blocks))
-    if any(type(step.step).__module__.startswith("esb_workspace.") for step in steps):
-        return  # a step of the workspace may set what it likes
     written = {path[1] for step in steps for path in writes_of(step) if path[0] == "vars" and len(path) > 1}
     reported: set[str] = set()
     for reading in doc.scope.readings:
@@ -207,18 +261,6 @@ def writes_of(step: StepNode) -> Iterator[Sequence[str]]:
         yield step.into
 
 
-def scalars(node: Node) -> Iterator[ScalarNode]:
-    match node:
-        case ScalarNode():
-            yield node
-        case ListNode():
-            for item in node.items:
-                yield from scalars(item)
-        case MapNode():
-            for _, value in node.entries:
-                yield from scalars(value)
-
-
 def place_in(node: ScalarNode, words: str) -> Position | None:
     """Where some words stand in a value, None where they do not."""
     at, text = node.position, str(node.value)
@@ -234,59 +276,6 @@ def place_in(node: ScalarNode, words: str) -> Position | None:
     if "\n" in node.text or node.expanded:
         return at
     return Position(at.path, at.line, at.column + (1 if node.quoted else 0) + offset, len(words))
-
-
-# -- policy -------------------------------------------------------------------------------------------------
-
-
-def policies(routes: Routes) -> Iterator[Problem]:
-    """The lint rules of this bus: ``policy.require`` and ``policy.forbid``."""
-    required = required_by(routes.settings.policy)
-    for doc in routes.docs:
-        if doc.spec is None or doc.document.path == SETTINGS:
-            continue  # the bus's own alert routes answer to esb.yaml, where they stand
-        for name in required:
-            if not getattr(doc.spec, name, None):
-                yield Problem(
-                    "ESB602",
-                    f"the route has no `{name}`",
-                    doc.spec.position,
-                    label=f"`policy.require` in esb.yaml asks for `{name}`",
-                    hint=f"add `{name}: …` to the route",
-                )
-    if "plain_http_out" in forbidden_by(routes.settings.policy):
-        yield from plain_http(routes)
-
-
-def plain_http(routes: Routes) -> Iterator[Problem]:
-    places: dict[Position, str] = {}
-    for connector in routes.resources.connectors.values():
-        if connector.type == "http":
-            url_node = routes.resources.connector_nodes[connector.name].get("base_url")
-            at = url_node.position if url_node is not None else connector.position
-            places[at] = fixed_text(getattr(connector.connection, "base_url", ""))
-    for spec in routes.specs:
-        for _, target in all_targets(spec):
-            if target.protocol == "http" and not target.connector:
-                url = getattr(target.sink, "url", None)
-                places[target.position] = url if isinstance(url, str) else str(getattr(url, "text", "") or "")
-    for at, url in places.items():
-        if url.startswith("http://") and not is_loopback(url):
-            yield Problem(
-                "ESB603",
-                "plain http leaves this machine",
-                at,
-                label="`policy.forbid` in esb.yaml has `plain_http_out`",
-                hint="write `https://`",
-            )
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def step_targets(spec: RouteSpec) -> Iterator[tuple[StepNode, Target]]:

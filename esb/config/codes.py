@@ -67,6 +67,11 @@ _YAML = {
         "Keys are text: put numbers, `true` and `null` in quotes. A value that begins with `{{` needs quotes, too, because YAML "
         "reads the braces as a mapping.",
     ),
+    "ESB009": Code(
+        "a file that nobody reads because of its name",
+        "Names end in small letters: `.yaml` or `.yml`, `.json` (schemas), `.jmes`, `.j2` and `.csv` (transforms), `.py` "
+        "(connectors), and the settings of a bus are in `esb.yaml`. Rename the file, or move it out of the folder.",
+    ),
 }
 
 _SHAPE = {
@@ -111,14 +116,14 @@ _SHAPE = {
         "a key at the wrong level",
         "The key exists, but one level further out or in; mostly the indentation slipped. The hint names the column.",
     ),
-    "ESB113": Code(
-        "not available in this version",
-        "The word belongs to the route language, but this version does not do it yet. The hint names what to use meanwhile.",
-    ),
     "ESB114": Code(
         "an empty file",
         "A file in routes/ or connectors/ without a document, or with comments only, is taken for one that is half saved, so "
         "that no reload removes routes by accident. Delete the file to remove its routes.",
+    ),
+    "ESB115": Code(
+        "a key that has no effect here",
+        "The key means something beside other steps. `on_timeout` goes beside a `to` that sends to a system.",
     ),
 }
 
@@ -150,7 +155,7 @@ _REFERENCES = {
     ),
     "ESB304": Code(
         "a table that does not exist, or has faults",
-        "Tables are transforms/tables/<name>.csv, with a header; the first column is the key.",
+        "Tables are transforms/tables/<name>.csv, with a header; the first column is the key. Files of one name in several folders are called with it: P20/defect-codes.",
     ),
     "ESB305": Code(
         "a topic that nobody publishes, or nobody reads",
@@ -169,6 +174,55 @@ _REFERENCES = {
         "A warning: it reads the topic that it publishes to, or hands over to itself. Without a condition that ends it, a "
         "message goes round for ever.",
     ),
+    "ESB312": Code(
+        "a function that does not exist",
+        "`python` calls a function of the workspace: `weights.net` is `def net(…)` or `async def net(…)` in connectors/weights.py.",
+    ),
+    "ESB313": Code(
+        "a template that does not exist",
+        "`use` of a site names a `template:` document below routes/.",
+    ),
+    "ESB314": Code(
+        "a parameter that is not declared",
+        "The template or connector has no parameter of that name under `params:`. The hint names the nearest one.",
+    ),
+    "ESB315": Code(
+        "a parameter is missing",
+        "A parameter without `default` must be given by every site that uses the template or connector: under `params` of its "
+        "`use` entry, or under `connectors:` of the site. A route of no site can use a connector only where every parameter "
+        "has a default.",
+    ),
+    "ESB316": Code(
+        "a parameter does not fit its JSON Schema",
+        "What the site fills in breaks the schema that `params:` of the template or connector gives. Both places are named.",
+    ),
+    "ESB317": Code(
+        "a parameter that cannot stand there",
+        "`{{ params.x }}` is filled in once, when the files are read. It stands by itself (then it keeps its type) or within a "
+        "text; it cannot be mixed with what only a message knows in one `{{ … }}`, nor be asked in `{% … %}`, and it must be "
+        "declared under `params:`. An optional parameter without a value leaves out the key whose whole value it is, but "
+        "cannot stand within a text.",
+    ),
+    "ESB318": Code(
+        "an override that overrides nothing",
+        "`overrides` of a site goes by the names that routes have in the template; the name itself cannot be overridden.",
+    ),
+    "ESB319": Code(
+        "a template or connector that no site uses",
+        "What a template says is checked once for every site that uses it, with the values of that site. Without one its "
+        "routes do not exist, and only its shape is checked.",
+    ),
+    "ESB321": Code(
+        "a contract that is deprecated, or over",
+        "A warning: its schema says `x-esb-deprecated` or `x-esb-sunset`. Answers of routes that take it carry `Deprecation` and `Sunset` headers. "
+        "Move to `x-esb-successor`, or to its next version.",
+    ),
+    "ESB320": Code(
+        "a test that names something that is not there",
+        "Routes, targets and files that a route test (`*.test.yaml`) names must exist. A target is named as the route names it: "
+        "`connector.operation`, or the protocol of an endpoint that stands in the route itself. Files are named from the folder "
+        "of the test.",
+    ),
 }
 
 _EXPRESSIONS = {
@@ -180,7 +234,10 @@ _EXPRESSIONS = {
     "ESB402": Code(
         "a name that cannot exist",
         "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes. "
-        "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives.",
+        "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives. "
+        "Fields of `body` are held against what is known at that place of the route: the contract of the source (of a topic: what its publishers know), of the last "
+        "`validate`, or what the last `map` makes. Where a contract leaves room for more (`additionalProperties`), a name that "
+        "is nearly one of its own is a warning. After `parse`, `python`, a Jinja transform and the like nothing is known.",
     ),
     "ESB403": Code(
         "an unknown function", "The hint names the nearest function; the reference lists all with examples."
@@ -189,11 +246,21 @@ _EXPRESSIONS = {
     "ESB405": Code(
         "a variable that nobody sets",
         "`vars.x` is only there after a step of the same route has set it (`set`, `lookup`, `into`). Variables do not travel "
-        "over topics or to other routes.",
+        "over topics or to other routes. A variable that is set further down only is null here.",
     ),
     "ESB406": Code(
         "a template that cannot be read",
         "Texts are Jinja: `{{ body.lot.id }}`, `{% for line in body.lines %}…{% endfor %}`. What could run code is refused.",
+    ),
+    "ESB409": Code(
+        "a mapping that its contract always refuses",
+        "What the `map` or `.jmes` file before a `validate` makes lacks a field that the contract requires, has one that it refuses, or is of "
+        "another kind: such messages would all be dead letters.",
+    ),
+    "ESB408": Code(
+        "values that cannot go together",
+        "A warning: by its contract one side of a comparison is a text and the other a number, a literal is none of the values "
+        "that the contract allows, or a function for numbers gets something else. Say what is meant, or correct the contract.",
     ),
     "ESB407": Code(
         "an unknown name or filter in a template", "Names are those of expressions; filters are the functions."
@@ -223,29 +290,80 @@ _SECURITY = {
         "an address built from a message",
         "Host and scheme of a target come from the configuration only; values of messages may stand in path and query.",
     ),
+    "ESB507": Code(
+        "a value is written into SQL",
+        "Text of a message inside of a statement could end it and begin another one. Values are bound: `:lot` in the statement, "
+        "`values: { lot: body.lot }` beside it.",
+    ),
     "ESB506": Code(
-        "code that everybody may write",
-        "connectors/*.py runs with the rights of the bus, so neither file nor folder may be writable by everybody.",
+        "a file that everybody may write",
+        "What a workspace says is done with the rights of the bus, so none of its files and folders may be writable by"
+        " everybody.",
     ),
 }
 
 _RELIABILITY = {
     "ESB601": Code(
         "a retry may take effect twice",
-        "A warning: a POST without idempotency key is sent again when the answer is lost. Leave `idempotency_key` on.",
+        "A warning (an error under `policy.forbid: [unsafe_retry]`): a POST without idempotency key is sent again when its answer is "
+        "lost. Leave `idempotency_key` on, or let the target be asked first (`on_timeout: { verify, done_when }`).",
     ),
     "ESB602": Code(
         "a route lacks what the policy asks for",
-        "`policy.require` in esb.yaml names fields that every route must have.",
+        "`policy.require` in esb.yaml names what every route must have: `owner criticality key dedupe description track within version`, "
+        "`contract` (of its source) or `dead_letter` (an entry of `on_error` that names a group). A `key` or `dedupe` that a `split` gives to "
+        "its items counts.",
     ),
     "ESB603": Code(
         "plain http to another machine",
         "`policy.forbid: [plain_http_out]` in esb.yaml allows only https off this machine.",
     ),
+    "ESB606": Code(
+        "a watermark that misses late commits",
+        "A transaction that began earlier may be committed after a greater value was read; its rows would never be seen. `overlap` "
+        "reads again what lies so far back (longer than the longest transaction; rows that are known are not taken twice), "
+        "`bound: snapshot` waits for open transactions (PostgreSQL, a column of type `xid8`), and `mark` or `outbox` need neither.",
+    ),
+    "ESB607": Code(
+        "a route that matters and nobody owns",
+        "A warning: the route names a criticality, so somebody will be called; `owner` says who answers for it.",
+    ),
+    "ESB608": Code(
+        "dead letters that nobody hears of",
+        "A warning: the route names a criticality, but neither that nor the route has an `alert`, and no `on_error` sends its dead "
+        "letters anywhere. They are kept and shown by `esb dlq`, but nobody is told.",
+    ),
+    "ESB609": Code(
+        "what the policy forbids",
+        "`policy.forbid` in esb.yaml: `open_ingress` (an `http` source without `auth`), `inline_endpoints` (addresses in routes instead "
+        "of connectors), `drop_messages` (`drop_after`), `continue_on_error`, `unsafe_retry` (ESB601) and `plain_http_out` (ESB603).",
+    ),
+    "ESB610": Code(
+        "an allowance without a reason",
+        "`# esb: allow CODE reason` at the end of a line, or in the line above it, accepts a warning there. The reason is what the "
+        "next reader needs; without one the warning stays. Errors cannot be allowed.",
+    ),
+    "ESB620": Code(
+        "a field of another system is written",
+        "`ownership` in esb.yaml says which system a field belongs to, `writes` of a connector which fields its operations change. A route that "
+        "brings changes of one system may write its fields everywhere, and no others. Let the owner make the change and send it on, or name "
+        "the other system under `also`.",
+    ),
+    "ESB621": Code(
+        "a field that goes both ways",
+        "A warning: two routes write the same field from A to B and from B to A, so that a change may come back as an echo. What comes in with "
+        "`X-ESB-Origin: A` is not sent to A again; a system that does not send that header back needs a `filter` in its route.",
+    ),
     "ESB604": Code(
-        "a rejection that never happens",
+        "a reaction to an outage that never happens",
         "A warning: `when_down: { reject: … }` refuses messages while the target is known to be down, and only a connector with "
-        "`circuit` can be known to be down. Give the connector a `circuit`, or take `when_down` out.",
+        "`circuit` can be known to be down. Give the connector a `circuit`, or take `when_down` out. And `drop_after` longer than "
+        "the retries go on: the message is dead before it is dropped.",
+    ),
+    "ESB605": Code(
+        "a transport that promises less",
+        "A warning: AMQP confirms what the broker has on disk. The other transports that a connector of `type: amqp` can use "
+        "confirm nothing; the message says what may get lost or come twice. Use `amqp://` where that matters.",
     ),
 }
 
@@ -258,6 +376,9 @@ _SETTINGS = {
     ),
     "ESB803": Code("there is no such folder", "Give the folder that holds esb.yaml and routes/."),
     "ESB804": Code("an unknown time zone", "Time zones are names such as `Europe/Vienna` or `UTC`."),
+    "ESB805": Code(
+        "an unknown locale", "Locales are names such as `de-DE` or `en-US`, or `c` for numbers as programs write them."
+    ),
 }
 
 CODES: Mapping[str, Code] = MappingProxyType(

@@ -11,14 +11,13 @@ from esb.config.model import Connector, ConnectorSettings
 from esb.config.reader import Level, WorkspaceReader
 from esb.config.resources import Resources
 from esb.config.steps import Frame, places_of
-from esb.config.unavailable import not_yet
 from esb.registry import Component
 from esb.spec import MISSING, MapNode, Node, ScalarNode, options_of, read_options
 
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _OPERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COMMON = frozenset(spec.name for spec in options_of(ConnectorSettings))
-_OWN = ("connector", "type", "operations")
+_OWN = ("connector", "type", "operations", "params")
 
 
 def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader) -> Connector | None:
@@ -31,7 +30,7 @@ def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader)
     own = frozenset(spec.name for spec in options_of(component.cls))
     sink = resources.registry.get("sink", component.name)
     inside = {spec.name: "operations: <name>" for spec in options_of(sink.cls)} if sink else {}
-    label = Level("the connector", own | _COMMON | set(_OWN), node.position, "connector", inside, "connector")
+    label = Level("the connector", own | _COMMON | set(_OWN), node.position, "connector", inside)
     with resources.document() as scope, resources.levels.within(label):
         settings, connection = _options(node, component, own, resources, reader)
         operations = _operations(node, name or "", component.name, sink, resources, reader)
@@ -88,9 +87,7 @@ def _type(node: MapNode, resources: Resources, reader: WorkspaceReader) -> Compo
         reader.problem("ESB103", f"`type` is the name of a protocol, not {given.what}", given)
         return None
     component = known.get(word)
-    if component is None and (instead := not_yet("connection", word)):
-        reader.unavailable(given, f"type: {word}", instead)
-    elif component is None:
+    if component is None:
         words = words_of(SINKS, word)
         hint = reader.nearest(word, known) or (words[1] if words else "")
         reader.problem("ESB204", f"unknown type of connector `{word}`", given, label="not known here", hint=hint)
@@ -109,9 +106,6 @@ def _options(
     strangers = [entry for entry in rest.entries if entry[0].text not in own]
     every = (*options_of(component.cls), *options_of(ConnectorSettings))
     for key, _ in strangers:
-        if instead := not_yet("connector", key.text):
-            reader.unavailable(key, key.text, instead)
-            continue
         with reader.inside("connector"):
             reader.unknown_key(key, every)
     at = MapNode(_position(node), tuple(known))

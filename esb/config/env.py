@@ -33,6 +33,7 @@ class Expander:
         self._environ, self._secrets, self._report, self._resolve = environ, secrets, report, resolve
         self._need_secrets = need_secrets
         self.unknown: set[Position] = set()
+        self.secrets_used: dict[str, list[Position]] = {}
 
     def __call__(self, text: str, at: Position) -> Filled:
         """The text with everything filled in, a Secret where it holds one."""
@@ -67,6 +68,7 @@ class Expander:
         return Position(at.path, at.line, at.column + quote + start, end - start)
 
     def _secret(self, name: str, place: Position, at: Position) -> Secret:
+        self.secrets_used.setdefault(name, []).append(at)
         if not self._resolve:
             return Secret(f"placeholder of {name}", name)
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from esb.errors import Position, Problem
@@ -12,17 +13,32 @@ MAX_BYTES = 4_000_000
 Report = Callable[[Problem], None]
 
 
-class Files:
-    """Reads text files below ``root`` once each; paths are relative with ``/``. What cannot be read becomes a problem."""
+def everybody_writes(place: Path) -> bool:
+    """True where any user of the machine may write to this file, or put files into this folder."""
+    if os.name == "nt":
+        return False  # who may write is not in the mode there
+    mode = place.stat().st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
-    def __init__(self, root: Path, report: Report) -> None:
+
+class Files:
+    """Reads text files below ``root`` once each; paths are relative with ``/``. What cannot be read becomes a problem.
+
+    With ``texts`` these are the files that there are, whatever is on the disk; code (``.py``) always comes from there.
+    """
+
+    def __init__(self, root: Path, report: Report, texts: Mapping[str, str] | None = None) -> None:
         self.root = root
         self._real = root.resolve()
         self._report = report
-        self._texts: dict[str, str | None] = {}
+        self._texts: dict[str, str | None] = dict(texts or {})
+        self._only = texts
+        self._open_folders: dict[Path, bool] = {}
 
     def find(self, folder: str, *suffixes: str) -> list[str]:
         """Every file below ``folder`` that ends in one of ``suffixes``, sorted; hidden ones are left out."""
+        if self._only is not None and suffixes != (".py",):
+            return sorted(path for path in self._only if path.startswith(f"{folder}/") and path.endswith(suffixes))
         found: list[str] = []
         for directory, folders, names in os.walk(self.root / folder, followlinks=False):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -31,7 +47,11 @@ class Files:
         return sorted(found)
 
     def exists(self, path: str) -> bool:
-        return (self.root / path).is_file()
+        return path in self._only if self._only is not None else (self.root / path).is_file()
+
+    def read(self) -> Mapping[str, str]:
+        """Every text that was read."""
+        return {path: text for path, text in self._texts.items() if text is not None}
 
     def text(self, path: str) -> str | None:
         """The text of a file, None after a problem was reported (once)."""
@@ -44,6 +64,19 @@ class Files:
         text = self._texts.get(path)
         return text.splitlines() if text is not None else []
 
+    def _loose(self, place: Path) -> Path | None:
+        """What of a file and the folders above it, up to the workspace's, everybody may write to."""
+        if everybody_writes(place):
+            return place
+        for folder in place.parents:
+            if folder not in self._open_folders:
+                self._open_folders[folder] = everybody_writes(folder)
+            if self._open_folders[folder]:
+                return folder
+            if folder == self.root:
+                break
+        return None
+
     def _read(self, path: str) -> str | None:
         place = self.root / path
         at = Position(path)
@@ -53,7 +86,16 @@ class Files:
                     Problem("ESB504", "this file is a link that leaves the workspace", at, hint="copy the file")
                 )
                 return None
-            if place.stat().st_size > MAX_BYTES:
+            if (loose := self._loose(place)) is not None:
+                what = "file" if loose == place else "folder"
+                hint = f"chmod o-w {loose.relative_to(self.root)}"
+                message = f"everybody may write to this {what}, so what it says is not followed"
+                self._report(Problem("ESB506", message, at, hint=hint))
+                return None
+            if not stat.S_ISREG((found := place.stat()).st_mode):  # reading a pipe would wait for its writer, for ever
+                self._report(Problem("ESB004", "this is no file", at, hint="take it away, or give it another name"))
+                return None
+            if found.st_size > MAX_BYTES:
                 self._report(Problem("ESB004", "the file is larger than 4 MB", at, hint="split it"))
                 return None
             data = place.read_bytes()

@@ -12,24 +12,37 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from esb.clock import Clock, SystemClock
+from esb.config.alert_rules import Alert
 from esb.config.alerts import alert_routes
-from esb.config.aliases import plain
+from esb.config.allow import without_allowed
 from esb.config.assets import Assets, Tables
-from esb.config.builders import Builders
-from esb.config.checks import check_routes
+from esb.config.builders import Builders, Wrap
+from esb.config.checks import Routes, check_routes
 from esb.config.connectors import operation_places, read_connector
+from esb.config.consequences import without_consequences
 from esb.config.diagnostics import order
 from esb.config.env import Expander
 from esb.config.files import Files
+from esb.config.flow import check_flow
+from esb.config.governance import deprecated_contracts
+from esb.config.kinds import KINDS, Kinds, first_key
+from esb.config.kpis import Kpi, by_name
+from esb.config.misnamed import misnamed
 from esb.config.model import Connector, Settings, Workspace
 from esb.config.no_effect import check_effects
+from esb.config.observed import read_observed
+from esb.config.origin import merged
+from esb.config.ownership import check_ownership
 from esb.config.plugins import load_plugins, plugin_fault
+from esb.config.policy import check_policy
 from esb.config.reader import WorkspaceReader
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, RouteReader
 from esb.config.secrets import Secrets
 from esb.config.settings import SETTINGS, Peek, read_settings
-from esb.config.unavailable import not_yet
+from esb.config.site_reader import SiteReader
+from esb.config.steps import Weave
+from esb.config.template_reader import Parametrised, Template, read_parametrised, read_template, told, unused
 from esb.config.yaml import Document, read_documents
 from esb.errors import ConfigError, Position, Problem
 from esb.language.workspace import WorkspaceLanguage
@@ -37,15 +50,7 @@ from esb.registry import Registry, load
 from esb.spec import MapNode, Node, ScalarNode
 
 T = TypeVar("T")
-_KINDS = ("route", "connector", "bus", "template", "site")
-_NAMED = re.compile(r"^(?:route|connector):[ \t]*([a-z0-9-]+)", re.MULTILINE)
-_HOMES = {
-    "route": "routes/",
-    "connector": "connectors/",
-    "bus": SETTINGS,
-    "template": "routes/",
-    "site": "routes/sites/",
-}
+_NAMED = re.compile(r"^(?:route|connector|template):[ \t]*([a-z0-9-]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,11 @@ class Loaded:
     settings: Settings | None
     files: int
     read_lines: Callable[[str], Sequence[str]]
+    secrets: Secrets
+    secrets_used: Mapping[str, tuple[str, ...]]  #: name to the places that name it
+    documents: tuple[str, ...] = ()  #: the files of documents, as far as they could be read
+    docs: Sequence[RouteDoc] = ()
+    resources: Resources | None = None  #: everything that routes can name, None where there is no workspace
 
     @property
     def errors(self) -> list[Problem]:
@@ -91,6 +101,12 @@ def require_workspace(root: Path, *, environ: Mapping[str, str] = os.environ, cl
     return workspace
 
 
+def secrets_of(root: Path) -> tuple[Secrets, Mapping[str, tuple[str, ...]]]:
+    """Where the secrets of a workspace come from, and the names that its files use with their places."""
+    loaded = read_workspace(root, need_secrets=False)
+    return loaded.secrets, loaded.secrets_used
+
+
 def read_workspace(
     root: Path,
     *,
@@ -99,27 +115,48 @@ def read_workspace(
     need_secrets: bool = True,
     clock: Clock | None = None,
     registry: Registry | None = None,
+    texts: Mapping[str, str] | None = None,
+    tables: Wrap | None = None,
+    weave: Weave | None = None,
 ) -> Loaded:
-    """Read a workspace, with everything that can be said of it. Files that no route refers to are checked, too."""
-    loading = _Loading(root, environ, resolve_env, clock or SystemClock(), registry or load())
-    loading.need_secrets = need_secrets
+    """Read a workspace, with everything that can be said of it. Files that no route refers to are checked, too.
+
+    ``texts`` (:attr:`Workspace.texts`) stand for the files on disk: the same version again, whatever they have become.
+    ``tables`` may put something in place of every table, to see what is asked of it; ``weave`` may put steps between steps.
+    """
+    loading = _Loading(root, environ, resolve_env, clock or SystemClock(), registry or load(), texts, need_secrets)
+    loading.tables, loading.weave = tables, weave
     return loading.run()
 
 
 class _Loading:
     def __init__(
-        self, root: Path, environ: Mapping[str, str], resolve_env: bool, clock: Clock, registry: Registry
+        self,
+        root: Path,
+        environ: Mapping[str, str],
+        resolve_env: bool,
+        clock: Clock,
+        registry: Registry,
+        texts: Mapping[str, str] | None = None,
+        need_secrets: bool = True,
     ) -> None:
         self._root, self._environ, self._resolve, self._clock = root, environ, resolve_env, clock
         self._registry = registry
-        self.need_secrets = True
+        self.need_secrets = need_secrets
+        self.tables: Wrap | None = None
+        self.weave: Weave | None = None
         self._problems: list[Problem] = []
-        self._files = Files(root, self._problems.append)
+        self._files = Files(root, self._problems.append, texts)
         #: places that a fault of YAML or the environment has spoken about: what follows there is its consequence
         self._settled: set[tuple[str, int, int]] = set()
         #: names of routes and connectors in files or documents that could not be read
         self._unread: set[str] = set()
-        self._count = 0
+        self._parsed: list[str] = []
+        #: files that could not be read to their end
+        self._cut: set[str] = set()
+        self._expander = self._make_expander(Peek())
+        self._kinds = Kinds(self._report)
+        self._marked: set[str] = set()
 
     # -- the way ------------------------------------------------------------------------------------------------------
     def run(self) -> Loaded:
@@ -129,27 +166,61 @@ class _Loading:
             )
             return self._loaded(None, None)
         settings_node = self._settings_node()
+        self._add(misnamed(self._files))
         documents = self._documents("routes") + self._documents("connectors")
         plugins = self._files.find("connectors", ".py")
-        registry = load_plugins(self._root, plugins, self._registry, self._problems.append)
+        registry, modules = load_plugins(self._root, plugins, self._registry, self._problems.append)
         resources = self._resources(registry, Peek.at(settings_node))
-        routes, connectors = self._sort(documents)
-        self._connectors(connectors, resources)
+        resources.functions.modules = modules
+        found = self._sort(documents)
+        parametrised = self._connectors(found["connector"], resources)
         settings, problems = read_settings(settings_node, resources)
+        if SETTINGS in self._cut:  # what there is of it says nothing about the rest
+            settings, problems = None, []
         self._add(problems)
-        docs = self._routes([*routes, *alert_routes(settings_node)], resources, settings, settings_node)
-        self._add(check_routes(docs, resources, settings or Settings(), frozenset(self._unread)))
+        templates = self._templates(found["template"], resources)
+        sites = SiteReader(
+            resources, settings, settings_node, templates, parametrised, self._clock, self._include, self._guarded,
+            self._problems.append, frozenset(self._unread),
+        )  # fmt: skip
+        made = [doc for document in found["site"] for doc in self._site_routes(sites, document)]
+        routes = [*found["route"], *alert_routes(settings_node)]  # they may name connectors of sites
+        docs = [*self._routes(routes, resources, settings, settings_node), *made]
+        if not any(problem.severity == "error" for problem in self._problems):
+            self._add(unused(templates, parametrised))
+        kpis, alerts = self._observed(settings_node, docs, resources)
+        whole = Routes(docs, resources, settings or Settings(), frozenset(self._unread))
+        self._add(check_routes(whole))
+        if settings is not None:
+            self._add(check_policy(whole))
+        self._add(check_flow(docs, resources))
+        self._add(check_ownership(whole, settings_node))
+        for doc in docs:
+            self._add(deprecated_contracts(doc, self._clock.now()) if doc.spec is not None else ())
         self._add(check_effects(docs, resources, self._site(settings)))
         resources.assets.load_all()
-        return self._loaded(self._workspace(resources, settings, docs), settings)
+        self._problems[:] = told(self._problems, templates.values())
+        loaded = self._loaded(self._workspace(resources, settings, docs, kpis, alerts, sites), settings)
+        return replace(loaded, docs=docs, resources=resources)
 
     def _loaded(self, workspace: Workspace | None, settings: Settings | None) -> Loaded:
-        problems = order(self._problems)
+        own = without_consequences(merged(self._problems), self._files.lines)
+        problems = order(without_allowed(own, self._files.lines))
         if workspace is not None:
             workspace = replace(workspace, problems=tuple(problems))
-        return Loaded(workspace, problems, settings, self._count, self._files.lines)
+        used = {name: tuple(dict.fromkeys(map(str, places))) for name, places in self._expander.secrets_used.items()}
+        read, lines = tuple(self._parsed), self._files.lines
+        return Loaded(workspace, problems, settings, len(read), lines, self._secrets, used, read)
 
-    def _workspace(self, resources: Resources, settings: Settings | None, docs: Sequence[RouteDoc]) -> Workspace | None:
+    def _workspace(
+        self,
+        resources: Resources,
+        settings: Settings | None,
+        docs: Sequence[RouteDoc],
+        kpis: Sequence[Kpi],
+        alerts: Sequence[Alert],
+        sites: SiteReader,
+    ) -> Workspace | None:
         specs = [doc.spec for doc in docs if doc.spec is not None]
         if settings is None or len(specs) < len(docs) or resources.broken - self._unread:
             return None
@@ -162,6 +233,13 @@ class _Loading:
             connectors=MappingProxyType(dict(sorted(resources.connectors.items()))),
             registry=resources.registry,
             language=resources.plain_language,
+            texts=self._files.read(),
+            marked=frozenset(self._marked),
+            kpis=MappingProxyType(by_name(kpis)),
+            alerts=tuple(alerts),
+            sites=MappingProxyType(dict(sorted(sites.sites.items()))),
+            templates=sites.template_specs(),
+            connector_params=MappingProxyType({name: one.params.schema for name, one in sites.connectors.items()}),
         )
 
     def _site(self, settings: Settings | None) -> Mapping[str, object] | None:
@@ -182,7 +260,6 @@ class _Loading:
     # -- files --------------------------------------------------------------------------------------------------------
     def _settings_node(self) -> Node | None:
         if not self._files.exists(SETTINGS):
-            self._expander = self._make_expander(Peek())
             return None
         text = self._files.text(SETTINGS)
         raw, _ = read_documents(text or "", SETTINGS, lambda _: None)
@@ -195,23 +272,23 @@ class _Loading:
             )
         if not documents:
             return None
-        first = _first_key(documents[0].node)
-        if first is not None and first.text in _KINDS and first.text != "bus":
-            self._misplaced(first)
+        first = first_key(documents[0].node)
+        if first is not None and first.text in KINDS and first.text != "bus":
+            self._kinds.misplaced(first)
             return None
         return documents[0].node
 
     def _make_expander(self, peek: Peek) -> Expander:
-        secrets = Secrets(self._root / peek.secrets, self._environ, peek.secrets)
+        self._secrets = Secrets(self._root / peek.secrets, self._environ, peek.secrets, peek.keyring)
         return Expander(
-            self._environ, secrets, self._problems.append, resolve=self._resolve, need_secrets=self.need_secrets
+            self._environ, self._secrets, self._problems.append, resolve=self._resolve, need_secrets=self.need_secrets
         )
 
     def _parse(self, path: str) -> list[Document]:
         text = self._files.text(path)
         if text is None:
             return []
-        self._count += 1
+        self._parsed.append(path)
         before = len(self._problems)
         documents, whole = read_documents(text, path, self._problems.append, self._expander)
         self._settled |= {_place(problem.position) for problem in self._problems[before:]}
@@ -219,7 +296,8 @@ class _Loading:
         if whole and not documents and path != SETTINGS:
             self._report("ESB114", "this file is empty", Position(path), hint=_HINT_EMPTY)
         if not whole:
-            self._unread.update(_NAMED.findall(text), [Path(path).stem])
+            self._cut.add(path)
+            self._unread.update([*_NAMED.findall(text), Path(path).stem])
         return documents
 
     def _documents(self, folder: str) -> list[Document]:
@@ -227,90 +305,39 @@ class _Loading:
         return [document for path in paths for document in self._parse(path)]
 
     # -- documents ----------------------------------------------------------------------------------------------------
-    def _sort(self, documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
-        routes: list[Document] = []
-        connectors: list[Document] = []
+    def _sort(self, documents: Sequence[Document]) -> dict[str, list[Document]]:
+        found: dict[str, list[Document]] = {kind: [] for kind in KINDS}
         for document in documents:
             home = document.path.partition("/")[0]
-            kind = self._kind(document, "route" if home == "routes" else "connector")
-            if kind == "route":
-                routes.append(document)
-            elif kind == "connector":
-                connectors.append(document)
+            kind = self._kinds.of(document, "route" if home == "routes" else "connector")
+            if kind:
+                found[kind].append(document)
             elif isinstance(document.node, MapNode):
-                named = (document.node.get(word) for word in ("route", "connector"))
+                kinds = [document.node.get(word) for word in ("route", "connector", "template")]
+                named = (*kinds, *(value for _, value in document.node.entries[:1]))  # the first key may be misspelt
                 self._unread.update(str(name.value) for name in named if isinstance(name, ScalarNode))
-        return routes, connectors
-
-    def _kind(self, document: Document, expected: str) -> str:
-        """The kind of a document by its first key, empty where it has none; a kind in the wrong folder is an error."""
-        first = _first_key(document.node)
-        if first is None:
-            self._report(
-                "ESB108",
-                f"a document is a mapping that begins with `{expected}:`, not {document.node.what}",
-                document.node.position,
-                hint=f"write `{expected}: name` in its first line",
-            )
-            return ""
-        if first.text in _KINDS and (
-            first.text == expected or (expected == "route" and not_yet("document", first.text))
-        ):
-            if instead := not_yet("document", first.text):
-                self._report(
-                    "ESB113",
-                    f"`{first.text}:` documents are not available in this version and are left out",
-                    first.position,
-                    hint=instead,
-                    severity="warning",
-                )
-            return first.text
-        if first.text in _KINDS:
-            self._misplaced(first)
-            return ""
-        assert isinstance(document.node, MapNode)
-        return self._late_kind(document.node, first, expected)
-
-    def _late_kind(self, node: MapNode, first: ScalarNode, expected: str) -> str:
-        late = node.key(expected)
-        if late is not None:
-            self._report("ESB108", f"a document begins with its kind: `{expected}:` comes first", late.position,
-                         hint="move this line to the top of the document")  # fmt: skip
-        elif first.text == "cases":
-            self._report("ESB108", "tests stand in a file <name>.test.yaml", first.position, hint="rename the file")
-        else:
-            reader = WorkspaceReader(Resources.__new__(Resources))
-            words = {"id": "route", "name": "route", "from": "route", "steps": "route"}
-            near = words.get(plain(first.text)) if expected == "route" else None
-            hint = f"begin with `{near}: name`" if near else reader.nearest(first.text, (expected,))
-            self._report("ESB108", f"`{first.text}:` is no kind of document", first.position,
-                         hint=hint or f"begin with `{expected}: name`")  # fmt: skip
-        return ""
-
-    def _misplaced(self, first: ScalarNode) -> None:
-        here = first.position.path.rpartition("/")[0]
-        self._report(
-            "ESB108",
-            f"a `{first.text}:` document does not belong {f'in {here}/' if here else 'here'}",
-            first.position,
-            hint=f"move it to {_HOMES[first.text]}",
-        )
+        return found
 
     # -- connectors and routes ------------------------------------------------------------------------------------------
     def _resources(self, registry: Registry, peek: Peek) -> Resources:
         tables = Tables()
         language = WorkspaceLanguage(tables, peek.timezone, self._clock, self._include)
-        builders = Builders(self._files, language, self._problems.append)
+        builders = Builders(self._files, language, self._problems.append, self.tables)
+        self._marked = builders.marked
         assets = Assets(self._files, builders.table(), builders.includes, self._problems.append)
         tables.bind(assets)
-        return Resources(registry, language, assets)
+        resources = Resources(registry, language, assets)
+        resources.weave = self.weave
+        return resources
 
     def _include(self, path: str) -> str | None:
         place = f"transforms/{path}"
         return self._files.text(place) if ".." not in path and self._files.exists(place) else None
 
-    def _connectors(self, documents: Sequence[Document], resources: Resources) -> None:
+    def _connectors(self, documents: Sequence[Document], resources: Resources) -> dict[str, Parametrised]:
+        """Read the connectors; those that sites fill in come back."""
         found: dict[str, Connector] = {}
+        parametrised: dict[str, Parametrised] = {}
         resources.broken |= self._unread
         for document in documents:
             assert isinstance(document.node, MapNode)
@@ -321,14 +348,44 @@ class _Loading:
                 continue
             resources.places.update(places)
             reader = WorkspaceReader(resources, where="connector")
-            connector = self._guarded(partial(read_connector, document.node, resources, reader))
+            node: MapNode | None = document.node
+            if document.node.get("params") is not None:
+                declared = read_parametrised(document, document.node, name, reader)
+                if declared is not None:
+                    parametrised[name] = declared
+                node = declared.alone(resources, reader) if declared is not None else None
+                if node is None and declared is not None:
+                    self._add(reader.problems)
+                    continue  # it is there for sites only
+            connector = self._guarded(partial(read_connector, node, resources, reader)) if node is not None else None
             self._add(reader.problems)
             if connector is None:
                 resources.broken.add(name)
             else:
+                assert node is not None
                 found[name] = connector
-                resources.connector_nodes[name] = document.node
+                resources.connector_nodes[name] = node
         resources.connectors.update(found)
+        return parametrised
+
+    def _templates(self, documents: Sequence[Document], resources: Resources) -> dict[str, Template]:
+        found: dict[str, Template] = {}
+        for document in documents:
+            assert isinstance(document.node, MapNode)
+            reader = WorkspaceReader(resources, where="template")
+            template = read_template(document, document.node, resources, reader)
+            if template is None:
+                given = document.node.get("template")
+                self._unread.update(
+                    {str(given.value) if isinstance(given, ScalarNode) else "", Path(document.path).stem}
+                )
+            elif template.name in found:
+                other = found[template.name].position
+                self._add([_twice(template.name, template.position, other, "templates")])
+            else:
+                found[template.name] = template
+            self._add(reader.problems)
+        return found
 
     def _routes(
         self, documents: Sequence[Document], resources: Resources, settings: Settings | None, settings_node: Node | None
@@ -342,6 +399,23 @@ class _Loading:
             docs.append(doc or RouteDoc.unread(document, document.node))
             self._add(reader.problems)
         return docs
+
+    def _site_routes(self, sites: SiteReader, document: Document) -> list[RouteDoc]:
+        assert isinstance(document.node, MapNode)
+        docs, problems = sites.read(document, document.node)
+        self._add(problems)
+        return docs
+
+    def _observed(
+        self, settings_node: Node | None, docs: Sequence[RouteDoc], resources: Resources
+    ) -> tuple[Sequence[Kpi], Sequence[Alert]]:
+        """The indicators of the folder kpis/ and of the routes, and the rules of the alerts."""
+        documents = [one for one in self._documents("kpis") if self._kinds.of(one, "kpi") == "kpi"]
+        kpis, alerts, problems = read_observed(
+            settings_node, documents, docs, resources, self._guarded, not self._unread
+        )
+        self._add(problems)
+        return kpis, alerts
 
     def _guarded(self, read: Callable[[], T]) -> T | None:
         """What ``read`` gives; None after a fault of the workspace's own code (connectors/*.py) was reported."""
@@ -362,15 +436,11 @@ def _place(at: Position) -> tuple[str, int, int]:
     return at.path, at.line, at.column
 
 
-def _first_key(node: Node) -> ScalarNode | None:
-    return node.entries[0][0] if isinstance(node, MapNode) and node.entries else None
-
-
-def _twice(name: str, at: Position, other: Position) -> Problem:
+def _twice(name: str, at: Position, other: Position, what: str = "connectors") -> Problem:
     return Problem(
         "ESB109",
-        f"two connectors are called `{name}`, the other one in {other}",
+        f"two {what} are called `{name}`, the other one in {other}",
         at,
-        hint="give each connector a name of its own",
+        hint=f"give each {what.removesuffix('s')} a name of its own",
         related=((other, "the other one"),),
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from esb.config.checks import nearest, place_in, scalars
+from esb.config.checks import nearest, place_in
 from esb.config.resources import Resources
-from esb.config.routes import RouteDoc, steps_of
+from esb.config.retries import drop_of, longest_wait
+from esb.config.routes import RouteDoc, steps_of, targets_of
+from esb.durations import format_duration, parse_duration
 from esb.errors import Position, Problem
 from esb.spec import ListNode, MapNode, Node, ScalarNode
+from esb.spec.nodes import scalars
 from esb.steps.base import StepNode, Target
 
 
@@ -17,8 +21,9 @@ def check_effects(docs: Sequence[RouteDoc], resources: Resources, site: Mapping[
     """A warning for everything in these routes that can have no effect; ``site`` is None where it could not be read."""
     for doc in docs:
         if doc.spec is not None:
-            yield from null_names(doc, site)
-            yield from blind_rejects(doc, resources)
+            yield from doc.tell(null_names(doc, site))
+            yield from doc.tell(blind_rejects(doc, resources))
+            yield from doc.tell(late_drops(doc))
 
 
 # -- names ----------------------------------------------------------------------------------------------------------------
@@ -28,6 +33,9 @@ def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Proble
     """Headers in capitals, and values of the site that esb.yaml does not have; each name once."""
     assert doc.spec is not None
     reported: set[str] = set()
+    made = doc.made.place if doc.made is not None else None
+    site = made.values if made is not None else site
+    whose, where = (f"site {made.site}", "`values:`") if made is not None else ("`site` in esb.yaml", "esb.yaml")
     for reading in doc.scope.readings:
         for name in sorted(reading.names):
             root, _, rest = name.partition(".")
@@ -36,8 +44,9 @@ def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Proble
                 hint = f"write `headers.{_written(rest.lower())}`"
             elif site is not None and root == "site" and rest and rest.partition(".")[0] not in site:
                 read = rest.partition(".")[0]
-                message = f"`site.{read}` is always null: `site` in esb.yaml has no `{read}`"
-                hint = nearest(read, site, "site.") or f"add it to esb.yaml: `site: {{ {read}: … }}`"
+                message = f"`site.{read}` is always null: {whose} has no `{read}`"
+                written = f"{read}: …" if made is not None else f"site: {{ {read}: … }}"
+                hint = nearest(read, site, "site.") or f"add it to {where}: `{written}`"
             else:
                 continue
             if (shown := f"{root}.{read}") in reported:
@@ -77,6 +86,52 @@ def blind_rejects(doc: RouteDoc, resources: Resources) -> Iterator[Problem]:
     known = any(_has_circuit(target, resources) for target in followers)
     if given is not None and doc.spec.when_down.mode == "reject" and not known:
         yield _blind(given.position, followers)
+
+
+def late_drops(doc: RouteDoc) -> Iterator[Problem]:
+    """``when_down: { drop_after: … }`` where the message is dead before, because its retries end sooner; each place once."""
+    assert doc.spec is not None
+    spec, reported = doc.spec, set()
+    for name, block in spec.blocks.items():
+        for step in block.nodes:
+            policy = drop_of(spec, name, step)
+            after = policy.drop_after if policy is not None else None
+            if after is None or step.kind == "tap" or not targets_of(step):
+                continue
+            end = longest_wait(step.retry or spec.retry)
+            at = (
+                _policy_of(doc.node, step)
+                if step.when_down is policy
+                else _first_drop(doc.node, after) or step.position
+            )
+            if end >= after or at in reported:
+                continue
+            reported.add(at)
+            yield Problem(
+                "ESB604",
+                f"`drop_after: {format_duration(after)}` never happens: the retries of `{step.id}` end after at most"
+                f" {format_duration(end)}, and then the message is dead",
+                at,
+                "give `retry` more attempts (`max`) or longer waits (`backoff`), or drop sooner",
+                label="never happens",
+                severity="warning",
+            )
+
+
+def _first_drop(node: Node, after: timedelta) -> Position | None:
+    """Where a ``drop_after`` of this time stands."""
+    for entry in _mappings(node):
+        given = entry.get("drop_after")
+        if isinstance(given, ScalarNode) and _is_duration(given.text, after):
+            return given.position
+    return None
+
+
+def _is_duration(text: str, wanted: timedelta) -> bool:
+    try:
+        return parse_duration(text) == wanted
+    except ValueError:
+        return False
 
 
 def _has_circuit(target: Target, resources: Resources) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import re
-import stat
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from esb.config.files import everybody_writes
 from esb.errors import Position, Problem
 from esb.registry import Family, Registry, components_of
 from esb.spec import kind_of, options_of
@@ -29,17 +29,23 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return code
 
 
-def load_plugins(root: Path, paths: list[str], registry: Registry, report: Callable[[Problem], None]) -> Registry:
-    """The registry with everything that the workspace's own modules declare. A fault in one becomes a problem."""
+def load_plugins(
+    root: Path, paths: list[str], registry: Registry, report: Callable[[Problem], None]
+) -> tuple[Registry, dict[str, ModuleType | None]]:
+    """The registry with everything that the workspace's own modules declare, and the modules by name.
+
+    A fault in one becomes a problem, and None stands for the module.
+    """
+    modules: dict[str, ModuleType | None] = {}
     for path in paths:
-        module = _load(root, path, report)
+        module = modules[Path(path).stem] = _load(root, path, report)
         if module is None or not _check(module, path, report):
             continue
         try:
             registry = registry.with_modules((module,))
         except ValueError as error:
             report(Problem("ESB109", str(error), Position(path), hint="give your component another name"))
-    return registry
+    return registry, modules
 
 
 def _load(root: Path, path: str, report: Callable[[Problem], None]) -> ModuleType | None:
@@ -51,7 +57,7 @@ def _load(root: Path, path: str, report: Callable[[Problem], None]) -> ModuleTyp
         )
         return None
     for where in (place, place.parent):
-        if where.stat().st_mode & stat.S_IWOTH and not where.stat().st_mode & stat.S_ISVTX:
+        if everybody_writes(where):
             what = "file" if where is place else "folder"
             report(
                 Problem(

@@ -11,7 +11,6 @@ from typing import Any
 
 from esb.config.aliases import KEYS, plain, reader_aliases
 from esb.config.diagnostics import HIDDEN
-from esb.config.unavailable import not_yet
 from esb.errors import Position
 from esb.spec import MISSING, Kind, Node, OptionSpec, Reader, ScalarNode, options_of
 from esb.spec.kinds import OptionsKind
@@ -34,7 +33,6 @@ class Level:
     at: Position
     beside: str
     inside: Mapping[str, str] = field(default_factory=dict)
-    family: str = ""
 
     def move_out(self, key: ScalarNode) -> str:
         """Where to move a key that belongs here."""
@@ -89,16 +87,12 @@ class WorkspaceReader(Reader):
         return MISSING
 
     def _misplaced(self, key: ScalarNode, own: Sequence[str]) -> bool:
-        """ESB112 where the key exists one level up or down; ESB113 where it does not exist yet."""
+        """ESB112 where the key exists one level up or down."""
         levels: Levels = self.resources.levels
         here = levels.nearest
-        if here is not None and own and here.names.issuperset(own):
-            if instead := not_yet(here.family, key.text):
-                self.unavailable(key, key.text, instead)
-                return True
-            if key.text in here.inside:
-                self.too_high(key, here.label, here.inside[key.text])
-                return True
+        if here is not None and own and here.names.issuperset(own) and key.text in here.inside:
+            self.too_high(key, here.label, here.inside[key.text])
+            return True
         for level in levels:
             if key.text in level.names:
                 self.too_deep(key, f"`{self.where}`" if self.where else "this", level)
@@ -146,10 +140,6 @@ class WorkspaceReader(Reader):
     def _unknown(self, key: ScalarNode, hint: str) -> None:
         where = f" in `{self.where}`" if self.where else ""
         self.problem("ESB101", f"unknown key `{key.text}`{where}", key, hint=hint, label="not known here")
-
-    def unavailable(self, at: Any, word: str, instead: str) -> Any:
-        """Report a word of the route language that this version does not have yet."""
-        return self.problem("ESB113", f"`{word}` is not available in this version", at, hint=instead, label="not yet")
 
 
 def _example_of(cls: type) -> str:

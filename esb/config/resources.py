@@ -3,66 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from esb.config.aliases import SINKS, SOURCES, Word, words_of
 from esb.config.assets import BROKEN, Assets
+from esb.config.functions import Functions
 from esb.config.model import Connector, SourceSpec
 from esb.config.reader import Levels, WorkspaceReader
-from esb.config.steps import Frame, StepsReader
-from esb.config.unavailable import not_yet
+from esb.config.scope import Reading, RecordingLanguage, Scope, Unfilled
+from esb.config.steps import Frame, StepsReader, Weave
 from esb.errors import Position
-from esb.language import Expression, Language, TextTemplate
+from esb.language import Language
+from esb.message import EMPTY
 from esb.registry import Component, Family, Registry
 from esb.spec import MISSING, MapNode, Node, Reader, ScalarNode, read_options
 from esb.spec.kinds import DurationKind
 from esb.spec.options import options_of
-from esb.steps.base import Block, RetryPolicy, Target, WhenDown
+from esb.steps.base import RetryPolicy, Target, WhenDown
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Names that something in a document reads. ``at`` and ``what`` where it is a file or an operation elsewhere."""
-
-    names: frozenset[str]
-    at: Position | None = None
-    what: str = ""
-
-
-@dataclass(slots=True)
-class Scope:
-    """What one document collects while it is read."""
-
-    blocks: dict[str, Block] = field(default_factory=dict)
-    step_names: dict[str, Position] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    connectors: set[str] = field(default_factory=set)
-    readings: list[Reading] = field(default_factory=list)
-
-
-class RecordingLanguage:
-    """Compiles through another language and tells which names every text reads."""
-
-    def __init__(self, language: Language, record: Callable[[frozenset[str]], None]) -> None:
-        self._language, self._record = language, record
-
-    def expression(self, text: str) -> Expression:
-        found = self._language.expression(text)
-        self._record(found.names)
-        return found
-
-    def template(self, text: str) -> TextTemplate:
-        found = self._language.template(text)
-        self._record(found.names)
-        return found
-
-    def file_template(self, text: str, name: str) -> TextTemplate:
-        return self._language.file_template(text, name)
 
 
 class Resources:
@@ -85,8 +47,21 @@ class Resources:
         self.connector_nodes: dict[str, MapNode] = {}
         #: the names that each operation reads
         self.operation_names: dict[str, frozenset[str]] = {}
+        self.functions = Functions()
+        #: connectors that cannot be made here, because parameters of theirs are not filled in: what to say of them
+        self.unfilled: dict[str, Unfilled] = {}
+        #: what the routes of this site's templates are called here, by the name in the template
+        self.route_names: Mapping[str, str] = EMPTY
+        #: the site that these are the resources of, empty for those of the whole workspace
+        self.site = ""
+        #: may put steps of its own between those of a list, given with the list's id
+        self.weave: Weave | None = None
         self._frame = Frame()
         self._steps = StepsReader(self)
+
+    def exists(self, path: str) -> bool:
+        """Whether the workspace has this file."""
+        return self.assets.files.exists(path)
 
     # -- scopes -------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -174,7 +149,9 @@ class Resources:
         name, connector, sink = found
         if not self._can_stand_alone(sink, bool(connector), node, name, reader):
             return MISSING
-        return Target(name=name, protocol=name, connector=connector, sink=sink, position=_endpoint_place(node))
+        if name == "route" and sink.route in self.route_names:
+            sink = replace(sink, route=self.route_names[sink.route])
+        return Target(name, name, connector, sink, _endpoint_place(node), self.site)
 
     @staticmethod
     def _can_stand_alone(sink: Any, shared: bool, node: MapNode, name: str, reader: Reader) -> bool:
@@ -201,6 +178,9 @@ class Resources:
         if found is MISSING:
             return MISSING
         name, connector, options = found
+        if getattr(options, "needs_connector", False) and not connector:
+            hint = f"write `{name}: {{ connector: name, … }}`, and the connector in connectors/name.yaml"
+            return reader.problem("ESB102", f"`{name}` does not say which system", node.key(name) or node, hint=hint)
         return SourceSpec(name, options, connector, _endpoint_place(node))
 
     def _operation(self, node: ScalarNode, text: str, reader: Reader) -> Any:
@@ -214,6 +194,7 @@ class Resources:
             return MISSING
         if connector is None:
             return self._no_connector(node, text, name, reader)
+        connector_name = connector.name
         if not dot:
             known = ", ".join(f"`{name}.{other}`" for other in list(connector.operations)[:6])
             return reader.problem(
@@ -234,13 +215,15 @@ class Resources:
         self.scope.connectors.add(name)
         names = self.operation_names.get(text, frozenset())
         self.scope.readings.append(Reading(names, node.position, f"`{text}`"))
-        return Target(name=text, protocol=connector.type, connector=name, sink=sink, position=node.position)
+        return Target(text, connector.type, connector_name, sink, node.position, self.site)
 
     def _near_place(self, hint: str, name: str, connector: Connector) -> Position:
         found = re.search(r"did you mean `([^`]+)`", hint)
         return self.places.get(f"{name}.{found[1]}", connector.position) if found else connector.position
 
     def _no_connector(self, node: ScalarNode, text: str, name: str, reader: Reader) -> Any:
+        if name in self.unfilled:
+            return self.unfilled[name].report(node.position, reader)
         if self.registry.get("sink", name):
             hint = f"`{name}` is an endpoint: write `to: {{ {name}: {{ … }} }}`"
         elif words := words_of(SINKS, name):
@@ -313,8 +296,6 @@ class Resources:
         if not node.entries:
             return reader.problem("ESB102", f"`{reader.where}` names no {family}", node, hint=_hint_for(family))
         key = node.entries[0][0]
-        if instead := not_yet(family, key.text):
-            return reader.unavailable(key, key.text, instead)
         table: Mapping[str, Word] = SOURCES if family == "source" else SINKS
         label, hint = words_of(table, key.text) or (f"not a {family}", reader.nearest(key.text, known))
         other = "sink" if family == "source" else "source"
@@ -327,7 +308,8 @@ class Resources:
     def _connector_of(self, value: Node, key: ScalarNode, component: Component, reader: Reader) -> tuple[Any, Node]:
         """The connector an endpoint shares, and the endpoint's options without that key."""
         own = {spec.name for spec in options_of(component.cls)}
-        if not isinstance(value, MapNode) or "connector" in own or self.registry.get("connection", key.text) is None:
+        wanted = getattr(component.cls, "connects", key.text)
+        if not isinstance(value, MapNode) or "connector" in own or self.registry.get("connection", wanted) is None:
             return "", value
         given = value.get("connector")
         if given is None:
@@ -340,20 +322,25 @@ class Resources:
             return MISSING, rest
         connector = self.connectors.get(name)
         if connector is None:
-            hint = reader.nearest(name, self.connectors) or f"declare it in connectors/{name}.yaml"
-            return reader.problem("ESB301", f"connector `{name}` does not exist", given, hint=hint), rest
-        if connector.type != key.text:
+            return self._unknown_connector(name, given, reader), rest
+        if connector.type != wanted:
             return (
                 reader.problem(
                     "ESB301",
-                    f"connector `{name}` is of type `{connector.type}`, `{key.text}` needs one of type `{key.text}`",
+                    f"connector `{name}` is of type `{connector.type}`, `{key.text}` needs one of type `{wanted}`",
                     given,
                     related=((connector.position, "declared here"),),
                 ),
                 rest,
             )
         self.scope.connectors.add(name)
-        return name, rest
+        return connector.name, rest
+
+    def _unknown_connector(self, name: str, node: Node, reader: Reader) -> Any:
+        if name in self.unfilled:
+            return self.unfilled[name].report(node.position, reader)
+        hint = reader.nearest(name, self.connectors) or f"declare it in connectors/{name}.yaml"
+        return reader.problem("ESB301", f"connector `{name}` does not exist", node, hint=hint, label="not declared")
 
     def inbound(self, node: Node, reader: Reader) -> Any:
         """The credentials that the named connector's system shows when it calls; None where it has none."""
@@ -364,8 +351,7 @@ class Resources:
             return MISSING
         connector = self.connectors.get(name)
         if connector is None:
-            hint = reader.nearest(name, self.connectors) or f"declare it in connectors/{name}.yaml"
-            return reader.problem("ESB301", f"connector `{name}` does not exist", node, hint=hint, label="not declared")
+            return self._unknown_connector(name, node, reader)
         self.scope.connectors.add(name)
         return getattr(connector.connection, "inbound", None)
 
@@ -378,6 +364,12 @@ class Resources:
 
     def transform(self, node: Node, reader: Reader) -> Any:
         return self._asset("transform", node, reader)
+
+    def function(self, node: Node, reader: Reader) -> Any:
+        found = self.functions.find(node, reader)
+        if found is not MISSING:
+            self.scope.used.add(found.path)
+        return found
 
     def _asset(self, family: str, node: Node, reader: Reader) -> Any:
         name = node.value if isinstance(node, ScalarNode) else None

@@ -1,7 +1,8 @@
-"""Where the value of ``${secret:name}`` comes from: environment, a file of the secrets folder, a systemd credential."""
+"""Where the value of ``${secret:name}`` comes from: environment, a file of the secrets folder, a systemd credential, a keyring."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,11 +29,13 @@ def environment_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Finds secrets by name. ``folder`` holds one file per secret; ``environ`` is the process environment."""
+    """Finds secrets by name. ``folder`` holds one file per secret; ``environ`` is the process environment; ``keyring`` is the
+    service under which the keyring of the operating system is asked last, empty for never."""
 
     folder: Path
     environ: Mapping[str, str]
     folder_name: str = ".secrets"
+    keyring: str = ""
 
     def find(self, name: str) -> Secret:
         """The secret; one newline at the end of a file is not part of it. Raises SecretMissing."""
@@ -41,6 +44,8 @@ class Secrets:
         value = self.environ.get(environment_name(name))
         if value is None:
             value = self._from_files(name)
+        if value is None and self.keyring:
+            value = self._from_keyring(name)
         if not value:
             raise SecretMissing(
                 f"the secret `{name}` is {'not set' if value is None else 'empty'}",
@@ -48,10 +53,55 @@ class Secrets:
             )
         return Secret(value, name)
 
-    def _from_files(self, name: str) -> str | None:
+    def source(self, name: str) -> str:
+        """Where a secret comes from: ``environment``, ``file``, ``credential`` or ``keyring``; else ``missing``, ``empty``,
+        ``unreadable``, or ``file others may read``. Its value is not given."""
+        if (given := self.environ.get(environment_name(name))) is not None:
+            return "environment" if given else "empty"
+        try:
+            self.find(name)
+        except SecretMissing as error:
+            return next((word for word in ("not set", "empty") if word in error.message), "unreadable").replace(
+                "not set", "missing"
+            )
+        for word, place in self._places(name):
+            if place.exists():
+                readable = os.name != "nt" and word == "file" and place.stat().st_mode & 0o007
+                return "file others may read" if readable else word
+        return "keyring"
+
+    def place(self, name: str) -> str:
+        """The variable or file that holds the secret, or would."""
+        if environment_name(name) in self.environ:
+            return environment_name(name)
+        for word, place in self._places(name):
+            if place.exists():
+                return f"{self.folder_name}/{name}" if word == "file" else str(place)
+        return f"keyring {self.keyring}" if self.keyring else f"{self.folder_name}/{name}"
+
+    def _places(self, name: str) -> list[tuple[str, Path]]:
         credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        places = [self.folder / name] + ([Path(credentials) / name] if credentials else [])
-        for place in places:
+        files = [("file", self.folder / name)]
+        return [*files, ("credential", Path(credentials) / name)] if credentials else files
+
+    def _from_keyring(self, name: str) -> str | None:
+        try:
+            import keyring  # noqa: PLC0415 - an extra, imported where it is asked
+            from keyring.errors import KeyringError  # noqa: PLC0415 - the same
+        except ImportError:
+            raise SecretMissing(
+                "`keyring:` in esb.yaml needs the keyring extra", "pip install 'plantbus[keyring]'"
+            ) from None
+        try:
+            return keyring.get_password(self.keyring, name)
+        except KeyringError as error:
+            raise SecretMissing(
+                f"the keyring cannot be asked for `{name}`: {error}",
+                "is it unlocked, and of the user who runs the bus?",
+            ) from error
+
+    def _from_files(self, name: str) -> str | None:
+        for _, place in self._places(name):
             try:
                 data = place.read_bytes()
             except (FileNotFoundError, NotADirectoryError):

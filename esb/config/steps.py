@@ -10,23 +10,27 @@ import dataclasses
 import inspect
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from esb.config.aliases import KEYS, SINKS, STEPS, plain, words_of
 from esb.config.reader import Level, WorkspaceReader
-from esb.config.unavailable import not_yet
+from esb.errors import Position
 from esb.language import Expression
 from esb.registry import Component
-from esb.spec import MISSING, ListNode, MapNode, Node, Reader, ScalarNode, option, options_of, read_options
-from esb.steps.base import Block, RetryPolicy, StepNode, Target, WhenDown
+from esb.spec import MISSING, ListNode, MapNode, Node, Reader, ScalarNode, option, options_of, part_of, read_options
+from esb.steps.aggregate import Aggregate
+from esb.steps.base import Block, OnTimeout, RetryPolicy, StepNode, Target, WhenDown
 from esb.steps.paths import PathKind
+from esb.steps.resequence import Resequence
 
 if TYPE_CHECKING:
     from esb.config.resources import Resources
 
+#: Steps of its own between those of a list: the list and its id to the list that is compiled.
+Weave = Callable[[list[StepNode], str], list[StepNode]]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
@@ -41,13 +45,19 @@ class Modifiers:
         default=None, doc="The step runs only where this is true.", example="body.status == 'REL'"
     )
     timeout: timedelta | None = option(
-        default=None, doc="Longest time of the step, everything included.", example="10s"
+        default=None, doc="Longest time of the step, everything included.", example="10s", positive=True
     )
     retry: RetryPolicy | None = option(
         default=None, doc="Retries of this step; what it leaves out comes from the route.", example="{ max: 8 }"
     )
     when_down: WhenDown | None = option(
         default=None, doc="What an outage of the target means for the message.", example="{ drop_after: 1h }"
+    )
+    on_timeout: OnTimeout | None = option(
+        default=None,
+        doc="Beside `to`: what asks the target, after an attempt without an answer, whether it has the message already.",
+        example="{ verify: erp.get-order, done_when: meta.reply.status == `200` }",
+        aliases=("verify",),
     )
     into: Annotated[tuple[str, ...], PathKind()] = option(
         default=(), doc="Where the target's answer, or the step's result, is kept.", example="vars.reply"
@@ -82,7 +92,7 @@ def places_of(node: Node) -> dict[int, str]:
                 walk(item, f"{suffix}[{index}]", True)
         elif isinstance(inner, MapNode):
             for key, value in inner.entries:
-                silent = key.text == "steps" or (listed and key.text == "otherwise")
+                silent = key.text in ("steps", "branches") or (listed and key.text == "otherwise")
                 walk(value, suffix if silent else f"{suffix}/{key.text}", False)
 
     walk(node, "", False)
@@ -112,6 +122,21 @@ class StepsReader:
         nodes = [self._step(item, block_id, counts, reader) for item in node.items]
         if any(step is MISSING for step in nodes):
             return MISSING
+        weave = self._resources.weave
+        return self._block(nodes if weave is None else weave(nodes, block_id), block_id)
+
+    def _block(self, nodes: list[StepNode], block_id: str) -> Block:
+        """The steps behind an `aggregate` or a `resequence` are a block of their own, which its messages run."""
+        for place, node in enumerate(nodes):
+            for own in getattr(node.step, "own_blocks", _no_blocks)(node.id, node.position):
+                self._resources.scope.blocks[own.id] = own
+            if isinstance(node.step, (Aggregate, Resequence)):
+                kind, step = node.step.head
+                first = StepNode(f"{node.id}/{kind}", kind, step, node.position, waits=True)
+                rest = self._block([first, *nodes[place + 1 :]], node.id)
+                self._resources.scope.blocks[rest.id] = rest
+                whole = dataclasses.replace(node.step, rest=rest)
+                return Block((*nodes[:place], dataclasses.replace(node, step=whole)), block_id)
         return Block(tuple(nodes), block_id)
 
     # -- one step -----------------------------------------------------------------------------------------------------
@@ -151,7 +176,7 @@ class StepsReader:
         assert value is not None
         prefix = f"{block_id}/" if block_id else ""
         name = self._name(node, reader)
-        level = Level("the step", MODIFIERS, key.position, kind, family="modifier")
+        level = Level("the step", MODIFIERS, key.position, kind)
         with self._resources.levels.within(level):
             tentative = name or prefix + _numbered(kind, counts[kind] + 1)
             with reader.inside(kind), self._resources.inside(Frame(tentative, places_of(value))):
@@ -166,6 +191,8 @@ class StepsReader:
             return MISSING
         if name and not self._resources.claim_step(name, node, reader):
             return MISSING
+        if beside.on_timeout is not None and not self._can_verify(step, beside.on_timeout, node, reader):
+            return MISSING
         retry = beside.retry
         if retry is not None:
             retry = merge_retry(self._resources.base_retry, retry, node.get("retry"))
@@ -174,11 +201,13 @@ class StepsReader:
             kind=kind,
             step=step,
             position=key.position,
-            waits=inspect.iscoroutinefunction(type(step).apply),
+            waits=getattr(step, "waits", inspect.iscoroutinefunction(type(step).apply)),
+            apart=getattr(step, "apart", False),
             guard=beside.if_,
             timeout=beside.timeout,
             retry=retry,
             when_down=beside.when_down,
+            on_timeout=beside.on_timeout,
             into=beside.into,
             continue_on_error=beside.continue_on_error,
         )
@@ -191,6 +220,22 @@ class StepsReader:
         down = node.get("when_down")
         with self._resources.inside(Frame(step_id, places_of(down) if down is not None else {})):
             return read_options(Modifiers, beside, reader)
+
+    @staticmethod
+    def _can_verify(step: Any, policy: OnTimeout, node: MapNode, reader: Reader) -> bool:
+        """True where the step sends to a system, and what asks it is one that answers."""
+        given = node.get("on_timeout")
+        assert given is not None
+        target = getattr(step, "target", None)
+        if node.get("to") is None or not isinstance(target, Target) or _stays_inside(target):
+            hint = "take it out: only a `to` that waits for a system can be without its answer"
+            reader.problem("ESB115", "`on_timeout` has no effect here", given, hint=hint, label="nothing to ask about")
+            return False
+        if _stays_inside(policy.verify):
+            hint = "ask a system by `http` or `sql`"
+            reader.problem("ESB105", f"`{policy.verify.name}` gives no answer", part_of(given, "verify"), hint=hint)
+            return False
+        return True
 
     def _name(self, node: MapNode, reader: Reader) -> Any:
         """The step's own name, empty where it has none; a name of the wrong type is reported with the other modifiers."""
@@ -231,11 +276,8 @@ class StepsReader:
                 hint="add the step's name, for example `to: erp.create-order`; beside it these keys are right",
             )
         steps = self._resources.registry.family("step")
-        key = next((k for k in unknown if words_of(STEPS, k.text) or not_yet("step", k.text)), unknown[0])
+        key = next((k for k in unknown if words_of(STEPS, k.text)), unknown[0])
         word = key.text
-        if instead := not_yet("step", word):
-            assert isinstance(reader, WorkspaceReader)
-            return reader.unavailable(key, word, instead)
         label, hint = words_of(STEPS, word) or ("not a step", self._step_hint(key, steps, reader))
         return reader.problem("ESB203", f"unknown step `{word}`", key, label=label, hint=hint)
 
@@ -278,9 +320,7 @@ class StepsReader:
     def _stranger(self, stranger: ScalarNode, key: ScalarNode, own: set[str], reader: Reader) -> None:
         assert isinstance(reader, WorkspaceReader)
         word = stranger.text
-        if instead := not_yet("modifier", word):
-            reader.unavailable(stranger, word, instead)
-        elif word in own:
+        if word in own:
             reader.too_high(stranger, "the step", key.text)
         elif outer := next((level for level in self._resources.levels if word in level.names), None):
             reader.too_deep(stranger, "the step", outer)
@@ -307,6 +347,14 @@ def _target_of(step: Any) -> Target | None:
         if isinstance(value, Target):
             return value
     return None
+
+
+def _stays_inside(target: Target) -> bool:
+    return getattr(target.sink, "handoff", None) is not None
+
+
+def _no_blocks(id_: str, position: Position) -> tuple[Block, ...]:
+    return ()
 
 
 _PLAIN = Modifiers()

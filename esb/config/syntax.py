@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from esb.errors import Position, Problem
@@ -27,6 +28,10 @@ def character_problem(character: str, text: str, path: str) -> Problem:
 def syntax_problem(error: Any, text: str, path: str) -> Problem:
     """The problem of a PyYAML error, for libyaml's words as for the Python parser's."""
     return _Fault(error, text, path).problem()
+
+
+def _beside(problem: Problem, at: Position, words: str) -> Problem:
+    return replace(problem, related=(*problem.related, (at, words)))
 
 
 class _Fault:
@@ -84,9 +89,24 @@ class _Fault:
         for rule in rules:
             found = rule()
             if found is not None:
-                return found
+                return self._with_block(found)
         words = self.said.partition("|")[2] or "unexpected text"
         return self.at(self.mark, f"this is not YAML: {words}", "check indentation, quotes and brackets here")
+
+    def _with_block(self, problem: Problem) -> Problem:
+        """The problem with the place of the line that it does not fit to, where that is some lines above: the item before it, or
+        the beginning of its block."""
+        row, column = self.mark
+        path = problem.position.path
+        if self.line(row)[column:].startswith("- "):
+            for above in range(row - 1, -1, -1):
+                item = re.match(r" *(?=- )", self.line(above))
+                if item is not None:
+                    at = Position(path, above + 1, len(item[0]) + 1)
+                    return problem if len(item[0]) == column else _beside(problem, at, "the item before it stands here")
+        if self.context is None or not self.says("while parsing a block") or self.context[0] in (0, row - 1, row):
+            return problem
+        return _beside(problem, Position(path, self.context[0] + 1, self.context[1] + 1), "the block begins here")
 
     def _tab(self) -> Problem | None:
         first = self.context[0] if self.context else self.mark[0]

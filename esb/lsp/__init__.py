@@ -1,0 +1,1 @@
+"""The language server: what `esb lint` knows, while somebody writes."""

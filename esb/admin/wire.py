@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,8 @@ from esb.durations import Rate, parse_duration, parse_rate
 from esb.errors import EsbError
 from esb.message import OPEN_STATES, State
 from esb.store.base import Filter
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class BadRequest(EsbError):
@@ -37,14 +40,14 @@ def filter_of(words: Mapping[str, Any], now: datetime, *, limit: int = 100) -> F
         ids=tuple(_many(words.get("ids"))),
         route=str(words.get("route") or ""),
         states=states_of(_many(words.get("state"))),
-        key=words.get("key") or None,
+        key=str(words.get("key") or "") or None,
         track=tuple(_pair(text) for text in _many(words.get("track"))),
         correlation_id=str(words.get("correlation") or ""),
         text=str(words.get("text") or ""),
         group=str(words.get("group") or ""),
         since=moment(words.get("since"), now),
         until=moment(words.get("until"), now),
-        before_seq=int(words["before"]) if words.get("before") else None,
+        before_seq=number(words.get("before"), "before"),
         limit=_limit(words.get("limit"), limit),
     )
 
@@ -67,11 +70,18 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _limit(value: Any, default: int) -> int:
-    try:
-        limit = int(value) if value not in (None, "") else default
-    except (TypeError, ValueError):
-        raise BadRequest(f"`{value}` is not a number", hint="limit is 1 to 10000") from None
-    return max(1, min(limit, 10_000))
+    limit = number(value, "limit")
+    return max(1, min(default if limit is None else limit, 10_000))
+
+
+def number(value: Any, name: str) -> int | None:
+    """A whole number of a query or a request, None where it is left out. Raises BadRequest."""
+    if value in (None, ""):
+        return None
+    text = str(value)
+    if not _NUMBER.fullmatch(text):
+        raise BadRequest(f"`{name}` is not a number", hint="write a whole number from 0 to 999999999999999")
+    return int(text)
 
 
 def states_of(words: Sequence[str]) -> tuple[State, ...]:
@@ -95,7 +105,7 @@ def moment(text: Any, now: datetime) -> datetime | None:
         return None
     try:
         return now - parse_duration(str(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         parsed = datetime.fromisoformat(str(text))
@@ -118,7 +128,7 @@ def seconds_of(text: Any, default: float) -> float:
         return default
     try:
         return parse_duration(str(text)).total_seconds()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadRequest(f"`{text}` is no duration", hint="write `30s`") from None
 
 

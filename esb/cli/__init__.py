@@ -13,19 +13,55 @@ from esb import __version__
 #: command -> (module, attribute, one line of help); the help stands here so that listing imports nothing
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("esb.cli.run", "run", "Run the bus of a workspace in the foreground."),
+    "dev": ("esb.cli.dev", "dev", "Run for writing routes: watch, lint, tests on save, stubs."),
     "lint": ("esb.cli.author", "lint", "Check a workspace; every fault with place and remedy."),
+    "init": ("esb.cli.scaffold", "init", "Make a workspace: the reference bus, or one small route."),
+    "new": ("esb.cli.scaffold", "new", "Write a route, connector or contract to begin with."),
+    "graph": ("esb.cli.inspect", "graph", "How routes, topics and systems hang together."),
+    "config": ("esb.cli.inspect", "config", "The settings in force; secrets are never shown."),
+    "ping": ("esb.cli.inspect", "ping", "Whether the systems behind the connectors answer."),
+    "doctor": ("esb.cli.doctor", "doctor", "Whether this machine and workspace can carry a bus, and what to do."),
+    "report": ("esb.cli.report", "report", "A support bundle without secrets."),
+    "service": ("esb.cli.service", "service", "Files for systemd, Windows and containers."),
+    "test": ("esb.cli.test", "test", "Run the tests of routes: real bus, virtual time, no network."),
+    "plan": ("esb.cli.plan", "plan", "What a change would do before it is live, tried on stored messages."),
+    "fmt": ("esb.cli.fmt", "fmt", "Lay out the YAML of a workspace; what it means stays."),
+    "try": ("esb.cli.attempt", "attempt", "A transformation on a payload, once or in a local playground."),
+    "capture": ("esb.cli.capture", "capture", "A stored message as a masked case of its route's test."),
+    "lsp": ("esb.cli.lsp", "lsp", "The language server for editors, on stdin and stdout."),
+    "contracts": (
+        "esb.cli.contracts",
+        "contracts",
+        "Contracts: who uses them, what changed, whether that breaks somebody.",
+    ),
+    "impact": ("esb.cli.impact", "impact", "What hangs on a field, contract, system, table or topic."),
     "schema": ("esb.cli.author", "schema", "Write the editor's JSON Schema of route files."),
     "catalog": ("esb.cli.author", "catalog", "Steps, endpoints and formats with their options."),
-    "explain": ("esb.cli.author", "explain", "What a diagnostic code means and what to do."),
+    "explain": ("esb.cli.outline", "explain", "What a code means, or what a route does, in plain words."),
+    "docs": ("esb.cli.outline", "docs", "The catalogue of a workspace as pages, OpenAPI and AsyncAPI."),
     "send": ("esb.cli.operate", "send", "Send a message to a route."),
     "status": ("esb.cli.operate", "status", "Every route: state, counts, oldest message."),
-    "routes": ("esb.cli.operate", "routes", "List, pause and resume routes."),
+    "top": ("esb.cli.live", "top", "The routes, live: what is going on, and what needs a person."),
+    "tail": ("esb.cli.live", "tail", "Messages as they arrive and end."),
+    "routes": ("esb.cli.routes", "routes", "List, pause, resume; versions, differences and the way back."),
+    "sites": ("esb.cli.sites", "sites", "Plants from templates: list, add, check, compare."),
     "messages": ("esb.cli.operate", "messages", "Find, show and export messages."),
     "trace": ("esb.cli.operate", "trace", "What happened to a key, lot, correlation or message id."),
     "dlq": ("esb.cli.dead", "dlq", "Dead letters: list, group, show, retry, edit, discard."),
     "replay": ("esb.cli.dead", "replay", "Run done or dead messages again as new ones."),
     "audit": ("esb.cli.audit", "audit", "Who did what and why; verify the chain."),
-    "db": ("esb.cli.audit", "db", "Verify the store."),
+    "approvals": ("esb.cli.approvals", "approvals", "What waits for a second person."),
+    "users": ("esb.cli.people", "users", "Users of the pages and the API, their roles."),
+    "tokens": ("esb.cli.people", "tokens", "API tokens: create, list, revoke."),
+    "secrets": ("esb.cli.secrets", "secrets", "Secrets by name: where each comes from, what is missing; set one."),
+    "evidence": ("esb.cli.evidence", "evidence", "Everything about a lot as one verifiable archive."),
+    "reconcile": ("esb.cli.reconcile", "reconcile", "Differences between systems: list, show, accept."),
+    "metrics": ("esb.cli.metrics", "metrics", "A Grafana dashboard and alert rules for Prometheus."),
+    "hold": ("esb.cli.hold", "hold", "Legal holds: messages that retention must leave."),
+    "trend": ("esb.cli.trend", "trend", "How the bus, a route or an indicator went, as the charts show it."),
+    "kpi": ("esb.cli.kpi", "kpi", "Indicators: their numbers, and what is open."),
+    "alerts": ("esb.cli.kpi", "alerts", "What the rules of the alerts hold for now."),
+    "db": ("esb.cli.store", "db", "Verify, back up, restore and prune the store."),
 }
 
 
@@ -66,11 +102,15 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Entry point of the command ``esb``; turns errors into exit codes (docs: "Exit codes")."""
+    from esb.cli.streams import secure
+
+    secure()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # a console that is not UTF-8 must not break a command
-    from esb.cli.exits import guarded
+    from esb.cli.exits import check_planted, guarded
 
+    check_planted()
     with guarded():
         return cli.main(args=argv, prog_name="esb", standalone_mode=True)

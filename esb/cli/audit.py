@@ -1,11 +1,12 @@
-"""``esb audit`` and ``esb db``."""
+"""``esb audit``."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ def audit_ls(limit: int, root: Path, as_json: bool) -> None:
     if as_json:
         emit_json(found)
         return
-    rows = [{**item, "when": clock(item["at"])} for item in found["items"]]
+    rows = [{**item, "when": clock(item["at"]), "reason": _why(item)} for item in found["items"]]
     table(
         rows,
         [
@@ -44,66 +45,86 @@ def audit_ls(limit: int, root: Path, as_json: bool) -> None:
     )
 
 
+def _why(item: dict[str, Any]) -> str:
+    """The reason, with the signature and the second person where there are any."""
+    words, signature = [item["reason"]], item["detail"].get("signature")
+    if signature:
+        words.append(f"[signed by {signature['name'] or signature['user']}: {signature['meaning']}]")
+    if item["detail"].get("approved_by"):
+        words.append(f"[approved by {item['detail']['approved_by']}]")
+    return " ".join(filter(None, words))
+
+
 @audit.command("export")
 @workspace_option
-def audit_export(root: Path) -> None:
+@json_option
+def audit_export(root: Path, as_json: bool) -> None:
     """Every entry as JSON lines on stdout, with its hash."""
-    gateway, after = Gateway(root), 0
-    while items := gateway.get("/audit", {"limit": 10_000, "after": str(after)})["items"]:
-        for item in items:
-            click.echo(json.dumps(item, ensure_ascii=False))
-        after = items[-1]["seq"]
+    if as_json:
+        emit_json({"kind": "AuditList", "items": list(_entries(Gateway(root)))})
+        return
+    for item in _entries(Gateway(root)):
+        click.echo(json.dumps(item, ensure_ascii=False))
 
 
 @audit.command("verify")
+@click.option(
+    "--anchor",
+    "anchor",
+    type=click.Path(path_type=Path),
+    help="Compare with this anchor file, instead of the one in esb.yaml.",
+)
 @workspace_option
 @json_option
-def audit_verify(root: Path, as_json: bool) -> None:
+def audit_verify(anchor: Path | None, root: Path, as_json: bool) -> None:
     """Recompute the hash chain; exit code 1 where an entry was edited, deleted, inserted or moved.
 
-    A cut end and a rewrite of the whole chain leave no trace inside; that needs a copy of the last hash kept elsewhere.
+    A cut end and a rewrite of the whole chain need not leave a trace inside: those are found by comparing with the anchor,
+    the file outside of the store that `audit: { anchor: PATH }` in esb.yaml names.
     """
     found = Gateway(root).get("/audit/verify")
+    items = [{**item, "needs_anchor": False} for item in found["items"]]
+    shown = _against_anchor(root, anchor)
+    if not items:  # what the chain shows by itself needs no second witness
+        items = [{"fault": fault, "needs_anchor": True} for fault in shown or []]
+    found["items"] = items
     if as_json:
         emit_json(found)
     else:
-        for item in found["items"]:
-            click.echo(f"✗ {item['fault']}")
-        if not found["items"]:
-            click.echo("the chain is whole")
+        for item in items:
+            click.echo(f"✗ {item['fault']}" + (" (only the anchor shows this)" if item["needs_anchor"] else ""))
+        if not items:
+            click.echo("the chain is whole" + ("" if shown is None else ", and the anchor confirms it"))
+            if shown is None:
+                click.echo(
+                    "without an anchor a cut end or a rewrite of everything cannot be shown: audit.anchor in esb.yaml"
+                )
     sys.exit(exits.NO if found["items"] else exits.DONE)
 
 
-@click.group()
-def db() -> None:
-    """Verify the store."""
+def _against_anchor(root: Path, named: Path | None) -> list[str] | None:
+    """What the anchor shows; None where there is none."""
+    from esb.config.loader import read_workspace
+    from esb.store.anchor import compare
+
+    settings = read_workspace(root.resolve(), need_secrets=False).settings
+    audit_settings = settings.audit if settings is not None else None
+    if named is None and (audit_settings is None or not audit_settings.anchor):
+        return None
+    path = named or root / (audit_settings.anchor if audit_settings is not None else "")
+    entries = list(_entries(Gateway(root)))
+    if not path.is_file():
+        if named is None and not entries:
+            return []
+        raise exits.Exit(
+            f"no anchor file {path}", exits.MISSING, hint="bring the copy that was kept outside of the store"
+        )
+    key = audit_settings.key if audit_settings is not None else None
+    return compare(entries, path.read_text("utf-8", "replace").splitlines(), key)
 
 
-@db.command("verify")
-@workspace_option
-def db_verify(root: Path) -> None:
-    """Check the files and the conservation of messages (accepted = sum of states + purged) of a stopped bus."""
-    faults = asyncio.run(_verify(root.resolve()))
-    for fault in faults:
-        click.echo(f"✗ {fault}")
-    if not faults:
-        click.echo("the store is whole: every accepted message is in exactly one state")
-    sys.exit(exits.NO if faults else exits.DONE)
-
-
-async def _verify(root: Path) -> list[str]:
-    from esb.cli.offline import store_url
-    from esb.clock import SystemClock
-    from esb.store import open_store
-    from esb.store.lock import StoreLock
-
-    lock = StoreLock(root / ".esb")
-    lock.acquire()
-    try:
-        store = await open_store(store_url(root), root, clock=SystemClock())
-        try:
-            return [*store.verify_file(), *store.verify_conservation(), *store.verify_audit()]
-        finally:
-            await store.close()
-    finally:
-        lock.release()
+def _entries(gateway: Gateway) -> Iterator[dict[str, Any]]:
+    after = 0
+    while items := gateway.get("/audit", {"limit": 10_000, "after": str(after)})["items"]:
+        yield from items
+        after = items[-1]["seq"]

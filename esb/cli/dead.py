@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from esb.cli import exits
+from esb.cli.bulk import bulk, followed
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.operate import MESSAGE_COLUMNS, message_rows, show_message
-from esb.cli.output import age, emit_json, table
+from esb.cli.output import age, emit_json, safe, table
 
 
 @click.group()
@@ -49,7 +50,7 @@ def dlq_groups(root: Path, as_json: bool, route: str | None) -> None:
     if as_json:
         emit_json(found)
         return
-    rows = [{**item, "age": age(item["oldest"])} for item in found["items"]]
+    rows = [{**item, "age": age(item["oldest"]), "about": _about(item), "look": _look(item)} for item in found["items"]]
     columns = [
         ("GROUP", "group"),
         ("COUNT", "count"),
@@ -57,9 +58,39 @@ def dlq_groups(root: Path, as_json: bool, route: str | None) -> None:
         ("ROUTE", "route"),
         ("STEP", "step"),
         ("CLASS", "class"),
+        ("ABOUT", "about"),
+        ("LOOK OUT", "look"),
+        ("BY", "assigned"),
         ("ERROR", "message"),
     ]
     table(rows, columns, empty="no dead letters")
+
+
+def _about(item: dict[str, Any]) -> str:
+    """What the messages of a group are about, and what of it an indicator weighs."""
+    words = [f"{one['count']} {name}" for name, one in item["tracked"].items()]
+    return ", ".join([*words, *(f"{one['weight']} {one['unit']}".strip() for one in item["affected"])])
+
+
+def _look(item: dict[str, Any]) -> str:
+    """What stands in the way of a retry."""
+    words = [f"{name}: {why}" for name, why in item["troubled"].items()]
+    return ", ".join([*words, *([f"{item['stale']} stale"] if item["stale"] else [])])
+
+
+@dlq.command("note")
+@click.argument("group")
+@click.option("--to", help="Who looks after it from now on; empty for nobody.")
+@click.option("--note", required=True, help="What there is to say; kept in the audit.")
+@workspace_option
+@json_option
+def dlq_note(group: str, to: str | None, note: str, root: Path, as_json: bool) -> None:
+    """Write a note on a group of dead letters, and who looks after it."""
+    found = Gateway(root).post("/dlq/groups/note", {"group": group, "note": note, "to": to})
+    if as_json:
+        emit_json(found)
+    else:
+        click.echo(f"noted; {found['items'][0]['assigned'] or 'nobody'} looks after {group}")
 
 
 @dlq.command("show")
@@ -115,19 +146,34 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         click.echo(", ".join(f"{count} {result}" for result, count in totals.items()) or "nothing to do")
     if items and all(item["result"] == "skipped" for item in items):
         raise SystemExit(exits.NO)
+    if any(item["result"] == "waits" for item in items):
+        raise SystemExit(exits.AGAIN)  # nothing was done yet
 
 
 @dlq.command("retry")
 @selection
 @click.option("--rate", metavar="N/s", help="Most per span, such as 20/s.")
 @click.option(
-    "--stale", is_flag=True, help="Also messages older than one already delivered for their key; needs a reason."
+    "--stale", is_flag=True, help="Also messages older than one delivered for their key, or overtaken; needs a reason."
 )
 @workspace_option
 @json_option
 def dlq_retry(ids: tuple[str, ...], everything: bool, root: Path, as_json: bool, **words: Any) -> None:
-    """Queue dead messages again, oldest first; they keep their id and delivery ids."""
-    _report(Gateway(root).post("/dlq/retry", _words(ids, everything, **words), timeout=600), as_json)
+    """Queue dead messages again, oldest first; they keep their id and delivery ids.
+
+    With --rate a running bus does it in the background: the progress is on stderr and on the page of dead letters, Ctrl-C or `esb dlq
+    bulk JOB --stop` stops it, and what it had not reached stays dead.
+    """
+    gateway, meant = Gateway(root), _words(ids, everything, **words)
+    if meant.get("rate") and not meant.get("dry_run"):
+        meant["background"] = True
+    found = gateway.post("/dlq/retry", meant, timeout=600)
+    if found["kind"] == "BulkRetryList":
+        found = followed(gateway, found["items"][0])
+    _report(found, as_json)
+
+
+dlq.add_command(bulk)
 
 
 @dlq.command("discard")
@@ -142,19 +188,27 @@ def dlq_discard(ids: tuple[str, ...], everything: bool, root: Path, as_json: boo
 @dlq.command("edit")
 @click.argument("id_", metavar="ID")
 @click.option("--data", "-d", help="The new payload, or @FILE. Without it $EDITOR opens.")
-@click.option("--reason", required=True, help="Why; kept in the audit.")
+@click.option("--reason", default="", help="Why; needed, and kept in the audit.")
 @click.option("--retry", "then_retry", is_flag=True, help="Retry it at once.")
+@click.option("--dry-run", is_flag=True, help="Show what each target would get of it; change and send nothing.")
 @workspace_option
 @json_option
-def dlq_edit(id_: str, data: str | None, reason: str, then_retry: bool, root: Path, as_json: bool) -> None:
-    """Replace the payload of a dead message; the original is kept in its trace."""
+def dlq_edit(
+    id_: str, data: str | None, reason: str, then_retry: bool, dry_run: bool, root: Path, as_json: bool
+) -> None:
+    """Replace the payload of a dead message; the original is kept in its trace.
+
+    With --dry-run the new payload runs through the route as its files stand, its contract first, against stubs: exit code 1 where
+    it would not end done.
+    """
     from esb.cli.operate import _payload
 
     gateway = Gateway(root)
     if data is None:
         before = gateway.get(f"/messages/{id_}")["items"][0]["body"]
         if not isinstance(before, str):
-            raise exits.Exit("the payload is no UTF-8 text", exits.BAD_INPUT, hint="give the new one with --data @FILE")
+            why = "is too large to be shown" if isinstance(before, dict) and "blob" in before else "is no UTF-8 text"
+            raise exits.Exit(f"the payload {why}", exits.BAD_INPUT, hint="give the new one with --data @FILE")
         text = click.edit(before)
         if text is None:
             raise exits.Exit("nothing was changed", exits.NO)
@@ -162,10 +216,28 @@ def dlq_edit(id_: str, data: str | None, reason: str, then_retry: bool, root: Pa
     else:
         body = _payload(data)
     words = {"id": id_, "body_base64": base64.b64encode(body).decode(), "reason": reason}
+    if dry_run:
+        _show_tried(gateway.post("/dlq/rehearse", words, timeout=600), as_json)
+        return
     found = gateway.post("/dlq/edit", words)
     if then_retry and found["items"][0]["result"] == "edited":
         found = gateway.post("/dlq/retry", {"ids": [id_], "reason": reason})
     _report(found, as_json)
+
+
+def _show_tried(found: dict[str, Any], as_json: bool) -> None:
+    from esb.cli.traffic import show_rehearsed
+
+    (item,) = found["items"]
+    if as_json:
+        emit_json(found)
+    else:
+        show_rehearsed(item)
+        for one in (item["error"] or {}).get("errors", ()):
+            click.echo(safe(f"  {one['pointer']}: {one['detail']}"))
+        click.echo("nothing was changed or sent")
+    if item["state"] != "done":
+        raise SystemExit(exits.NO)
 
 
 @click.command()
@@ -174,8 +246,38 @@ def dlq_edit(id_: str, data: str | None, reason: str, then_retry: bool, root: Pa
 @click.option("--to", "until", help="Accepted before.")
 @click.option("--state", help="Only `done` or `dead`.")
 @click.option("--rate", metavar="N/s", help="Most per span, such as 20/s.")
+@click.option("--to-stub", is_flag=True, help="Show what each target would get; send and store nothing.")
 @workspace_option
 @json_option
-def replay(ids: tuple[str, ...], everything: bool, root: Path, as_json: bool, **words: Any) -> None:
-    """Make new messages from done or dead ones, linked by replay_of, under the same delivery ids."""
+def replay(ids: tuple[str, ...], everything: bool, to_stub: bool, root: Path, as_json: bool, **words: Any) -> None:
+    """Make new messages from done or dead ones, linked by replay_of, under the same delivery ids.
+
+    A superseded message only by its id and with --reason: it becomes the newest state of its key again.
+    With --to-stub the messages run through the route as its files stand, against the answers that the connectors' `stub` gives, else
+    those that targets gave then: exit code 1 where one would not end done.
+    """
+    if to_stub:
+        _to_stub(root, _words(ids, everything, **words), as_json)
+        return
     _report(Gateway(root).post("/replay", _words(ids, everything, **words), timeout=600), as_json)
+
+
+def _to_stub(root: Path, words: dict[str, Any], as_json: bool) -> None:
+    from esb.cli.traffic import replay_to_stub, show_rehearsed
+
+    gateway = Gateway(root)
+    meant = gateway.post("/replay", {**words, "dry_run": True}, timeout=600)["items"]
+    found = replay_to_stub(gateway, root, [item for item in meant if item["result"] == "would replay"])
+    if as_json:
+        emit_json({"kind": "ReplayToStub", "items": found})
+    else:
+        for item in found:
+            show_rehearsed(item)
+        states = Counter(item["state"] for item in found)
+        click.echo(
+            ", ".join(f"{count} {state}" for state, count in states.items()) + "; nothing was sent"
+            if found
+            else "nothing to do"
+        )
+    if any(item["state"] != "done" for item in found):
+        raise SystemExit(exits.NO)

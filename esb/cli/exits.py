@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -9,6 +12,8 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import click
+
+from esb.cli.streams import tell
 
 DONE, NO, USAGE, BAD_INPUT, MISSING, UNREACHABLE, BUG, AGAIN, NOT_ALLOWED, BAD_CONFIG = (
     0,
@@ -22,6 +27,8 @@ DONE, NO, USAGE, BAD_INPUT, MISSING, UNREACHABLE, BUG, AGAIN, NOT_ALLOWED, BAD_C
     77,
     78,
 )
+#: what a full disk or a used-up quota says
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class Exit(click.ClickException):
@@ -37,9 +44,9 @@ class Exit(click.ClickException):
         return self.code
 
     def show(self, file: object = None) -> None:
-        click.echo(f"esb: {self.message}", err=True)
+        tell(f"esb: {self.message}", err=True)  # the code counts, also where nobody can read the words
         if self.hint:
-            click.echo(f"  = help: {self.hint}", err=True)
+            tell(f"  = help: {self.hint}", err=True)
 
 
 @contextmanager
@@ -59,11 +66,39 @@ def guarded() -> Iterator[None]:
         _end(error, NO)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise SystemExit(_said(f"cannot write: {error.strerror}", AGAIN, "make room, then try again")) from None
+        if error.errno == errno.ENOENT and not _somewhere():
+            raise SystemExit(_said("the current folder is gone", MISSING, "go to the workspace")) from None
+        traceback.print_exc()
+        _end(error, BUG)
     except (click.exceptions.Exit, click.ClickException, SystemExit, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence turns a bug into its exit code
         traceback.print_exc()
         _end(error, BUG)
+
+
+def check_planted() -> None:
+    """End with one line where ``ESB_FAILPOINTS`` (with ``ESB_TEST=1``) cannot be read: it is read when its module loads."""
+    try:
+        importlib.import_module("esb.failpoints")
+    except ValueError as error:
+        raise SystemExit(_said(str(error), USAGE, "")) from None
+
+
+def _said(message: str, code: int, hint: str) -> int:
+    Exit(message, code, hint=hint).show()
+    return code
+
+
+def _somewhere() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() is the same call
+    except OSError:
+        return False
+    return True
 
 
 def _end(error: Exception, code: int) -> NoReturn:

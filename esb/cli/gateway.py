@@ -1,5 +1,7 @@
 """How operating commands reach the bus: the running process by its admin listener, or the store itself when it is stopped.
 
+``ESB_SERVER`` names a bus elsewhere, ``ESB_TOKEN`` an API token to be shown instead of the local one.
+
 Both ways answer with the same words, because a stopped bus is served by the same API, called without a network.
 """
 
@@ -8,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import socket
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from esb.cli import exits
+from esb.cli.signature import asked, of_environment, proof_of
 
 TIMEOUT = 30.0
 
@@ -37,16 +42,36 @@ class Gateway:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
-    def get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def get(self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT) -> dict[str, Any]:
         query = urllib.parse.urlencode({k: v for k, v in (params or {}).items() if v not in (None, "", ())}, doseq=True)
-        return self._call("GET", f"/api/v1{path}" + (f"?{query}" if query else ""), None)
+        return self._call("GET", f"/api/v1{path}" + (f"?{query}" if query else ""), None, timeout)
 
     def post(self, path: str, words: Mapping[str, Any], *, timeout: float = TIMEOUT) -> dict[str, Any]:
-        return self._call("POST", f"/api/v1{path}", {"actor": actor(), **words}, timeout)
+        """Act; where the bus wants a signature, the person at the terminal is asked for it."""
+        words = {"actor": actor(), **words}
+        if signature := of_environment():
+            words["signature"] = signature
+        status, body = self._answer("POST", f"/api/v1{path}", words, timeout)
+        whole = words.get("signature", {}).get("password")
+        needed = status == 403 and b'"signature-required"' in body and not whole
+        if needed and (signature := asked(str(json.loads(body)["detail"]))):
+            words["signature"] = signature
+            status, body = self._answer("POST", f"/api/v1{path}", words, timeout)
+        elsewhere = status == 403 and b'"signature-elsewhere"' in body
+        if elsewhere and (proof := proof_of(str(json.loads(body)["detail"]))):
+            words["signature"] = {**words["signature"], "proof": proof}
+            status, body = self._answer("POST", f"/api/v1{path}", words, timeout)
+        return _checked(status, body)
 
     def _call(self, method: str, target: str, words: Any, timeout: float = TIMEOUT) -> dict[str, Any]:
+        return _checked(*self._answer(method, target, words, timeout))
+
+    def _answer(self, method: str, target: str, words: Any, timeout: float) -> tuple[int, bytes]:
         from esb.store.lock import read_owner
 
+        server, own = os.environ.get("ESB_SERVER", ""), os.environ.get("ESB_TOKEN", "")
+        if server:
+            return _remote(server.rstrip("/"), own, method, target, words, timeout, _elsewhere)
         if not any((self.root / name).exists() for name in ("esb.yaml", "routes", ".esb")):
             raise exits.Exit(
                 f"{self.root} is no workspace",
@@ -55,21 +80,47 @@ class Gateway:
             )
         owner = read_owner(self.root / ".esb")
         if owner is not None and owner.get("admin"):
-            status, body = _remote(str(owner["admin"]), str(owner.get("token", "")), method, target, words, timeout)
-        elif owner is not None:
+            certificate = str(owner.get("cert") or "")
+            token = own or str(owner.get("token", ""))
+            return _remote(str(owner["admin"]), token, method, target, words, timeout, lambda: _own(certificate))
+        if owner is not None and not owner.get("command"):  # another command is waited for
             raise exits.Exit(
                 f"the bus (process {owner.get('pid')}) is still starting", exits.AGAIN, hint="try again in a moment"
             )
-        else:
-            status, body = asyncio.run(_local(self.root, method, target, words))
-        return _checked(status, body)
+        return asyncio.run(_local(self.root, method, target, words))
 
 
-def _remote(base: str, token: str, method: str, target: str, words: Any, timeout: float) -> tuple[int, bytes]:
+def _elsewhere() -> ssl.SSLContext:
+    """Trusts the authorities of this machine, or the ones in the file that ``ESB_CA`` names."""
+    return ssl.create_default_context(cafile=os.environ.get("ESB_CA") or None)
+
+
+def _own(certificate: str) -> ssl.SSLContext:
+    """Trusts the one certificate that the running bus says is its own, whatever host it names: this is loopback."""
+    context = ssl.create_default_context(cafile=certificate or None)
+    if certificate:
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A bus redirects no call of the API; a token is not taken elsewhere by whoever answers instead of it."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _remote(
+    base: str, token: str, method: str, target: str, words: Any, timeout: float, trusted: Callable[[], ssl.SSLContext]
+) -> tuple[int, bytes]:
     data = json.dumps(words).encode() if words is not None else None
     request = urllib.request.Request(base + target, data=data, method=method)  # noqa: S310 - the bus's own address
     request.add_header("Authorization", f"Bearer {token}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirect()]
+    if base.startswith("https:"):
+        handlers.append(urllib.request.HTTPSHandler(context=trusted()))
+    opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request, timeout=timeout) as answer:
             return answer.status, answer.read()
@@ -118,11 +169,16 @@ async def _local(root: Path, method: str, target: str, words: Any) -> tuple[int,
 _CODES = {
     400: exits.USAGE,
     401: exits.NOT_ALLOWED,
+    403: exits.NOT_ALLOWED,
+    421: exits.NOT_ALLOWED,
+    429: exits.AGAIN,
     404: exits.MISSING,
     409: exits.NOT_ALLOWED,
     422: exits.BAD_INPUT,
     503: exits.AGAIN,
 }
+#: codes that say more than their status
+_SAID = {"not-running": exits.UNREACHABLE, "bad-configuration": exits.BAD_CONFIG}
 
 
 def _checked(status: int, body: bytes) -> dict[str, Any]:
@@ -137,8 +193,9 @@ def _checked(status: int, body: bytes) -> dict[str, Any]:
         return words
     hint = words.get("hint", "")
     for error in words.get("errors", [])[:5]:
-        hint += f"\n          {error.get('pointer')}: {error.get('detail')}"
-    code = exits.UNREACHABLE if words.get("code") == "not-running" else _CODES.get(status, exits.BUG)
+        where = f"{error['pointer']}: " if error.get("pointer") else ""
+        hint += f"{hint and chr(10) + ' ' * 10}{where}{error.get('detail')}"
+    code = _SAID.get(str(words.get("code")), _CODES.get(status, exits.BUG))
     raise exits.Exit(str(words.get("detail", f"status {status}")), code, hint=hint)
 
 

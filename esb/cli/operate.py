@@ -51,6 +51,7 @@ def status(root: Path, as_json: bool) -> None:
             "other": item["expired"] + item["duplicate"] + item["superseded"] + item["discarded"],
             "age": age(item["oldest"]),
             "rate": f"{item['throughput_per_minute']}/min",
+            "shown": f"{item['own_version']} ({item['version']})" if item["own_version"] else item["version"],
         }
         for item in words["items"]
     ]
@@ -65,59 +66,16 @@ def status(root: Path, as_json: bool) -> None:
         ("OTHER", "other"),
         ("OLDEST", "age"),
         ("RATE", "rate"),
-        ("VERSION", "version"),
+        ("VERSION", "shown"),
     ]
     table(rows, columns, empty="no routes")
+    for item in words["items"]:
+        if (window := item.get("expect")) is not None and window["state"] == "missed":
+            click.echo(f"! {item['route']}: too little has come, it was expected by {window['missed_at']}", err=True)
     for problem in Gateway(root).get("")["items"][0].get("problems", []):
         if problem["severity"] == "error":
             place = f"{problem['path']}:{problem['line']}:{problem['column']}"
             click.echo(f"! files on disk are not live: {place}: {problem['code']} {problem['message']}", err=True)
-
-
-@click.group()
-def routes() -> None:
-    """List, pause and resume routes."""
-
-
-@routes.command("ls")
-@workspace_option
-@json_option
-def routes_ls(root: Path, as_json: bool) -> None:
-    """Every route with its source, owner and criticality."""
-    words = Gateway(root).get("/routes")
-    if as_json:
-        emit_json(words)
-        return
-    columns = [
-        ("ROUTE", "route"),
-        ("STATE", "state"),
-        ("FROM", "source"),
-        ("OWNER", "owner"),
-        ("CRITICALITY", "criticality"),
-        ("FILE", "file"),
-    ]
-    table(words["items"], columns, empty="no routes")
-
-
-def _route_action(verb: str, doc: str) -> click.Command:
-    @routes.command(verb, help=doc)
-    @click.argument("name")
-    @click.option("--reason", default="", help="Why; kept in the audit.")
-    @workspace_option
-    @json_option
-    def act(name: str, reason: str, root: Path, as_json: bool) -> None:
-        words = Gateway(root).post(f"/routes/{name}/{verb}", {"reason": reason})
-        if as_json:
-            emit_json(words)
-        else:
-            click.echo(f"{name}: {words['items'][0]['result']}")
-
-    command: click.Command = act
-    return command
-
-
-_route_action("pause", "Stop taking and working off messages of a route; kept over restarts.")
-_route_action("resume", "Go on with a paused route.")
 
 
 @click.group()
@@ -176,6 +134,46 @@ def messages_show(id_: str, root: Path, as_json: bool) -> None:
     show_message(found["items"][0])
 
 
+@messages.command("steps")
+@click.argument("id_", metavar="ID")
+@workspace_option
+@json_option
+def messages_steps(id_: str, root: Path, as_json: bool) -> None:
+    """What each step made of a message: before, after and what differs, recomputed on stubs. Sends and stores nothing.
+
+    It runs again on the version that it ran on, where that can still be read, else on the files as they stand.
+    """
+    found = Gateway(root).get(f"/messages/{id_}/steps", timeout=600)
+    if as_json:
+        emit_json(found)
+        return
+    items = found["items"]
+    for item in items[:1]:
+        on = (
+            "the version that it ran on"
+            if item["its_version"]
+            else "the files as they stand, not the version it ran on"
+        )
+        click.echo(f"recomputed on {on} ({item['version']})")
+        click.echo(safe(item["before"] if item["before"] is not None else "payloads are hidden from you"))
+    for item in items:
+        scope = f"{item['message']}: " if item["message"] else ""
+        said = (
+            f"ended: {item['ended']}"
+            if item["ended"]
+            else ""
+            if item["diff"] or item["diff"] is None
+            else "changed nothing"
+        )
+        click.echo(safe(f"== {scope}{item['step']}  {said}".rstrip()))
+        for line in (item["diff"] or "").splitlines()[2:]:
+            click.echo(safe(line))
+    if not items:
+        click.echo("no step ran: it was refused where it came in")
+    elif items[0]["more"]:
+        click.echo("there was too much to be written down: the last steps are missing")
+
+
 def show_message(item: dict[str, Any]) -> None:
     """One message for people."""
     for name in (
@@ -201,7 +199,8 @@ def show_message(item: dict[str, Any]) -> None:
         click.echo(f"{'track':<15} {safe(name)}={safe(value)}")
     if item.get("error"):
         error = item["error"]
-        click.echo(f"{'error':<15} {error['class']} at {error['step']}: {safe(error['message'])}")
+        place = f" ({safe(error['at'])})" if error.get("at") else ""
+        click.echo(f"{'error':<15} {error['class']} at {error['step']}{place}: {safe(error['message'])}")
         for violation in error.get("errors", []):
             click.echo(f"{'':<15}   {safe(violation['pointer'])}: {safe(violation['detail'])}")
         if error.get("hint"):
@@ -246,11 +245,16 @@ def _print_step(entry: dict[str, Any]) -> None:
 @messages.command("export")
 @filter_options
 @workspace_option
-def messages_export(root: Path, **words: Any) -> None:
+@json_option
+def messages_export(root: Path, as_json: bool, **words: Any) -> None:
     """Messages with payload as JSON lines on stdout."""
     gateway = Gateway(root)
-    for item in gateway.get("/messages", words)["items"]:
-        click.echo(compact(gateway.get(f"/messages/{item['id']}")["items"][0]))
+    whole = (gateway.get(f"/messages/{item['id']}")["items"][0] for item in gateway.get("/messages", words)["items"])
+    if as_json:
+        emit_json({"kind": "MessageList", "items": list(whole)})
+        return
+    for item in whole:
+        click.echo(compact(item))
 
 
 @click.command()
@@ -264,10 +268,14 @@ def trace(word: str, root: Path, as_json: bool) -> None:
     found = Gateway(root).get(f"/trace/{urllib.parse.quote(word, safe='')}")
     if as_json:
         emit_json(found)
-        return
     if not found["items"]:
-        click.echo(f"nothing is known of {word}")
-        sys.exit(exits.NO)
+        raise exits.Exit(
+            f"nothing is known of {word}",
+            exits.MISSING,
+            hint="esb messages ls; a lot is found by its tracked value, a whole id, a key",
+        )
+    if as_json:
+        return
     for item in found["items"]:
         scope = f"/{item['scope']}" if item["scope"] else ""
         error = f"  {item['error']['class']}: {safe(item['error']['message'])[:120]}" if item.get("error") else ""

@@ -12,6 +12,9 @@ import msgspec
 
 from esb.formats.json import Json
 
+#: Characters of a cell; `--json` has it whole.
+WIDEST = 64
+
 
 def emit_json(words: Mapping[str, Any]) -> None:
     """Decimals keep their digits, as everywhere."""
@@ -24,12 +27,13 @@ def compact(value: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]], *, empty: str) -> None:
-    """Columns are (title, key); the last one takes the rest of the line."""
+    """Columns are (title, key); the last one takes the rest of the line, the others at most ``WIDEST`` (a key may be long)."""
     if not rows:
         click.echo(empty)
         return
     width = shutil.get_terminal_size((120, 24)).columns
     cells = [[_cell(row.get(key)) for _, key in columns] for row in rows]
+    cells = [[*(_cut(cell) for cell in line[:-1]), line[-1]] for line in cells]
     widths = [max(len(title), *(len(line[i]) for line in cells)) for i, (title, _) in enumerate(columns)]
     widths[-1] = min(widths[-1], max(20, width - sum(widths[:-1]) - 2 * len(widths)))
     click.echo(click.style(_line([title for title, _ in columns], widths), bold=True))
@@ -39,6 +43,10 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]],
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell[:size].ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= WIDEST else f"{cell[: WIDEST - 1]}…"
 
 
 def _cell(value: Any) -> str:

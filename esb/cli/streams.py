@@ -1,0 +1,35 @@
+"""The standard streams of the process: there from the beginning, and never the end of a bus that runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+def secure() -> None:
+    """Put the null device in the place of each of stdin, stdout and stderr that the caller has closed.
+
+    Else the first file that is opened gets its number: whatever a library says on stderr would stand in that file, and the
+    event loop ends the process over it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """A line for whoever started the bus; where it cannot be written (a full disk, a reader that left) the bus goes on."""
+    stream, number = (sys.stderr, 2) if err else (sys.stdout, 1)
+    try:
+        click.echo(text, err=err)
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)  # what is left in the buffer has somewhere to go
+        os.close(null)

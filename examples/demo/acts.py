@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
 from examples.demo.account import Account
 from examples.demo.plant import DATA, Plant
+from examples.demo.servers import Servers
 from examples.demo.story import RECEIVED, RELEASED, RETURNED, SCRAP_COST, SCRAPPED, SUPPLIER, Case
 
 
@@ -263,6 +265,41 @@ def inputs(plant: Plant, account: Account) -> None:
     )
 
 
+def inlets(plant: Plant, servers: Servers, account: Account) -> None:
+    """The doors that are no HTTP: a transfer table, an SFTP server, a broker."""
+    account.act("Through other doors")
+    for what, which in servers.words:
+        account.aside(f"{what}: {which}")
+    known: list[str] = servers.orders()  # of the acts before
+    account.say("The ERP lays two released orders into its transfer table")
+    numbers = ("000002770001", "000002770002")
+    for number, quantity in zip(numbers, (Decimal("250.500"), Decimal(40)), strict=True):
+        servers.release_order(number, quantity)
+    account.expect(
+        "by database polling: orders 2770001 and 2770002 in QMS and MES",
+        lambda: {"2770001", "2770002"} <= set(plant.systems.state("mes")["orders"]),
+    )
+    got = [json.loads(text, parse_float=Decimal) for text in known]
+
+    def on_the_floor() -> bool:
+        got.extend(json.loads(text, parse_float=Decimal) for text in servers.orders())
+        found = {one["order_id"]: one["quantity"] for one in got}
+        return found.get("2770001") == Decimal("250.500") and "2770002" in found
+
+    account.expect("on the shop floor, 250.5 pieces exactly", on_the_floor)
+    times = [one["order_id"] for one in got].count("2770001")
+    account.check("each order once", times == 1, detail=f"{len(got)} orders")
+    if "PARTNER_SFTP_PORT" not in servers.environment:
+        return
+    account.say("A supplier uploads a certificate of analysis")
+    before = _certificates(plant)
+    certificate = json.loads((DATA / "certificates" / "CoA_v1.1.0_valid_certificate_9.json").read_bytes())
+    certificate["Certificate"]["Id"] = "CoA-SFTP-0001"
+    servers.upload("CoA-SFTP-0001.json", json.dumps(certificate).encode())
+    account.expect("by SFTP: it is in the QMS", lambda: _certificates(plant) == before + 1)
+    account.expect("and filed away", (servers.files / "done" / "CoA-SFTP-0001.json").exists)
+
+
 def _complaints(plant: Plant) -> int:
     return sum(len(found) for found in plant.systems.state("qms")["complaints"].values())
 
@@ -276,7 +313,7 @@ def _bad(plant: Plant) -> int:
 
 
 def _rows(plant: Plant) -> bool:
-    done = plant.bus.status()["machine-readings"]["states"]["done"]
+    done = plant.bus.status()["machine-readings-p10"]["states"]["done"]
     return bool(done == 10_001 and len(plant.systems.state("mes")["machine_failures"]) == 339)
 
 

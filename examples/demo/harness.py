@@ -22,7 +22,7 @@ import msgspec
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The parts of the repository that are the reference workspace.
-WORKSPACE = ("esb.yaml", "routes", "schemas", "transforms", "connectors")
+WORKSPACE = ("esb.yaml", "routes", "schemas", "transforms", "connectors", "kpis")
 NAMES = ("erp", "qms", "wms", "mes", "portal", "analytics")
 SECRETS = (
     "erp-password",
@@ -225,17 +225,21 @@ class Simulators:
 class Bus:
     """``esb run`` on a workspace, as a process, with its command line."""
 
-    def __init__(self, workspace: Path, *, environment: Mapping[str, str], options: Iterable[str] = ()) -> None:
+    def __init__(
+        self, workspace: Path, *, environment: Mapping[str, str], options: Iterable[str] = (), under: Iterable[str] = ()
+    ) -> None:
+        """``under`` are the words of a program that runs the bus, such as a tracer."""
         self.workspace = workspace
         self._environment = {**os.environ, **SHORT_WAITS, **environment}
         self._options = tuple(options)
+        self._under = tuple(under)
         self._process: Process | None = None
         self.http = ""
         self.admin = ""
 
     def start(self, *, within: float = 60.0) -> Bus:
         """Returns when the bus says `ready`. Raises TooLate with the end of its log."""
-        command = [sys.executable, "-m", "esb", "run", str(self.workspace)]
+        command = [*self._under, sys.executable, "-m", "esb", "run", str(self.workspace)]
         command += ["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", *self._options]
         log = self.workspace / "var" / "bus.log"
         self._process = Process(command, environment=self._environment, log=log)

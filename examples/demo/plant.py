@@ -22,7 +22,7 @@ class Plant:
     def __init__(self, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.systems = Simulators(folder / "systems")
-        self._more = dict(environment or {})
+        self._more = {} if environment is None else environment
         self.workspace = copy_workspace(folder / "workspace")
         self.bus: Bus = Bus(self.workspace, environment={})
         self._cases = 100

@@ -1,5 +1,6 @@
 """``make run``: the reference bus at work. Starts the systems around it and the bus, tells the story, and says what happened.
 
+``--stand-ins`` does without database, SFTP server and broker even where they are installed.
 With a terminal everything stays up until Ctrl-C; without one it ends by itself. Exit code 0 when every check passed, else 1.
 """
 
@@ -17,10 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from examples.demo import acts  # noqa: E402 - the path must be there first
+from examples.demo import acts, indicators  # noqa: E402 - the path must be there first
 from examples.demo.account import Account  # noqa: E402 - the same
 from examples.demo.harness import TooLate  # noqa: E402 - the same
 from examples.demo.plant import Plant  # noqa: E402 - the same
+from examples.demo.servers import Servers  # noqa: E402 - the same
 
 FOLDER = ROOT / "var" / "demo"
 
@@ -30,11 +32,15 @@ def main() -> int:
         signal.signal(number, _interrupt)
     account = Account()
     shutil.rmtree(FOLDER, ignore_errors=True)
-    plant = Plant(FOLDER)
+    servers = Servers(real="--stand-ins" not in sys.argv[1:])
+    plant = Plant(FOLDER, environment=servers.environment)
     try:
-        _open(plant, account)
-        for part in (acts.story, acts.misbehaviour, acts.inputs, acts.books):
+        _open(plant, servers, account)
+        for part in (acts.story, acts.misbehaviour, acts.inputs):
             part(plant, account)
+        acts.inlets(plant, servers, account)
+        indicators.told(plant, account)
+        acts.books(plant, account)
         code = account.verdict()
         if sys.stdout.isatty() and sys.stdin.isatty():
             _stay(plant)
@@ -47,24 +53,29 @@ def main() -> int:
         _last_words(plant)
         return account.verdict()
     finally:
-        _close(plant)
+        _close(plant, servers)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _open(plant: Plant, account: Account) -> None:
+def _open(plant: Plant, servers: Servers, account: Account) -> None:
     began = time.monotonic()
     print("The reference bus: quality traffic between ERP, QMS, warehouse, MES, supplier portal and analytics")
     plant.systems.start()
+    servers.start(plant.workspace)
     started = time.monotonic()
     plant.start_bus()
     ready = time.monotonic()
     account.table(
         [
-            ("systems", f"{len(plant.systems.urls)} simulators, {started - began:.1f} s"),
+            (
+                "systems",
+                f"{len(plant.systems.urls)} simulators and {len(servers.words)} servers, {started - began:.1f} s",
+            ),
             *((f"  {name}", url) for name, url in plant.systems.urls.items()),
+            *((f"  {name}", words) for name, words in servers.words),
             ("bus", f"ready after {ready - started:.1f} s"),
             ("  routes", plant.bus.http),
             ("  admin", plant.bus.admin),
@@ -78,7 +89,7 @@ def _stay(plant: Plant) -> None:
     print(f"   cd {plant.workspace.relative_to(ROOT)}")
     command = Path(sys.executable).with_name("esb")
     esb = str(command) if command.exists() else "esb"
-    for words in ("status", "trace L240101A", "dlq ls", "messages ls --state done --route stock-decisions"):
+    for words in ("status", "kpi ls", "trace L240101A", "dlq ls", "messages ls --state done --route stock-decisions"):
         print(f"   {esb} {words}")
     print(f'   curl -X POST {plant.systems.urls["portal"]}/_sim/behave -d \'{{"mode": "down"}}\'')
     print(
@@ -96,13 +107,16 @@ def _last_words(plant: Plant) -> None:
         print(plant.bus.process.tail(), file=sys.stderr)
 
 
-def _close(plant: Plant) -> None:
+def _close(plant: Plant, servers: Servers) -> None:
     """End everything that was started; a bus that was ready drains first."""
     try:
         if plant.bus.started:
             plant.bus.stop()
     finally:
-        plant.systems.stop()
+        try:
+            plant.systems.stop()
+        finally:
+            servers.stop()
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Erp(Simulator):
         return [
             ("GET", SERVICE_ROOT + "/{service}/", self.service_document),
             ("POST", service("API_MATERIAL_DOCUMENT_SRV/A_MaterialDocumentHeader"), self.post_movement),
+            ("GET", service("API_MATERIAL_STOCK_SRV/A_MatlStkInAcctMod"), self.read_stock),
             ("GET", service("API_INSPECTIONLOT_SRV/A_InspectionLot('{lot}')"), self.read_lot),
             ("PATCH", service("API_INSPECTIONLOT_SRV/A_InspectionLot('{lot}')"), self.patch_lot),
             ("POST", service("API_INSPECTIONLOT_SRV/A_InspectionResult"), self.post_result),
@@ -165,6 +166,21 @@ class Erp(Simulator):
         if stock is None:
             raise refuse(404, "M7/042", f"Lot {lot} does not exist")
         return stock
+
+    def read_stock(self, call: Call) -> Answer:
+        """Blocked stock by batch, as the stock API answers it: one row for each batch that has some."""
+        rows = [
+            {
+                "Batch": lot,
+                "Material": str(stock["material"]).lstrip("0"),
+                "Plant": stock["plant"],
+                "InventoryStockType": "07",
+                "MatlWrhsStkQtyInMatlBaseUnit": str(stock["07"]),
+            }
+            for lot, stock in sorted(self.state["stock"].items())
+            if Decimal(stock["07"])
+        ]
+        return Answer(200, {"d": {"results": rows}})
 
     # -- inspection lots ----------------------------------------------------------------------------------------------
     def read_lot(self, call: Call) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
@@ -33,6 +34,7 @@ class Qms(Simulator):
         return {
             "inspections": {},
             "effects": {},
+            "held": {},
             "erp_documents": {},
             "suppliers_informed": {},
             "scars": {},
@@ -52,6 +54,7 @@ class Qms(Simulator):
             ("POST", "/oauth/token", self.token),
             ("POST", "/api/v1/inspections", self.create_inspection),
             ("POST", "/api/v1/stock-decisions/{id}/effects", self.add_effect),
+            ("GET", "/api/v1/held-stock", self.read_held),
             ("POST", "/api/v1/nonconformances/{id}/erp-document", self.set_erp_document),
             ("POST", "/api/v1/nonconformances/{id}/supplier-informed", self.set_supplier_informed),
             ("POST", "/api/v1/scars", self.create_scar),
@@ -93,6 +96,30 @@ class Qms(Simulator):
             return self.token(call)
         code = "RECORD_LOCKED" if error == "transient" else "UNKNOWN_RECORD"
         return Answer(200, {"data": None, "errors": [{"code": code, "message": "the record was not changed"}]})
+
+    # -- what it decides ----------------------------------------------------------------------------------------------
+    def prepare(self, event: str, data: Any) -> Any:
+        """Keep the record of held stock: a hold adds to it, releases and dispositions take away."""
+        if event == "stock-decision" and data.get("kind") == "HOLD" and data.get("from_status") != "BLOCKED":
+            self._held(data, Decimal(data["quantity"]))
+        elif event == "stock-decision" and data.get("kind") == "RELEASE" and data.get("from_status") == "BLOCKED":
+            self._held(data, -Decimal(data["quantity"]))
+        elif event == "disposition":
+            for line in data.get("lines", ()):
+                if line["from_status"] == "BLOCKED" and line["action"] in ("SCRAP", "RETURN_TO_SUPPLIER"):
+                    self._held(data, -Decimal(line["quantity"]))
+        return data
+
+    def _held(self, data: dict[str, Any], quantity: Decimal) -> None:
+        record = self.state["held"].setdefault(
+            data["lot"], {"material_id": data["material_id"], "plant": data["plant"], "quantity": Decimal(0)}
+        )
+        record["quantity"] = Decimal(record["quantity"]) + quantity
+
+    def read_held(self, call: Call) -> Answer:
+        """Lots with stock on hold, as the QMS has it."""
+        rows = [{"lot": lot, **one} for lot, one in sorted(self.state["held"].items()) if Decimal(one["quantity"])]
+        return Answer(200, {"data": rows})
 
     # -- what the bus brings ------------------------------------------------------------------------------------------
     def create_inspection(self, call: Call) -> Answer:

@@ -1,30 +1,135 @@
-"""HTTP accept: latency of the 202 after the commit, against an fdatasync of the same disk; and requests a second."""
+"""HTTP in, and HTTP in and out: against the bare parts, an fdatasync of the same disk, and Node-RED."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.core import SCHEMA, payload
+from benchmarks import core, nodered
+from benchmarks.figures import Figure, Rate, Skipped, alternate, median, quantile, ratio
+from benchmarks.programs import bare, bus, folder, sink, wrk
 
-ROUTE = """
-route: bench
-from: { http: { path: /bench, method: POST, contract: inspection.v1 } }
+ACCEPT = """
+route: accept
+from: { http: { path: /accept, method: POST } }
 steps:
-  - filter: body.result == 'ACCEPT'
+  - filter: body.result == 'NONE'
 """
-REQUESTS, RATE = 3_000, 300
+THROUGH = """
+route: through
+from: { http: { path: /through, method: POST, reply: delivered } }
+concurrency: 64
+steps:
+  - validate: inspection.v1
+  - map: MAPPING
+  - to: { http: { url: "SINK/lots", method: POST } }
+"""
+CONNECTIONS = 64
 
 
-def fdatasyncs(folder: Path, count: int = 500) -> list[float]:
+def report(*, full: bool) -> Iterator[Figure]:
+    yield from accept(rounds=5 if full else 3)
+    for rate in (300, 1000):
+        yield from open_loop(rate, requests=6_000 if full else 2_000)
+    yield from through(rounds=5 if full else 3)
+
+
+def accept(rounds: int) -> Iterator[Figure]:
+    """The 202 after the commit against uvicorn that stores nothing."""
+    with folder({"routes/accept.yaml": ACCEPT, "body.json": core.payload(1).decode()}) as root:
+        body = root / "body.json"
+        with bus(root) as ours_at, bare() as floor:
+            ours, bares = alternate(rounds, lambda: wrk(ours_at, "/accept", body), lambda: wrk(floor, "/", body))
+    said = f"{median(ours):.0f}/s; bare uvicorn, nothing stored {median(bares):.0f}/s{core.cpu(ours, bares)}"
+    yield Figure("HTTP in, 202 after the commit / bare uvicorn", ratio(ours, bares), 0.5, said=said)
+
+
+def through(rounds: int) -> Iterator[Figure]:
+    """HTTP in, validate, map, HTTP out, answer: durable, against the sum of the bare parts and against Node-RED."""
+    with sink() as target:
+        mapping = "\n".join("      " + line.strip() for line in core.MAPPING.strip().splitlines())
+        route = THROUGH.replace("MAPPING", "\n" + mapping).replace("SINK", target)
+        files = {
+            "routes/through.yaml": route,
+            "schemas/inspection.v1.json": core.SCHEMA,
+            "body.json": core.payload(1).decode(),
+        }
+        with folder(files) as root, bus(root) as ours_at, bare() as floor:
+            body = root / "body.json"
+            ours, ins, cores, outs = alternate(
+                rounds,
+                lambda: wrk(ours_at, "/through", body),
+                lambda: wrk(floor, "/", body),
+                core.floor,
+                lambda: client(target),
+            )
+            parts = [one_after_the_other(*rates) for rates in zip(ins, cores, outs, strict=True)]
+            said = f"{median(ours):.0f}/s; uvicorn + core floor + aiohttp {median(parts):.0f}/s{core.cpu(ours, parts)}"
+            yield Figure("HTTP in, validate, map, HTTP out / its bare parts", ratio(ours, parts), 0.5, said=said)
+            try:
+                with nodered.running(target) as other:
+                    wrk(other, "/through", body)
+                    ours, theirs = alternate(
+                        rounds, lambda: wrk(ours_at, "/through", body), lambda: wrk(other, "/through", body)
+                    )
+            except Skipped as reason:
+                print(f"{'the same / Node-RED':58} skipped: {reason}")
+                return
+    said = f"{median(ours):.0f}/s; Node-RED, in memory {median(theirs):.0f}/s{core.cpu(ours, theirs)}"
+    yield Figure("the same, durable / Node-RED's best synchronous flow", ratio(ours, theirs), 3.0, said=said)
+
+
+def one_after_the_other(*rates: Rate) -> Rate:
+    """The rate of something that does all of these for each message."""
+    together = Rate(1 / sum(1 / rate for rate in rates))
+    together.cpu = sum(rate.cpu for rate in rates)
+    return together
+
+
+def client(url: str, requests: int = 6_000) -> Rate:
+    """Requests a second of a bare aiohttp session, 64 at a time."""
+
+    async def main() -> Rate:
+        import aiohttp
+
+        numbers = iter(range(requests))
+        body = core.payload(1)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+
+            async def one() -> None:
+                for _ in numbers:
+                    async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
+                        await answer.read()
+
+            began = Rate.now()
+            await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+            return Rate.since(began, requests)
+
+    return core.run(main())
+
+
+def open_loop(rate: int, requests: int) -> Iterator[Figure]:
+    """Latency of the 202 at a fixed rate; between the requests the same disk is asked for an fdatasync."""
+    with folder({"routes/accept.yaml": ACCEPT}) as root, bus(root) as (url, _):
+        took: list[float] = []
+        syncs: list[float] = []
+        share = requests // 5
+        for _ in range(5):
+            took += core.run(_posts(f"{url}/accept", rate, share))[share // 10 :]
+            syncs += fdatasyncs(root)
+    p50, p99 = quantile(took, 0.5), quantile(took, 0.99)
+    f50, f99 = quantile(syncs, 0.5), quantile(syncs, 0.99)
+    said = "{:.2f} ms; fdatasync of 12 KB {:.2f} ms"
+    yield Figure(f"HTTP accept at {rate}/s, p50 / fdatasync", p50 / f50, 6, True, said.format(p50 * 1e3, f50 * 1e3))
+    yield Figure(f"HTTP accept at {rate}/s, p99 / fdatasync", p99 / f99, 10, True, said.format(p99 * 1e3, f99 * 1e3))
+
+
+def fdatasyncs(root: Path, count: int = 200) -> list[float]:
     """Seconds of each append and fdatasync of 12 KB."""
-    handle = os.open(folder / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    handle = os.open(root / "floor", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     block, took = os.urandom(12_288), []
     for _ in range(count):
         began = time.perf_counter()
@@ -35,40 +140,8 @@ def fdatasyncs(folder: Path, count: int = 500) -> list[float]:
     return took
 
 
-def report() -> list[str]:
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "routes").mkdir()
-        (root / "schemas").mkdir()
-        (root / "routes" / "bench.yaml").write_text(ROUTE)
-        (root / "schemas" / "inspection.v1.json").write_text(SCHEMA)
-        command = [sys.executable, "-m", "esb", "run", name, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as bus:
-            assert bus.stdout is not None
-            ready = bus.stdout.readline()
-            url = ready.split("http=")[1].split()[0]
-            try:
-                open_loop = asyncio.run(_open_loop(url))
-                closed = asyncio.run(_closed_loop(url))
-            finally:
-                bus.terminate()
-                bus.wait(30)
-        floor = fdatasyncs(root)
-    p50, p99 = _quantile(open_loop, 0.5), _quantile(open_loop, 0.99)
-    f50, f99 = _quantile(floor, 0.5), _quantile(floor, 0.99)
-    return [
-        f"fdatasync   12 KB append                                       p50 {f50 * 1e3:6.2f} ms   p99 {f99 * 1e3:6.2f} ms",
-        f"the bus     HTTP accept, {RATE}/s open loop                         p50 {p50 * 1e3:6.2f} ms   p99 {p99 * 1e3:6.2f} ms   "
-        f"{p50 / f50:.1f} and {p99 / f99:.1f} times the floor",
-        f"the bus     HTTP accept, 32 clients, closed loop               {closed:9.0f} requests/s (client and bus share the cores)",
-    ]
-
-
-def _quantile(values: list[float], q: float) -> float:
-    return statistics.quantiles(values, n=1000)[int(q * 1000) - 1]
-
-
-async def _open_loop(url: str) -> list[float]:
+async def _posts(url: str, rate: int, requests: int) -> list[float]:
+    """Seconds of each request, counted from when it was due: a slow bus cannot slow down its own load."""
     import aiohttp
 
     took: list[float] = []
@@ -76,31 +149,13 @@ async def _open_loop(url: str) -> list[float]:
 
         async def one(number: int, at: float) -> None:
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
-            began = time.perf_counter()
             async with session.post(
-                f"{url}/bench", data=payload(number), headers={"Content-Type": "application/json"}
+                url, data=core.payload(number), headers={"Content-Type": "application/json"}
             ) as answer:
-                assert answer.status == 202, await answer.text()
-                took.append(time.perf_counter() - began)
+                await answer.read()
+                assert answer.status == 202, answer.status
+            took.append(time.perf_counter() - at)
 
         start = time.perf_counter() + 0.2
-        await asyncio.gather(*(one(n, start + n / RATE) for n in range(REQUESTS)))
-    return took[REQUESTS // 10 :]
-
-
-async def _closed_loop(url: str) -> float:
-    import aiohttp
-
-    numbers = iter(range(REQUESTS, 3 * REQUESTS))
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as session:
-
-        async def client() -> None:
-            for number in numbers:
-                async with session.post(
-                    f"{url}/bench", data=payload(number), headers={"Content-Type": "application/json"}
-                ) as answer:
-                    assert answer.status == 202
-
-        began = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(32)))
-        return 2 * REQUESTS / (time.perf_counter() - began)
+        await asyncio.gather(*(one(n, start + n / rate) for n in range(requests)))
+    return took

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -203,7 +204,7 @@ def test_send_waits_for_the_end_and_says_no_for_a_dead_message(tmp_path: Path, b
     done = esb("send", "lots", "--data", '{"lot":"1"}', "--wait", "--json", cwd=root, code=1)
     answer = json.loads(done.stdout)["items"][0]
     assert (answer["state"], answer["error"]["class"]) == ("dead", "exhausted")
-    esb("send", "lots", "--data", "{", cwd=root, code=65)
+    assert "= help: line 1" in esb("send", "lots", "--data", "{", cwd=root, code=65).stderr
     esb("send", "nothing", "--data", "{}", cwd=root, code=66)
 
 
@@ -321,8 +322,11 @@ def test_health_metrics_and_api_answer_and_actions_need_the_token(tmp_path: Path
     post(f"{running.http}/lots", {"id": "E", "lot": "1", "qty": 1})
     until(lambda: ended(root), within=20, what="the message")
     page = get(f"{running.admin}/metrics")[1]
-    assert 'esb_messages_accepted_total{route="lots"} 1' in page
+    assert 'esb_messages_total{route="lots",status="accepted"} 1' in page
     assert 'esb_messages{route="lots",state="done"} 1' in page
+    assert 'esb_messages_total{route="lots",status="done"} 1' in page
+    assert 'esb_step_duration_seconds_count{route="lots",step="' in page
+    assert re.search(r'^esb_build_info{bus="[^"]+",version="[^"]+",python="[^"]+"} 1$', page, re.MULTILINE)
     assert json.loads(get(f"{running.admin}/api/v1/status")[1])["items"][0]["route"] == "lots"
     code, problem, _ = post(f"{running.admin}/api/v1/dlq/retry", {"all": True})
     assert (code, problem["code"]) == (401, "unauthorized")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import urllib.request
+import zipfile
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from examples.demo.indicators import compared, kpis
 from examples.demo.plant import Plant
 from examples.demo.story import RECEIVED, RELEASED, RETURNED, SCRAP_COST, SCRAPPED, SUPPLIER, Case
 
@@ -150,3 +157,98 @@ def test_one_word_finds_every_message_of_the_story(plant: Plant, told: Case) -> 
     routes = {one["route"] for one in found}
     assert {"goods-receipts", "stock-decisions", "dispositions", "scar-to-portal", "audit-evidence"} <= routes
     assert {one["state"] for one in found} == {"done"}
+
+
+def test_the_indicators_say_what_the_systems_say_also_after_a_kill_and_a_replay(plant: Plant, told: Case) -> None:
+    """Every number of `esb kpi` against the state of the simulators."""
+
+    def wrong(*, but: str = "") -> list[Any]:
+        return [one for one in compared(plant) if one[1] != one[2] and one[0] != but]
+
+    assert wrong() == []
+    decisions = plant.bus.json("messages", "ls", "--route", "stock-decisions", "--key", told.lot, "--state", "done")
+    hold = next(one for one in decisions if one["track"]["decision"] == told.hold_id and not one["scope"])
+    (replayed,) = plant.bus.json("replay", hold["id"])
+    assert replayed["new_id"]
+    plant.expect(lambda: not plant.open(), "the end of the replay")
+    before = kpis(plant)
+    assert wrong(but="accepted messages") == []  # the books count the children of a replay, too
+    assert before["replay-activity"]["count"] == 1
+    plant.bus.kill()
+    plant.start_bus()
+    after = kpis(plant)
+    times = ("since", "overdue")
+    for name, item in before.items():
+        assert {k: v for k, v in item.items() if k not in times} == {
+            k: v for k, v in after[name].items() if k not in times
+        }
+
+
+def test_the_evidence_of_a_lot_is_one_archive_that_shows_every_change(plant: Plant, told: Case, tmp_path: Path) -> None:
+    target = tmp_path / "lot.zip"
+    made = plant.bus.run("evidence", "--track", f"lot={told.lot}", "-o", str(target), "--reason", "complaint 17")
+    assert made.returncode == 0, made.stderr
+    for words in ((), ("-C", ".")):
+        checked = plant.bus.run("evidence", "verify", str(target), *words)
+        assert (checked.returncode, checked.stdout.startswith("unchanged: ")) == (0, True), checked.stdout
+    with zipfile.ZipFile(target) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    messages = [json.loads(text) for name, text in content.items() if name.startswith("messages/")]
+    assert {one["id"] for one in messages} >= {one["id"] for one in plant.bus.json("trace", told.lot)}
+    for one in messages:
+        assert hashlib.sha256(content[one["payload_file"]]).hexdigest() == one["payload_sha256"]
+        assert "routes/" in content[f"versions/{one['route']}/{one['version']}.json"].decode()
+    hold = next(one for one in messages if one["route"] == "stock-decisions" and one["scope"] == "fanout/erp")
+    sent = [entry["delivery_id"] for entry in hold["trace"] if entry.get("delivery_id")]
+    assert {one["key"] for one in plant.systems.requests("erp")} >= set(sent) != set()
+    assert told.lot in content["summary.html"].decode()
+    assert hold["id"] in content["summary.html"].decode()
+    assert plant.bus.json("audit", "ls")[-1]["action"] == "evidence.export"
+
+    def spoilt(name: str, change: Any) -> list[str]:
+        other = tmp_path / "spoilt.zip"
+        with zipfile.ZipFile(other, "w") as archive:
+            for member, text in content.items():
+                new = change(text) if member == name else text
+                if new is not None:
+                    archive.writestr(zipfile.ZipInfo(member, (2000, 1, 1, 0, 0, 0)), new)
+        done = plant.bus.run("evidence", "verify", str(other), "--json")
+        assert done.returncode == 1
+        return [item["fault"] for item in json.loads(done.stdout)["items"]]
+
+    payload = hold["payload_file"]
+    assert spoilt(payload, lambda text: text.replace(b"5000", b"4000")) == [f"{payload} was changed"]
+    assert spoilt(payload, lambda _: None) == [f"{payload} is missing"]
+    forged = json.dumps({**json.loads(content["manifest.json"]), "reason": "another"}).encode()
+    assert spoilt("manifest.json", lambda _: forged) == ["manifest.json is not the one that was sealed"]
+    assert spoilt("audit.json", lambda _: b"[]") == ["audit.json was changed"]
+    # a whole new manifest with its own seal: it has not the key, and the bus knows that it never made this one
+    own = json.loads(content["seal.json"]) | {"manifest_sha256": hashlib.sha256(forged).hexdigest()}
+    other = tmp_path / "forged.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        for member, text in {**content, "manifest.json": forged, "seal.json": json.dumps(own).encode()}.items():
+            archive.writestr(zipfile.ZipInfo(member, (2000, 1, 1, 0, 0, 0)), text)
+    asked = plant.bus.run("evidence", "verify", str(other))
+    assert (asked.returncode, "is not signed" in asked.stdout) == (1, True)
+
+
+def test_dashboard_and_rules_name_nothing_that_the_bus_does_not_measure(plant: Plant) -> None:
+    case = plant.case()  # counters begin with the process, and another test has killed one
+    plant.receive(case)
+    plant.emit("qms", "stock-decision", case.hold())
+    plant.expect(lambda: set(plant.effects(case.hold_id)) == {"ERP", "WMS", "MES"}, "the hold in all systems")
+    with urllib.request.urlopen(f"{plant.bus.admin}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    known = set(re.findall(r"^(?:# TYPE )?(esb_[a-z_]+)", page, re.MULTILINE))
+    for what in ("dashboard", "rules"):
+        done = plant.bus.run("metrics", what)
+        named = set(re.findall(r"\besb_[a-z_]+", done.stdout))
+        assert named, done.stderr
+        assert named - known == set()
+    labels = 'route="stock-decisions",target="erp.goods-movement",result="ok"'
+    counts = [
+        line.split()[-1]
+        for line in page.splitlines()
+        if line.startswith(f"esb_delivery_duration_seconds_count{{{labels}}}")
+    ]
+    assert counts == [str(len(plant.movements(case)))] == ["1"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from examples.demo.plant import Plant
-from examples.demo.story import SCRAPPED, Case
+from examples.demo.story import RECEIVED, SCRAPPED, Case
 
 pytestmark = pytest.mark.acceptance
 
@@ -245,3 +245,26 @@ def test_decider_and_approver_are_two_persons(calm: Plant) -> None:
     letter = calm.expect(lambda: dead(calm, "dispositions", f"lot={case.lot}"), "a dead letter")
     assert "the same person" in letter["error"]["message"]
     assert calm.posted(case) == ["350"]
+
+
+def test_a_hold_that_the_erp_lacks_is_a_difference_until_it_has_it(calm: Plant) -> None:
+    """The reference comparison of blocked stock with held stock, against the state of both systems."""
+    case = calm.case()
+    calm.receive(case)
+
+    def differences() -> dict[str, dict[str, Any]]:
+        done = calm.bus.run("send", "stock-against-holds", "--data", "{}", "--wait")
+        assert done.returncode == 0, done.stderr
+        return {one["key"]: one for one in calm.bus.json("reconcile", "ls")}
+
+    assert case.lot not in differences()
+    calm.systems.behave("erp", "down", path="MATERIAL_DOCUMENT")
+    calm.emit("qms", "stock-decision", case.hold())
+    found = differences()[case.lot]
+    assert (found["what"], found["owner"]) == ("the ERP blocks nothing, QMS holds 5000", "quality-it")
+    assert (found["value"], found["unit"]) == (-1850, "EUR")
+    calm.systems.behave("erp", "ok")
+    calm.expect(lambda: calm.stock(case)["07"] == RECEIVED, "the hold in the ERP")
+    assert case.lot not in differences()
+    closed = next(one for one in calm.bus.json("reconcile", "ls", "--all") if one["key"] == case.lot)
+    assert closed["how"] == "agrees"

@@ -109,7 +109,7 @@ def test_ten_thousand_machine_readings_become_keyed_messages(calm: Plant) -> Non
     calm.drop("machines", ["csv/ai4i2020.csv"])
 
     def finished() -> bool:
-        route = calm.bus.status()["machine-readings"]
+        route = calm.bus.status()["machine-readings-p10"]
         return bool(route["accepted"] == 10_001 and route["states"]["done"] == 10_001)
 
     calm.expect(finished, "all readings", within=100)

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import pytest
 
 from esb.clock import ManualClock
 from esb.endpoints.base import Delivery, Incoming, KeyConflict, Receipt, SourceContext
-from esb.endpoints.file import Done, FileSink, FileSource, Ready
+from esb.endpoints.file import FileSink, FileSource
+from esb.endpoints.file_options import Done, Ready
 from esb.endpoints.file_source import FilePoller
 from esb.errors import Rejected, Unavailable
 from esb.formats.json import Json
@@ -59,6 +61,9 @@ class DiskIntake:
     def __init__(self, disk: Disk, kill: str) -> None:
         self.disk, self.kill = disk, kill
 
+    def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
+        return False
+
     async def accept(self, incoming: Incoming) -> Receipt:
         if self.kill == "before commit":
             raise Killed
@@ -74,7 +79,7 @@ class DiskIntake:
             raise Killed
         return Receipt(id_, id_, "queued")
 
-    async def outcome(self, message_id: str, timeout: float) -> None:
+    async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> None:
         return None
 
 
@@ -93,7 +98,7 @@ def poller(disk: Disk, *, kill: str = "", **options: Any) -> FilePoller:
         ingress=None,  # type: ignore[arg-type]
         log=lambda level, event, **fields: None,
     )
-    return FilePoller(source, context)
+    return source.bind(context)
 
 
 def poll(source: FilePoller) -> None:
@@ -164,7 +169,7 @@ def test_another_routes_claimed_file_is_left_alone(disk: Disk) -> None:
     (disk.root / "in/.esb-claim/b.xml").write_text("<b/>")
     source = FileSource(path=text("in/*.json"), ready=Ready(rename=True), format=Json())
     context = poller(disk)._context
-    poll(FilePoller(source, context))
+    poll(source.bind(context))
     assert disk.tree() == ["in/.esb-claim/b.xml"]
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import pytest
 
 from esb.clock import ManualClock
 from esb.endpoints.base import Delivery, Incoming, Receipt, SourceContext
-from esb.endpoints.file import Done, FileSink, FileSource, Ready
+from esb.endpoints.file import FileSink, FileSource
+from esb.endpoints.file_options import Done, Ready
 from esb.endpoints.file_source import FilePoller
 from esb.errors import MessageError, Rejected
 from esb.formats.json import Json
@@ -108,9 +109,12 @@ class Ground:
             ingress=None,  # type: ignore[arg-type]
             log=lambda level, event, **fields: None,
         )
-        return FilePoller(source, context)
+        return source.bind(context)
 
     open = True
+
+    def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
+        return False
 
     async def accept(self, incoming: Incoming) -> Receipt:
         self.accepted.append(incoming)
@@ -265,15 +269,15 @@ def test_a_file_that_is_swapped_for_a_link_after_the_look_is_not_read(ground: Gr
     victim = ground.workspace / "in/a.json"
     victim.write_text("{}")
     poller = ground.poller()
-    look = poller._scanner.look
+    look = poller._desk.look
 
-    def look_then_swap(now: float) -> Any:
-        found = look(now)
+    async def look_then_swap(now: float) -> Any:
+        found = await look(now)
         victim.unlink()
         victim.symlink_to(ground.root / "etc/passwd")
         return found
 
-    poller._scanner.look = look_then_swap  # type: ignore[method-assign]
+    poller._desk.look = look_then_swap  # type: ignore[method-assign]
     asyncio.run(poller.poll_once())
     assert ground.accepted == []
     assert victim.is_symlink()
@@ -285,15 +289,15 @@ def test_a_pipe_or_folder_swapped_in_does_not_hang_the_source(ground: Ground) ->
         victim = ground.workspace / "in/a.json"
         victim.write_text("{}")
         poller = ground.poller()
-        look = poller._scanner.look
+        look = poller._desk.look
 
-        def look_then_swap(now: float, look: Any = look, victim: Path = victim, make: Any = make) -> Any:
-            found = look(now)
+        async def look_then_swap(now: float, look: Any = look, victim: Path = victim, make: Any = make) -> Any:
+            found = await look(now)
             victim.unlink()
             make(victim)
             return found
 
-        poller._scanner.look = look_then_swap  # type: ignore[method-assign]
+        poller._desk.look = look_then_swap  # type: ignore[method-assign]
         asyncio.run(poller.poll_once())
         assert ground.accepted == []
         if victim.is_fifo():
@@ -312,15 +316,15 @@ def test_a_folder_swapped_for_a_link_is_not_entered(ground: Ground) -> None:
     (ground.workspace / "in/sub").mkdir()
     (ground.workspace / "in/sub/passwd").write_text("{}")
     poller = ground.poller("in/*/*")
-    look = poller._scanner.look
+    look = poller._desk.look
 
-    def look_then_swap(now: float) -> Any:
-        found = look(now)
+    async def look_then_swap(now: float) -> Any:
+        found = await look(now)
         (ground.workspace / "in/sub").rename(ground.workspace / "in/was")
         (ground.workspace / "in/sub").symlink_to(ground.root / "etc")
         return found
 
-    poller._scanner.look = look_then_swap  # type: ignore[method-assign]
+    poller._desk.look = look_then_swap  # type: ignore[method-assign]
     asyncio.run(poller.poll_once())
     assert ground.accepted == []
     assert ground.outside() == ground.before

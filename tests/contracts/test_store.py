@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from esb.clock import ManualClock
 from esb.errors import ErrorRecord, StoreError, Violation
 from esb.message import MOVES, OPEN_STATES, Envelope, State, new_id
 from esb.store import open_store
-from esb.store.base import Accepted, AuditEntry, Confirmed, DedupeKey, Filter, NewMessage, Settlement
+from esb.store.base import Accepted, AuditEntry, Confirmed, DedupeKey, Filter, NewMessage, NewPayload, Settlement
+from esb.store.suspect import AHEAD
+from tests.servers.postgres import Postgres, empty_store
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 WHO = AuditEntry("mia", "dlq.retry", "x", "checked with the supplier")
@@ -29,13 +32,16 @@ Test = Callable[..., Awaitable[None]]
 class SqliteBox:
     """Opens, leaves and kills one SQLite store."""
 
-    def __init__(self, root: Path) -> None:
+    url = "sqlite:///.esb/bus.db"
+
+    def __init__(self, root: Path, server: Callable[[], Postgres]) -> None:
+        del server
         self.root = root
         self.clock = ManualClock(NOW)
         self.store: Any = None
 
     async def open(self) -> Any:
-        self.store = await open_store("sqlite:///.esb/bus.db", self.root, clock=self.clock, min_free=0)
+        self.store = await open_store(self.url, self.root, clock=self.clock, min_free=0)
         return self.store
 
     def kill(self) -> None:
@@ -45,12 +51,25 @@ class SqliteBox:
         self.store._writer.connection.close()
 
 
-KINDS = {"sqlite": SqliteBox}
+class PostgresBox(SqliteBox):
+    """The same in an empty schema of a private PostgreSQL."""
+
+    def __init__(self, root: Path, server: Callable[[], Postgres]) -> None:
+        super().__init__(root, server)
+        self.url = empty_store(server())
+
+    def kill(self) -> None:
+        self.store._committer.close()
+        super().kill()
+        self.store._database.close()
+
+
+KINDS = {"sqlite": SqliteBox, "postgresql": PostgresBox}
 
 
 @pytest.fixture(params=list(KINDS))
 def box(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return KINDS[request.param](tmp_path)
+    return KINDS[request.param](tmp_path, lambda: request.getfixturevalue("postgres"))
 
 
 def on_store(test: Test) -> Callable[..., None]:
@@ -151,7 +170,7 @@ async def test_every_part_of_a_message_comes_back_as_it_was(box: Any) -> None:
     )
     accepted = await box.store.accept(NewMessage(sent))
     back, ledger = box.store.payload(accepted.seq)
-    assert back == replace(sent, seq=accepted.seq)
+    assert back == structs.replace(sent, seq=accepted.seq)
     assert str(back.vars["qty"]) == "12.10"
     assert ledger == {}
     assert box.store.get(sent.id).envelope == back
@@ -161,7 +180,7 @@ async def test_every_part_of_a_message_comes_back_as_it_was(box: Any) -> None:
 async def test_an_empty_message_comes_back_empty(box: Any) -> None:
     sent = envelope(body=b"", correlation_id="", origin="", version="")
     accepted = await box.store.accept(NewMessage(sent))
-    assert box.store.payload(accepted.seq)[0] == replace(sent, seq=accepted.seq)
+    assert box.store.payload(accepted.seq)[0] == structs.replace(sent, seq=accepted.seq)
 
 
 @on_store
@@ -441,7 +460,7 @@ async def test_a_dead_head_holds_what_was_accepted_after_it(box: Any) -> None:
     await store.settle(dead(head.seq, hold_lane=True))
     assert [state_of(store, one) for one in (before, queued, waiting)] == [State.QUEUED, State.HELD, State.HELD]
     assert {state_of(store, one) for one in [*others, other_route]} == {State.QUEUED}
-    assert store.blocked_lanes() == [("qms-to-erp", "", "L1")]
+    assert list(store.blocked_lanes()) == [("qms-to-erp", "", "L1")]
 
 
 @on_store
@@ -449,7 +468,7 @@ async def test_a_dead_message_of_a_route_that_skips_holds_nothing(box: Any) -> N
     await died(box.store, hold=False, key="L1")
     accepted = await box.store.accept(new(key="L1"))
     assert state_of(box.store, accepted) is State.QUEUED
-    assert box.store.blocked_lanes() == []
+    assert box.store.blocked_lanes() == {}
 
 
 @on_store
@@ -493,6 +512,23 @@ async def test_a_retried_message_is_held_behind_an_older_dead_one(box: Any) -> N
 
 
 @on_store
+async def test_a_message_absorbs_queued_ones_at_once_or_not_at_all(box: Any) -> None:
+    store = box.store
+    head = await started(store, key="G")
+    first, second = await store.accept(new(key="G")), await store.accept(new(key="G"))
+    payload = NewPayload(b"[1,2]", "json", {"aggregate": {"count": 2}})
+    gone = await died(store)
+    assert not await store.absorb(head.seq, head.id, [first.seq, gone.seq], payload, NOW)
+    assert (state_of(store, first), store.payload(head.seq)[0].body) == (State.QUEUED, new().envelope.body)
+    assert await store.absorb(head.seq, head.id, [first.seq, second.seq], payload, NOW)
+    ended = store.get(second.id)
+    assert (ended.state, ended.reason) == (State.DONE, f"aggregated into {head.id}")
+    envelope, _ = store.payload(head.seq)
+    assert (envelope.body, envelope.meta) == (b"[1,2]", {"aggregate": {"count": 2}})
+    assert state_of(store, head) is State.RUNNING
+
+
+@on_store
 async def test_an_overtaking_message_supersedes_what_was_not_sent(box: Any) -> None:
     store = box.store
     dead_head = await started(store, key="L1")
@@ -515,9 +551,22 @@ async def test_an_overtaking_message_supersedes_what_was_not_sent(box: Any) -> N
         State.DEAD,
         State.QUEUED,
     ]
-    assert store.blocked_lanes() == []
+    assert store.blocked_lanes() == {}
     assert store.get(held.id).reason == f"overtaken by {hold.id}"
     assert states(store)["superseded"] == 4
+
+
+@on_store
+async def test_who_dies_after_it_was_overtaken_blocks_nothing(box: Any) -> None:
+    store = box.store
+    running = await started(store, key="L1")
+    hold, _, later = await asyncio.gather(
+        store.accept(new(key="L1", supersede=True, overtakes=True)),
+        store.settle(dead(running.seq, hold_lane=True)),
+        store.accept(new(key="L1")),
+    )
+    assert [state_of(store, one) for one in (running, hold, later)] == [State.DEAD, State.QUEUED, State.QUEUED]
+    assert store.blocked_lanes() == {}
 
 
 @on_store
@@ -538,7 +587,7 @@ async def test_retry_keeps_the_message_and_starts_its_attempts_anew(box: Any) ->
     assert (pending.id, pending.seq, pending.state) == (accepted.id, accepted.seq, State.QUEUED)
     assert (pending.attempts, pending.earlier, pending.key, pending.version) == (0, 4, "L1", "v1")
     assert box.store.pending() == [pending]
-    assert box.store.blocked_lanes() == []
+    assert box.store.blocked_lanes() == {}
     assert box.store.get(accepted.id).attempts == 4
     await box.store.start(accepted.seq, 1, NOW)
     await box.store.settle(done(accepted.seq, trace=[{"step": "again"}]))
@@ -573,7 +622,7 @@ async def test_what_does_not_run_can_be_discarded(box: Any) -> None:
     assert store.get(wanted[3].id).reason == WHO.reason
     assert store.get(wanted[3].id).error == BROKEN
     assert len(store.audit_entries()) == 4
-    assert store.blocked_lanes() == []
+    assert store.blocked_lanes() == {}
 
 
 @on_store
@@ -779,7 +828,7 @@ async def test_old_ended_messages_are_purged_in_pieces_and_counted(box: Any) -> 
     assert seqs(store.find(Filter())) == [fresh.seq, waiting.seq, letter.seq]
     assert store.find(Filter(track=(("lot", "1"),))) == []
     assert await store.purge(border, [State.DEAD]) == 1
-    assert store.blocked_lanes() == []
+    assert store.blocked_lanes() == {}
 
 
 @on_store
@@ -822,11 +871,94 @@ async def test_the_key_of_a_purged_message_still_names_it(box: Any) -> None:
     assert (await box.store.accept(new(dedupe=key("d")))).first_id == first.id
 
 
+# -- worked off before it is stored --------------------------------------------------------------------------------------
+def ended(**parts: Any) -> NewMessage:
+    """A message that comes with its end, and with a child that has one, too."""
+    child = new("sap-to-mes", ending=done(0, trace=[{"step": "map"}]))
+    return new(ending=done(0, trace=[{"step": "validate"}], reason="filtered: x", children=[child]), **parts)
+
+
+@on_store
+async def test_a_message_that_comes_with_its_end_is_stored_once_with_what_is_born_of_it(box: Any) -> None:
+    accepted = await box.store.accept(ended())
+    (child,) = accepted.children
+    assert (accepted.state, child.state) == (State.DONE, State.DONE)
+    assert child.seq == accepted.seq + 1
+    assert box.store.pending() == []
+    stored = box.store.get(accepted.id)
+    assert (stored.state, stored.attempts, stored.reason, stored.finished_at) == (State.DONE, 1, "filtered: x", NOW)
+    assert [entry["step"] for entry in stored.trace] == ["validate"]
+    assert [entry["step"] for entry in box.store.get(child.id).trace] == ["map"]
+    box.kill()
+    assert (await box.open()).get(child.id).state is State.DONE
+
+
+@on_store
+async def test_a_repeat_brings_no_end_with_it(box: Any) -> None:
+    first = await box.store.accept(ended(dedupe=key("d"), source_key=key("s", space="source")))
+    again = await box.store.accept(ended(dedupe=key("d")))
+    assert (again.state, again.first_id, again.children) == (State.DUPLICATE, first.id, ())
+    known = await box.store.accept(ended(source_key=key("s", space="source")))
+    assert (known.known, known.first_id, known.state, known.children) == (True, first.id, State.DONE, ())
+    assert len(box.store.find(Filter())) == 3
+
+
+@on_store
+async def test_a_message_behind_another_one_of_its_lane_is_stored_as_it_came(box: Any) -> None:
+    first, behind, other, free = await asyncio.gather(
+        box.store.accept(new(key="a")),
+        box.store.accept(ended(key="a")),  # the first is in the same commit
+        box.store.accept(ended(key="b")),
+        box.store.accept(ended()),
+    )
+    assert [one.state for one in (behind, other, free)] == [State.QUEUED, State.DONE, State.DONE]
+    assert (await box.store.accept(ended(key="a"))).state is State.QUEUED
+    for seq in (first.seq, behind.seq, behind.seq + 5):
+        await box.store.settle(done(seq))
+    assert (await box.store.accept(ended(key="a"))).state is State.DONE
+
+
+@on_store
+async def test_a_message_behind_a_dead_one_that_blocks_is_held_whatever_end_it_brings(box: Any) -> None:
+    await died(box.store, key="a")
+    held = await box.store.accept(ended(key="a"))
+    assert (held.state, held.children) == (State.HELD, ())
+
+
+@on_store
+async def test_an_end_whose_child_cannot_be_stored_is_left_out(box: Any) -> None:
+    child = new("sap-to-mes", headers={"x": object()})
+    accepted = await box.store.accept(new(ending=done(0, children=[child])))
+    assert accepted.state is State.QUEUED
+
+
+@on_store
+async def test_nothing_is_worked_ahead_after_a_death_over_steps_until_an_end_in_peace(box: Any) -> None:
+    assert box.store.works_ahead
+    box.kill()
+    store = await box.open()
+    assert store.works_ahead  # no steps were at work
+    for suspect in (AHEAD, (await store.accept(new())).seq):
+        box.store.at_work(suspect)
+        box.kill()
+        assert not (await box.open()).works_ahead
+    assert [row.crashes for row in box.store.pending()] == [1]
+    await box.store.close()
+    assert (await box.open()).works_ahead
+
+
 # -- restart -------------------------------------------------------------------------------------------------------------
 @on_store
-async def test_what_ran_when_the_process_died_is_queued_and_counts_a_crash(box: Any) -> None:
+async def test_what_ran_when_the_process_died_is_queued_and_counts_a_crash_where_its_steps_were_at_work(
+    box: Any,
+) -> None:
     running, waiting = await started(box.store, key="a"), await _in_state(box.store, State.WAITING)
+    box.kill()
+    store = await box.open()  # it waited for an answer: no suspect
+    assert [(row.seq, row.state, row.crashes) for row in store.recovered] == [(running.seq, State.QUEUED, 0)]
+    assert await store.start(running.seq, 1, NOW)
     for crashes in (1, 2):
+        store.at_work(running.seq)
         box.kill()
         store = await box.open()
         assert not store.clean_start
@@ -839,8 +971,17 @@ async def test_what_ran_when_the_process_died_is_queued_and_counts_a_crash(box: 
 
 
 @on_store
+async def test_a_message_whose_steps_killed_the_process_before_its_start_was_stored_counts_a_crash(box: Any) -> None:
+    queued = await box.store.accept(new())
+    box.store.at_work(queued.seq)
+    box.kill()
+    assert [(row.state, row.crashes) for row in (await box.open()).pending()] == [(State.QUEUED, 1)]
+
+
+@on_store
 async def test_a_peaceful_end_counts_no_crash(box: Any) -> None:
     accepted = await started(box.store)
+    box.store.at_work(accepted.seq)
     await box.store.close()
     store = await box.open()
     assert store.clean_start
@@ -855,7 +996,7 @@ async def test_everything_is_there_after_a_restart(box: Any) -> None:
     await box.store.put_state("x", "y", 1)
     box.kill()
     store = await box.open()
-    assert store.blocked_lanes() == [("qms-to-erp", "", "L1")]
+    assert list(store.blocked_lanes()) == [("qms-to-erp", "", "L1")]
     assert [state_of(store, one) for one in (head, held)] == [State.DEAD, State.HELD]
     assert (await store.accept(new(dedupe=key("d")))).first_id == first.id
     assert (await store.accept(new(source_key=key("s", space="source")))).known
@@ -884,3 +1025,32 @@ async def test_a_closed_store_takes_nothing(box: Any) -> None:
     await store.close()
     await box.open()
     assert states(box.store) == {"queued": 1}
+
+
+@on_store
+async def test_commands_of_one_commit_see_what_those_before_them_left(box: Any) -> None:
+    store = box.store
+    first, second = await started(store), await started(store)
+    ends = await asyncio.gather(*[store.settle(done(one.seq)) for one in (first, first, second)])
+    assert ends == [(), (), ()]
+    assert states(store) == {"done": 2}
+    waiting, hold = await asyncio.gather(
+        store.accept(new(key="L1")), store.accept(new(key="L1", overtakes=True, supersede=True))
+    )
+    assert hold.superseded == (waiting.seq,)
+    assert state_of(store, waiting) is State.SUPERSEDED
+    head = await started(store, key="L2")
+    before, _, after = await asyncio.gather(
+        store.accept(new(key="L2")), store.settle(dead(head.seq, hold_lane=True)), store.accept(new(key="L2"))
+    )
+    assert (state_of(store, before), after.state) == (State.HELD, State.HELD)
+    once, again = await asyncio.gather(
+        *[store.accept(new(source_key=key("client:1", space="source"))) for _ in range(2)]
+    )
+    assert (again.known, again.seq, again.state) == (True, once.seq, State.QUEUED)
+    kept = await started(store)
+    _, unknown = await asyncio.gather(
+        store.confirm(kept.seq, Confirmed("to:erp", {"status": 200})), store.settle(done(10_000))
+    )
+    assert unknown == ()
+    assert store.payload(kept.seq)[1] == {"to:erp": {"status": 200}}

@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from esb.cli import COMMANDS, cli
-from esb.config.editor import reference_markdown
+from esb.config.catalogue import options_page, reference_markdown
 from esb.registry import load
+from esb.spec import options_of
+from esb.testing.model import SuiteOptions
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -17,7 +19,7 @@ REFERENCE = ROOT / "docs" / "reference"
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    found = {**reference_markdown(load()), "cli.md": command_line()}
+    found = {**reference_markdown(load()), "cli.md": command_line(), "tests.md": route_tests()}
     return {"README.md": index(found), **found}
 
 
@@ -31,6 +33,15 @@ def index(found: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def route_tests() -> str:
+    """The words of a route test."""
+    return options_page(
+        "Route tests",
+        "A file routes/**/<name>.test.yaml holds one or more documents that begin with `route:`; see [Testing](../testing.md).",
+        [("A document", "", options_of(SuiteOptions))],
+    )
+
+
 def command_line() -> str:
     """Every command with its help."""
     parts = ["# Command line", "", "Commands of `esb`, as `--help` prints them."]
@@ -42,7 +53,8 @@ def command_line() -> str:
 
 
 def _help(command: click.Command, path: str) -> list[str]:
-    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+    names = ["-h", "--help"]  # as `esb` itself says it; click keeps what it was asked for first
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100, help_option_names=names)
     parts = ["", f"## `{path}`", "", "```text", command.get_help(context).rstrip(), "```"]
     for name in command.list_commands(context) if isinstance(command, click.Group) else ():
         inner = command.get_command(context, name)

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from esb.cli import cli
 from esb.config.diagnostics import render_text
 from esb.config.loader import load_workspace
 from esb.registry import FAMILIES, load
@@ -31,11 +33,27 @@ def named_schemas(document: Path) -> dict[str, str]:
     return {m[1]: m[2] for m in found}
 
 
+def write_beside(document: Path, root: Path) -> None:
+    """What the routes of a document refer to, where the document shows it: schemas and connectors."""
+    found = named_schemas(document)
+    connectors = [text for _, text in blocks(document, "yaml") if text.startswith("connector:")]
+    found |= {f"connectors/c{number}.yaml": text for number, text in enumerate(connectors)}
+    for name, text in found.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
 ROUTES = [
     pytest.param(document, line, text, id=f"{document.relative_to(ROOT)}:{line}")
     for document in DOCUMENTS
     for line, text in blocks(document, "yaml")
-    if text.lstrip().startswith("route:")
+    if text.lstrip().startswith("route:") and "\ncases:" not in text
+]
+SUITES = [
+    pytest.param(document, line, text, id=f"{document.relative_to(ROOT)}:{line}")
+    for document in DOCUMENTS
+    for line, text in blocks(document, "yaml")
+    if text.startswith("route:") and "\ncases:" in text
 ]
 
 
@@ -43,13 +61,25 @@ ROUTES = [
 def test_every_route_in_the_documents_lints(document: Path, line: int, text: str, tmp_path: Path) -> None:
     (tmp_path / "routes").mkdir()
     (tmp_path / "routes" / "example.yaml").write_text(text, encoding="utf-8")
-    for name, schema in named_schemas(document).items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(schema, encoding="utf-8")
+    write_beside(document, tmp_path)
     _, problems = load_workspace(tmp_path)
     errors = [problem for problem in problems if problem.severity == "error"]
     report = render_text(errors, lambda path: (tmp_path / path).read_text(encoding="utf-8").splitlines())
     assert not errors, f"{document.name}:{line}\n{report}"
+
+
+@pytest.mark.parametrize(("document", "line", "text"), SUITES)
+def test_every_test_in_the_documents_passes(document: Path, line: int, text: str, tmp_path: Path) -> None:
+    tested = text.splitlines()[0]
+    (tmp_path / "routes").mkdir()
+    shown = [(at, block) for at, block in blocks(document, "yaml") if block.startswith(tested + "\n")]
+    routes = [(at, block) for at, block in shown if "\ncases:" not in block]
+    route = [block for at, block in routes if at < line or at == routes[0][0]][-1]  # as it was shown last
+    (tmp_path / "routes" / "example.yaml").write_text(route, encoding="utf-8")
+    (tmp_path / "routes" / "example.test.yaml").write_text(text, encoding="utf-8")
+    write_beside(document, tmp_path)
+    done = CliRunner().invoke(cli, ["test", str(tmp_path)])
+    assert done.exit_code == 0, done.output
 
 
 def test_the_documents_hold_routes() -> None:
@@ -97,9 +127,9 @@ def test_the_tests_that_the_guarantees_name_exist() -> None:
     text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
     named = [
         name
-        for line in text.splitlines()
-        if line.startswith("*Tested by:*")
-        for name in re.findall(r"`([\w/.]+)`", line)
+        for paragraph in text.split("\n\n")
+        if paragraph.startswith("*Tested by:*")
+        for name in re.findall(r"`([\w/.]+)`", paragraph)
     ]
     assert len(named) >= 15
     assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

@@ -118,7 +118,7 @@ class TestBus:
 
     @property
     def operations(self) -> Operations:
-        return Operations(self.store, self.clock, self.supervisor)
+        return Operations(self.store, self.clock, self.supervisor, self.supervisor.observer)
 
     async def send(self, route: str, body: Any, **more: Any) -> Receipt:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -144,6 +144,9 @@ class TestBus:
         found = self.store.get(id_)
         assert found is not None
         return str(found.state.value)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.logs if line["event"] == event]
 
     def whole(self) -> None:
         """Conservation holds."""
@@ -184,7 +187,7 @@ def start(tmp_path: Path, probe: ProbeTarget) -> Start:
         clock = clock or ManualClock()
         logs: list[dict[str, Any]] = []
         workspace = load(tmp_path)
-        store = await open_store(workspace.settings.store, tmp_path, clock=clock, min_free=0)
+        store = await open_store(workspace.settings.store, tmp_path, clock=clock, min_free=0, threaded=False)
         log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731
         supervisor = Supervisor(store, clock, HttpIngress(), log, workspace)
         await supervisor.start()

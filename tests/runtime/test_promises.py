@@ -10,7 +10,7 @@ import pytest
 
 from esb.clock import ManualClock
 from esb.errors import Invalid, Rejected, StoreBusy, Unavailable
-from esb.message import OPEN_STATES
+from esb.message import OPEN_STATES, State
 from esb.operations import NotAllowed, Who
 from esb.steps.base import Reply
 from esb.store.base import Filter
@@ -99,7 +99,7 @@ def test_after_the_last_retry_a_dead_letter_blocks_its_key_only(start: Any, prob
             assert bus.state(other.message_id) == "done"
             assert bus.state(third.message_id) == "held"
             error = bus.store.get(first.message_id).error
-            assert (error.error_class, error.step) == ("exhausted", "to:probe")
+            assert (error.error_class, error.step, error.at) == ("exhausted", "to:probe", "routes/a.yaml:7:5")
             bus.whole()
 
     run(scenario())
@@ -213,6 +213,33 @@ def test_a_hold_overtakes_a_dead_head_and_what_is_held_behind_it(start: Any, pro
             await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
             await bus.settle()
             assert bus.states("plain") == ["superseded", "superseded", "done", "done"]
+            bus.whole()
+
+    run(scenario())
+
+
+def test_a_dead_head_that_was_overtaken_is_not_retried_but_replayed(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")]
+        async with start({"routes/a.yaml": OVERTAKE}) as bus:
+            release = await bus.send("plain", {"lot": "1", "kind": "RELEASE"})
+            await bus.settle()
+            await bus.send("plain", {"lot": "1", "kind": "HOLD"})
+            await bus.settle()
+            one, at_will = Filter(ids=(release.message_id,)), Who("tester")
+            for stale in (False, True):
+                (left,) = await bus.operations.retry(one, WHO, stale=stale)
+                assert left["result"] == "skipped"
+                assert f"`esb replay {release.message_id} --reason …` makes a new message of it" in left["why"]
+            (left,) = await bus.operations.replay(one, at_will)
+            assert (left["result"], "that needs --reason" in left["why"]) == ("skipped", True)
+            chosen = await bus.operations.replay(Filter(route="plain"), WHO, dry_run=True)
+            assert release.message_id not in {item["id"] for item in chosen}
+            (done,) = await bus.operations.replay(one, WHO)
+            assert done["result"] == "replayed"
+            await bus.settle()
+            assert bus.states("plain") == ["superseded", "done", "done"]
+            assert [body["kind"] for body in probe.bodies("erp")] == ["RELEASE", "HOLD", "RELEASE"]
             bus.whole()
 
     run(scenario())
@@ -598,7 +625,8 @@ def test_reject_when_down_refuses_new_messages_while_the_circuit_is_open(start: 
     run(scenario())
 
 
-def test_a_discarded_message_gives_its_dedupe_key_back(start: Any, probe: Any) -> None:
+@pytest.mark.parametrize("purged", [False, True])
+def test_a_discarded_message_gives_its_dedupe_key_back(start: Any, probe: Any, purged: bool) -> None:
     async def scenario() -> None:
         probe.script["erp"] = [Rejected("no")]
         async with start({"routes/a.yaml": PLAIN + "dedupe: body.id\n"}) as bus:
@@ -606,6 +634,8 @@ def test_a_discarded_message_gives_its_dedupe_key_back(start: Any, probe: Any) -
             await bus.settle()
             assert (await bus.send("plain", {"lot": "1", "id": "x"})).duplicate_of == first.message_id
             await bus.operations.discard(Filter(ids=(first.message_id,)), WHO)
+            if purged:
+                assert await bus.store.purge(bus.clock.now() + timedelta(hours=1), [State.DISCARDED]) == 1
             again = await bus.send("plain", {"lot": "1", "id": "x"})
             await bus.settle()
             assert bus.state(again.message_id) == "done"
@@ -724,6 +754,21 @@ def test_reject_when_down_lets_the_probe_in_once_its_time_has_come(start: Any, p
     run(scenario())
 
 
+def test_a_fault_has_two_addresses_the_line_of_the_workspace_and_the_part_of_the_payload(start: Any) -> None:
+    async def scenario() -> None:
+        route = (
+            "route: a\nfrom: { route: {} }\nsteps:\n  - map:\n      qty: number(body.line.qty)\n      lot: body.lot\n"
+        )
+        async with start({"routes/a.yaml": route}) as bus:
+            sent = await bus.send("a", {"line": {"qty": "many"}, "lot": "1"})
+            await bus.settle()
+            error = bus.store.get(sent.message_id).error
+            assert (error.step, error.at, error.pointer) == ("map", "routes/a.yaml:4:5", "/line/qty")
+            assert error.as_dict()["at"] == "routes/a.yaml:4:5"
+
+    run(scenario())
+
+
 def test_a_split_beyond_its_bound_is_refused_whole(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         route = SPLIT.replace("      key: body.id\n", "      key: body.id\n      max_items: 2\n")
@@ -777,16 +822,13 @@ def test_a_message_that_was_stored_without_anybody_hearing_of_it_runs_when_it_is
 ) -> None:
     async def scenario() -> None:
         async with start({"routes/a.yaml": PLAIN}) as bus:
-            real = type(bus.store).accept
+            real = type(bus.store).accept_then
 
-            def unheard(store: Any, new: Any) -> asyncio.Future[Any]:
-                real(store, new)
-                refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                refused.set_exception(StoreBusy("the commit reported an error"))
-                return refused
+            def unheard(store: Any, new: Any, then: Any) -> None:
+                real(store, new, lambda _: then(StoreBusy("the commit reported an error")))
 
             with monkeypatch.context() as patch:
-                patch.setattr(type(bus.store), "accept", unheard)
+                patch.setattr(type(bus.store), "accept_then", unheard)
                 with pytest.raises(StoreBusy):
                     await bus.send("plain", {"lot": "1"}, source_key="client:k")
                 await bus.settle()

@@ -84,6 +84,23 @@ def test_reloading_the_same_files_changes_nothing(start: Any, probe: Any) -> Non
     run(scenario())
 
 
+def test_limits_and_site_of_esb_yaml_reach_routes_that_did_not_change(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = "route: mapped\nfrom: { route: {} }\nsteps:\n  - map: { plant: site.plant }\n  - to: { probe: erp }\n"
+        old, new = (f"bus: t\nsite: {{ plant: {plant} }}\n" for plant in ("P10", "P20"))
+        async with start({"routes/a.yaml": route, "esb.yaml": old}) as bus:
+            await bus.send("mapped", {})
+            await bus.settle()
+            bus.write({"esb.yaml": new + "limits: { step: 7s }\n"})
+            await bus.reload()
+            await bus.send("mapped", {})
+            await bus.settle()
+            assert probe.bodies("erp") == [{"plant": "P10"}, {"plant": "P20"}]
+            assert bus.supervisor.routes["mapped"].runner.bench.step_limit == 7
+
+    run(scenario())
+
+
 def test_a_new_subscriber_gets_what_is_published_from_then_on(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start({"routes/p.yaml": "route: pub\nfrom: { route: {} }\nsteps: [ { publish: lots } ]\n"}) as bus:

@@ -31,10 +31,11 @@ def test_a_fault_in_an_alert_is_reported_in_esb_yaml(tmp_path: Path) -> None:
     assert [(p.code, p.position.path, p.position.line) for p in problems] == [("ESB101", "esb.yaml", 5)]
 
 
-def test_a_protocol_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
-    (tmp_path / "esb.yaml").write_text("alerts:\n  desk: { smtp: { to: a@b.example } }\n")
+def test_a_mail_needs_its_server_and_a_protocol_has_to_be_one(tmp_path: Path) -> None:
+    mail = "smtp: { from: esb@b.example, to: a@b.example, subject: s, text: t }"
+    (tmp_path / "esb.yaml").write_text(f"alerts:\n  desk: {{ {mail} }}\n  pager: {{ pigeon: {{ to: loft }} }}\n")
     _, problems = load_workspace(tmp_path)
-    assert [(p.code, p.position.line) for p in problems] == [("ESB113", 2)]
+    assert [(p.code, p.position.line) for p in problems] == [("ESB102", 2), ("ESB204", 3)]
 
 
 def test_a_missing_secret_is_a_warning_for_authors_and_an_error_for_the_bus(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from esb.config.catalogue import option_data
 from esb.config.model import ConnectorSettings, OnError, Settings
 from esb.config.routes import RouteOptions
 from esb.config.steps import MODIFIERS
-from esb.config.unavailable import NOT_YET
 from esb.registry import FAMILIES, Family, load
 from esb.spec import options_of
 from esb.steps.base import RetryPolicy
@@ -28,14 +27,14 @@ TABLES: list[tuple[Mapping[str, Word], Family]] = [
 
 @pytest.mark.parametrize(("table", "family"), TABLES, ids=["steps", "sources", "sinks", "formats"])
 def test_no_word_of_ours_is_called_somebody_elses(table: Mapping[str, Word], family: Family) -> None:
-    ours = {plain(name) for name in (*load().family(family), *NOT_YET[family])}
+    ours = {plain(name) for name in load().family(family)}
     assert not ours & set(table)
     assert all(word == plain(word) for word in table)
 
 
 @pytest.mark.parametrize(("table", "family"), TABLES, ids=["steps", "sources", "sinks", "formats"])
 def test_what_is_suggested_exists(table: Mapping[str, Word], family: Family) -> None:
-    known = {name for each in FAMILIES for name in (*load().family(each), *NOT_YET.get(each, {}))}
+    known = {name for each in FAMILIES for name in load().family(each)}
     known |= MODIFIERS | {"on_error", "steps", "otherwise", "rate", "circuit", "key", "connector", "type"}
     for word, (_, here) in table.items():
         for code in re.findall(r"`([^`]+)`", here):
@@ -70,7 +69,7 @@ def test_words_are_found_however_they_are_written() -> None:
     assert reader_aliases()["formats"]["gson"] == "here it is `json`"
 
 
-def test_mail_is_plainly_not_there() -> None:
+def test_mail_is_called_by_its_protocol() -> None:
     found = words_of(SINKS, "mail")
     assert found is not None
-    assert found[1].startswith("there is nothing for it in this version: alerts and mails go out by `http` only")
+    assert found[1].startswith("here it is `smtp`")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from jsonschema import Draft7Validator
 
-from esb.config.editor import catalog, editor_schema, reference_markdown
+from esb.config.editor import catalog, documents, editor_schema, reference_markdown
 from esb.config.yaml import read_documents
 from esb.registry import FAMILIES, load
 from esb.spec import to_plain
@@ -98,3 +99,51 @@ def test_the_reference_is_the_same_every_time_and_names_everything() -> None:
     assert "`dead_letter`" in pages["routes.md"]
     assert "ESB101" in pages["codes.md"]
     assert "`coalesce(" in pages["functions.md"]
+
+
+def test_an_editor_knows_templates_and_sites(schema: dict[str, Any]) -> None:
+    from .test_sites import CONNECTOR, P10, P20, TEMPLATE
+
+    for text in (TEMPLATE, P10, P20, CONNECTOR):
+        assert not faults(schema, text)
+    assert any("wreks" in message for message in faults(schema, P20.replace("timezone", "wreks")))
+    assert any("lgo" in message for message in faults(schema, TEMPLATE.replace("{ log:", "{ lgo:")))
+    single = "template: t\nroute: r\nfrom: { timer: { every: 1m } }\nsteps: [ { log: x } ]\n"
+    assert not faults(schema, single.replace("steps", "concurrency: '{{ params.n }}'\nsteps"))
+    assert any("stpes" in message for message in faults(schema, single.replace("steps", "stpes")))
+
+
+def test_the_documents_are_in_the_catalogue() -> None:
+    assert [item["name"] for item in documents()] == ["bus", "route", "site", "template"]
+    assert all(item["summary"] and item["options"] for item in json.loads(json.dumps(documents(), default=str)))
+
+
+def filled(snippet: dict[str, Any]) -> Any:
+    """What an editor makes of a snippet when every place is left as it is offered."""
+    text = re.sub(r"\$\{\d+:((?:[^\\}]|\\.)*)\}", lambda found: re.sub(r"\\(.)", r"\1", found[1]), snippet["body"])
+    assert "${1" not in text
+    return plain(text)
+
+
+@pytest.mark.parametrize("kind", ["step", "source", "sink"])
+def test_what_an_editor_offers_to_begin_with_is_right(schema: dict[str, Any], kind: str) -> None:
+    offered = schema["$defs"][kind]["defaultSnippets"]
+    assert {one["label"] for one in offered} == set(load().family(kind))  # type: ignore[arg-type]
+    check = Draft7Validator({**schema["$defs"][kind], "$defs": schema["$defs"]})
+    found = {one["label"]: [error.message for error in check.iter_errors(filled(one))] for one in offered}
+    assert {label: faults for label, faults in found.items() if faults} == {}
+
+
+def test_a_document_that_an_editor_offers_is_one(schema: dict[str, Any]) -> None:
+    offered = schema["defaultSnippets"]
+    assert [one["label"] for one in offered] == ["route", "connector", "site", "bus"]
+    check = Draft7Validator(schema)
+    assert [[error.message for error in check.iter_errors(filled(one))] for one in offered] == [[]] * 4
+
+
+def test_the_schema_says_what_holds_where_nothing_is_written(schema: dict[str, Any]) -> None:
+    source = schema["$defs"]["source"]["properties"]["http"]
+    options = next(part for part in source.get("anyOf", [source]) if "properties" in part)["properties"]
+    assert (options["method"]["default"], options["reply"]["default"]) == ("POST", "accepted")
+    assert schema["$defs"]["route"]["properties"]["enabled"]["default"] is True
+    assert "***" not in json.dumps(schema)

@@ -63,10 +63,32 @@ def test_a_rejection_with_a_circuit_is_fine(read: Read, route: str) -> None:
 
 
 def test_other_reactions_need_no_circuit(read: Read) -> None:
-    route = ROUTE.replace("{ reject: 503 }", "{ drop_after: 1h }")
+    route = ROUTE.replace("{ reject: 503 }", "{ drop_after: 1m }")
     assert not good(read({"routes/r.yaml": route, "connectors/erp.yaml": ERP})).problems
 
 
 def test_settings_that_cannot_be_read_are_not_held_against_routes(read: Read) -> None:
     files = {"esb.yaml": "site: { plant: P10 }\n", "routes/r.yaml": HTTP + "steps:\n  - filter: site.plant\n"}
     assert only(read(files)).position.path == "esb.yaml"
+
+
+STEP = "[ { to: { http: { url: https://x.example/o } }, when_down: { drop_after: 1h } } ]"
+BRANCH = "[ { fanout: { a: { when_down: { drop_after: 1h }, steps: [ { to: { http: { url: https://x.example/o } } } ] } } } ]"
+
+
+@pytest.mark.parametrize("steps", [STEP, BRANCH])
+@pytest.mark.parametrize(
+    ("retry", "words"),
+    [
+        ("{ max: 10, backoff: 2s..10m }", "27m2s"),
+        ("{ max: 100, backoff: 2s..10m, within: 30m }", "30m"),
+        ("{ for: [timeout] }", "0s"),
+        ("{ max: 100, backoff: 2s..10m }", ""),
+    ],
+)
+def test_a_drop_later_than_the_last_retry_never_happens(read: Read, steps: str, retry: str, words: str) -> None:
+    problems = read({"routes/r.yaml": f"{HTTP}retry: {retry}\nsteps: {steps}\n"}).problems
+    assert [(problem.code, problem.severity, problem.position.line) for problem in problems] == (
+        [("ESB604", "warning", 4)] if words else []
+    )
+    assert all(f"end after at most {words}" in problem.message for problem in problems), problems

@@ -239,3 +239,24 @@ def test_rows_of_different_sites_or_times_are_no_doubles() -> None:
 
 def test_an_unknown_key_column_is_a_problem() -> None:
     assert "there is no column `nope`" in problems(PLANTS, key="nope")[0].message
+
+
+def test_a_row_without_an_end_holds_until_the_next_one_of_its_key_begins() -> None:
+    """New codes from a date on are one more row: the old one stays as it is."""
+    found = table(
+        "plant,werks,site,valid_from\nP10,1000,,\nP10,1100,,2026-07-01\nP10,1200,,2027-01-01\nP10,9,P10,\nP20,2,,\n"
+    )
+    days = [("2020-01-01", "1000"), ("2026-06-30", "1000"), ("2026-07-01", "1100"), ("2026-12-31", "1100"), ("2030-01-01", "1200")]  # fmt: skip
+    for day, werks in days:
+        at = datetime.fromisoformat(f"{day}T12:00:00+00:00")
+        assert found.find("P10", on=at) == werks, day
+        assert found.find("P10", site={"name": "P20"}, on=at) == werks
+        assert found.find("P20", on=at) == "2"
+    at = datetime.fromisoformat("2026-08-01T12:00:00+00:00")
+    assert (found.reverse("1100", on=at), found.find("P10")) == ("P10", "1200")
+    with pytest.raises(Unmapped):
+        found.reverse("1000", on=at)
+    with pytest.raises(ConfigError, match="stands twice"):
+        table("plant,werks,valid_from\nP10,1000,2026-07-01\nP10,1100,2026-07-01\n")
+    with pytest.raises(ConfigError, match="stands twice"):
+        table("plant,werks,valid_from,valid_to\nP10,1000,,2026-12-31\nP10,1100,2026-07-01,\n")

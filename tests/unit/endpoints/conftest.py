@@ -68,6 +68,9 @@ class FakeIntake:
         self.before: Callable[[Incoming], None] = lambda incoming: None
         self.after: Callable[[Incoming], None] = lambda incoming: None
 
+    def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
+        return False
+
     async def accept(self, incoming: Incoming) -> Receipt:
         self.before(incoming)
         if incoming.source_key is not None and incoming.source_key in self.known:
@@ -82,7 +85,7 @@ class FakeIntake:
         self.after(incoming)
         return Receipt(id_, id_, self.state, error=self.error)  # type: ignore[arg-type]
 
-    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
+    async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         return None
 
     @property

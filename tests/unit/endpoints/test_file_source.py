@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from esb.endpoints.file import Done, Failed, FileSource, Ready
+from esb.endpoints.base import BadRow
+from esb.endpoints.file import FileSource
+from esb.endpoints.file_options import Failed, Ready
 from esb.endpoints.file_source import FilePoller
-from esb.errors import ErrorRecord, Invalid, StoreBusy, Unavailable, Violation
 from esb.formats.json import Json
 from esb.language import TextTemplate
 
@@ -42,7 +42,7 @@ class Drop:
     def source(self, path: str = "inbox/*", *, site: dict[str, Any] | None = None, **options: Any) -> FilePoller:
         given: dict[str, Any] = {"ready": NOW, "format": Json(), **options}
         source = FileSource(path=self.template(path), **given)
-        return FilePoller(source, self.bench.context(site=site))
+        return source.bind(self.bench.context(site=site))
 
     def poll(self, source: FilePoller) -> int:
         return asyncio.run(source.poll_once())
@@ -284,14 +284,14 @@ def test_a_marker_without_its_file_does_nothing(drop: Drop) -> None:
 def test_a_file_that_changes_between_look_and_claim_is_put_back(drop: Drop) -> None:
     path = drop.put("a.json", "half")
     source = drop.source()
-    look = source._scanner.look
+    look = source._desk.look
 
-    def look_and_write(now: float) -> Any:
-        found = look(now)
+    async def look_and_write(now: float) -> Any:
+        found = await look(now)
         path.write_text("whole file")
         return found
 
-    source._scanner.look = look_and_write  # type: ignore[method-assign]
+    source._desk.look = look_and_write  # type: ignore[method-assign]
     drop.poll(source)
     assert drop.bench.intake.accepted == []
     assert drop.tree() == ["inbox/a.json"]
@@ -339,265 +339,16 @@ def test_a_running_source_takes_all_batches_without_a_pause(drop: Drop) -> None:
 def test_by_default_a_file_moves_into_a_hidden_folder_beside_it(drop: Drop) -> None:
     drop.put("a.json")
     drop.put("sub/b.json")
-    source = drop.source("inbox/**/*.json")
-    drop.poll(source)
-    assert drop.tree() == ["inbox/.esb-done/a.json", "inbox/sub/.esb-done/b.json"]
-    assert drop.poll(source) == 0
-
-
-def test_done_moves_relative_to_the_file_with_rendered_names(drop: Drop) -> None:
-    drop.put("a.json")
-    move = drop.template("archive/{{ meta.received_at | date_format('%Y/%m') }}/{{ site.plant }}/")
-    drop.poll(drop.source(done=Done(move=move), site={"plant": "P10"}))
-    assert drop.tree() == ["inbox/archive/2026/11/P10/a.json"]
-
-
-@pytest.mark.parametrize("move", ["../archive/", "../archive", "{root}/archive", "{root}/archive/"])
-def test_done_moves_beside_the_folder_or_anywhere_absolute(drop: Drop, move: str) -> None:
-    drop.put("a.json")
-    drop.poll(drop.source(done=Done(move=drop.template(move.replace("{root}", str(drop.bench.workspace))))))
-    assert drop.tree() == ["archive/a.json"]
-
-
-def test_done_can_delete(drop: Drop) -> None:
-    drop.put("a.json")
-    drop.poll(drop.source(done=Done(delete=True)))
-    assert drop.tree() == []
-
-
-def test_a_move_never_overwrites(drop: Drop) -> None:
-    source = drop.source()
-    for number in range(3):
-        drop.put("a.tar.gz", str(number))
-        drop.poll(source)
-    kept = {name: (drop.bench.workspace / name).read_text() for name in drop.tree()}
-    folder = "inbox/.esb-done"
-    assert kept == {f"{folder}/a.tar.gz": "0", f"{folder}/a.tar.1.gz": "1", f"{folder}/a.tar.2.gz": "2"}
-
-
-def test_a_corrected_file_of_the_same_name_is_a_new_message(drop: Drop) -> None:
-    source = drop.source()
-    drop.put("a.json", "wrong")
-    drop.poll(source)
-    drop.put("a.json", "right")
-    drop.poll(source)
-    assert drop.bench.intake.payloads == [b"wrong", b"right"]
-
-
-def test_the_same_file_again_is_told_and_filed_away(drop: Drop) -> None:
-    source = drop.source()
-    for _ in range(2):
-        drop.put("a.json", "same")
-        drop.poll(source)
-    assert drop.bench.intake.payloads == [b"same"]
-    assert [event["file"] for event in drop.bench.events("file.duplicate")] == ["a.json"]
-    assert drop.tree() == ["inbox/.esb-done/a.1.json", "inbox/.esb-done/a.json"]
-
-
-def test_a_message_that_repeats_another_ends_like_any_other(drop: Drop) -> None:
-    drop.bench.intake.state = "duplicate"
-    drop.put("a.json")
-    drop.poll(drop.source())
-    assert drop.tree() == ["inbox/.esb-done/a.json"]
-
-
-def test_a_dead_letter_moves_its_file_to_failed(drop: Drop) -> None:
-    drop.bench.intake.state = "dead"
-    drop.put("a.json", "no json")
-    drop.poll(drop.source())
-    assert drop.tree() == ["inbox/.esb-failed/a.json"]
-    assert drop.bench.events("file.failed")[0]["message"] == "m1"
-
-
-def test_a_report_says_what_is_wrong_with_a_dead_letter(drop: Drop) -> None:
-    drop.bench.intake.state = "dead"
-    drop.bench.intake.error = ErrorRecord("invalid", "2 faults", violations=(Violation("/0/qty", "=not a number"),))
-    drop.put("a.json", "[]")
-    drop.poll(drop.source(failed=Failed(move=drop.template("bad/"), report=True)))
-    report = json.loads((drop.folder / "bad/a.json.error.json").read_text())
-    assert report["file"] == "a.json"
-    assert report["message_id"] == "m1"
-    assert report["error"]["errors"] == [{"pointer": "/0/qty", "detail": "=not a number"}]
-    drop.put("b.json", "[1]")
-    drop.poll(drop.source(failed=Failed(move=drop.template("bad/"), report="errors.csv")))
-    text = (drop.folder / "bad/b.json.errors.csv").read_text()
-    assert text == '"pointer","detail"\n"/0/qty","\'=not a number"\n'
-
-
-def test_a_file_above_max_size_is_refused_unread(drop: Drop) -> None:
-    drop.put("big.json", b"x" * 101)
-    drop.put("fits.json", b"x" * 100)
-    drop.poll(drop.source(max_size=100))
-    assert drop.names == ["fits.json"]
-    assert drop.tree() == [
-        "inbox/.esb-done/fits.json",
-        "inbox/.esb-failed/big.json",
-        "inbox/.esb-failed/big.json.error.json",
+    move = drop.template(f"{drop.bench.workspace}/bad/{{{{ meta.message_id }}}}/")
+    source = drop.source("inbox/**/*.json", failed=Failed(move=move, report="errors.csv"))
+    meta = {"file_path": "sub/a.json", "file_name": "a.json", "message_id": "m7"}
+    rows = [BadRow(2, "not a quantity", "/qty", "4711;=x"), BadRow(9, "no lot")]
+    asyncio.run(source.report(meta, "2 rows are bad", rows))
+    place = drop.bench.workspace / "bad/m7/a.json.errors.csv"
+    assert place.read_text().splitlines() == [
+        '"row","pointer","reason","original"',
+        '"2","/qty","not a quantity","4711;=x"',
+        '"9","","no lot",""',
     ]
-    assert "max_size 100" in drop.bench.events("file.failed")[0]["error"]
-
-
-def test_a_name_that_stands_for_other_content_is_refused(drop: Drop) -> None:
-    source = drop.source(seen_by=("name",))
-    drop.put("a.json", "one")
-    drop.poll(source)
-    drop.put("a.json", "two")
-    drop.poll(source)
-    assert drop.bench.intake.payloads == [b"one"]
-    assert "inbox/.esb-failed/a.json" in drop.tree()
-    assert "seen_by" in drop.bench.events("file.failed")[0]["error"]
-
-
-def test_content_that_intake_refuses_goes_to_failed(drop: Drop) -> None:
-    def refuse(_: object) -> None:
-        raise Invalid("not JSON")
-
-    drop.bench.intake.before = refuse
-    drop.put("a.json")
-    drop.poll(drop.source())
-    assert drop.tree() == ["inbox/.esb-failed/a.json", "inbox/.esb-failed/a.json.error.json"]
-
-
-# -- back-pressure and trouble --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [StoreBusy("full", retry_after=timedelta(seconds=7)), Unavailable("target down")])
-def test_a_busy_store_puts_the_file_back_and_rests(drop: Drop, error: Exception) -> None:
-    def busy(_: object) -> None:
-        raise error
-
-    drop.put("a.json")
-    drop.put("b.json", "2")
-    drop.bench.intake.before = busy
-    source = drop.source()
-    assert drop.poll(source) == 1
-    assert drop.tree() == ["inbox/a.json", "inbox/b.json"]
-    drop.bench.intake.before = lambda incoming: None
-    assert drop.poll(source) == 0
-    drop.bench.clock.advance(7)
-    assert drop.poll(source) == 2
-
-
-def test_polling_rests_while_intake_is_closed(drop: Drop) -> None:
-    drop.put("a.json")
-    drop.bench.intake.open = False
-    source = drop.source()
-    assert drop.poll(source) == 0
-    drop.bench.intake.open = True
-    assert drop.poll(source) == 1
-
-
-def test_a_queue_that_fills_stops_the_poll_between_two_files(drop: Drop) -> None:
-    def close(_: object) -> None:
-        drop.bench.intake.open = False
-
-    drop.bench.intake.after = close
-    for name in ("a.json", "b.json"):
-        drop.put(name, name)
-    assert drop.poll(drop.source()) == 1
-    assert drop.tree() == ["inbox/.esb-done/a.json", "inbox/b.json"]
-
-
-def test_one_bad_file_does_not_stop_the_others(drop: Drop) -> None:
-    def breaks(incoming: Any) -> None:
-        if incoming.meta["file_name"] == "b.json":
-            raise RuntimeError("boom")
-
-    drop.bench.intake.before = breaks
-    for name in ("a.json", "b.json", "c.json"):
-        drop.put(name, name)
-    drop.poll(drop.source())
-    assert drop.names == ["a.json", "c.json"]
-    assert "inbox/b.json" in drop.tree()
-    assert "boom" in drop.bench.events("file.not_accepted")[0]["error"]
-
-
-def test_a_move_that_fails_is_tried_again_and_told_once(drop: Drop) -> None:
-    (drop.folder / "archive").write_text("a file where a folder should be")
-    drop.put("a.json")
-    source = drop.source("inbox/*.json", done=Done(move=drop.template("archive/")))
-    drop.poll(source)
-    drop.poll(source)
-    assert drop.bench.intake.payloads == [b"{}"]
-    assert "inbox/.esb-claim/a.json" in drop.tree()
-    assert len(drop.bench.events("file.trouble")) == 1
-    (drop.folder / "archive").unlink()
-    drop.poll(source)
-    assert drop.tree() == ["inbox/archive/a.json"]
-    assert drop.bench.events("file.duplicate") == []
-
-
-def test_a_missing_folder_is_told_once_and_waited_for(drop: Drop, tmp_path: Path) -> None:
-    source = drop.source(f"{tmp_path}/mount/*.json")
-    assert drop.poll(source) == drop.poll(source) == 0
-    assert len(drop.bench.events("file.folder_trouble")) == 1
-    (tmp_path / "mount").mkdir()
-    (tmp_path / "mount/a.json").write_text("{}")
-    assert drop.poll(source) == 1
-    assert len(drop.bench.events("file.folder_back")) == 1
-
-
-def test_starting_makes_a_folder_of_the_workspace_but_not_a_mount(drop: Drop, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        for source in (drop.source("in/new/*.json"), drop.source(f"{tmp_path}/mount/*.json")):
-            await source.start()
-            await source.stop()
-
-    asyncio.run(scenario())
-    assert (drop.bench.workspace / "in/new").is_dir()
-    assert not (tmp_path / "mount").exists()
-
-
-def test_a_running_source_looks_again_when_the_clock_says_so(drop: Drop) -> None:
-    async def scenario() -> None:
-        source = drop.source(every=timedelta(seconds=30))
-        await source.start()
-        await drop.bench.until(lambda: drop.bench.clock._sleepers)
-        drop.put("a.json")
-        drop.bench.clock.advance(30)
-        await drop.bench.until(lambda: drop.names)
-        await source.stop()
-
-    asyncio.run(scenario())
-    assert drop.tree() == ["inbox/.esb-done/a.json"]
-
-
-def test_stop_ends_the_file_in_hand_and_takes_no_other(drop: Drop) -> None:
-    async def scenario() -> None:
-        entered, leave = asyncio.Event(), asyncio.Event()
-        accept = drop.bench.intake.accept
-
-        async def slow(incoming: Any) -> Any:
-            entered.set()
-            await leave.wait()
-            return await accept(incoming)
-
-        drop.bench.intake.accept = slow
-        for name in ("a.json", "b.json"):
-            drop.put(name, name)
-        source = drop.source()
-        await source.start()
-        await entered.wait()
-        stopping = asyncio.create_task(source.stop())
-        await asyncio.sleep(0)
-        leave.set()
-        await stopping
-
-    asyncio.run(scenario())
-    assert drop.tree() == ["inbox/.esb-done/a.json", "inbox/b.json"]
-
-
-def test_files_that_were_moved_are_not_found_by_a_deep_pattern(drop: Drop) -> None:
-    drop.put("a.json")
-    drop.put("sub/b.json", "2")
-    source = drop.source("inbox/**/*.json", done=Done(move=drop.template("done/{{ site.x }}/")), site={"x": "y"})
-    assert drop.poll(source) == 2
-    assert drop.poll(source) == 0
-    assert drop.tree() == ["inbox/done/y/a.json", "inbox/sub/done/y/b.json"]
-
-
-def test_a_sibling_archive_is_not_found_by_a_deep_pattern(drop: Drop) -> None:
-    drop.put("a/x.json")
-    source = drop.source("inbox/*/*.json", done=Done(move=drop.template("../archive/")))
-    assert [drop.poll(source), drop.poll(source)] == [1, 0]
-    assert drop.tree() == ["inbox/archive/x.json"]
+    asyncio.run(source.report(meta, "2 rows are bad", rows))
+    assert (place.parent / "a.json.errors.1.csv").exists()

@@ -35,7 +35,7 @@ def same_number(value: Any) -> Any:
 
 
 @given(BODIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_json(body: Any) -> None:
     data = Json().encode(body)
     back = Json().decode(data)
@@ -44,7 +44,7 @@ def test_json(body: Any) -> None:
 
 
 @given(BODIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_json_in_another_encoding(body: Any) -> None:
     for encoding in ("utf-16", "cp1252", "ascii", "utf-8-sig"):
         codec = Json(encoding=encoding)
@@ -78,7 +78,7 @@ ELEMENTS = st.recursive(
 
 
 @given(NAMES, ELEMENTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_xml(name: str, element: Any) -> None:
     body = {name: element}
     data = Xml().encode(body)
@@ -88,7 +88,7 @@ def test_xml(name: str, element: Any) -> None:
 
 
 @given(NAMES, ELEMENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_xml_in_another_encoding(name: str, element: Any) -> None:
     for encoding in ("utf-16", "iso-8859-1", "cp1252", "utf-8-sig"):
         codec = Xml(encoding=encoding)
@@ -96,7 +96,7 @@ def test_xml_in_another_encoding(name: str, element: Any) -> None:
 
 
 @given(NAMES, ELEMENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_xml_with_namespaces_kept(name: str, element: Any) -> None:
     codec = Xml(namespaces="keep", prefixes={"p": "urn:p"})
     body = {f"p:{name}": {"@xmlns:q": "urn:q", "@q:x": "1", "q:inner": element, "p:again": "2"}}
@@ -123,7 +123,7 @@ def records(draw: st.DrawFn) -> list[dict[str, str]]:
 @given(
     records(), st.sampled_from([",", ";", "\t", "|", " "]), st.sampled_from(['"', "'"]), st.sampled_from(["crlf", "lf"])
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_csv(rows: list[dict[str, str]], delimiter: str, quote: str, newline: Any) -> None:
     codec = Csv(delimiter=delimiter, quote=quote, newline=newline, skip_blank=False)
     data = codec.encode(rows)
@@ -132,7 +132,7 @@ def test_csv(rows: list[dict[str, str]], delimiter: str, quote: str, newline: An
 
 
 @given(st.lists(DECIMALS | st.none(), min_size=1, max_size=6), st.sampled_from([".", ","]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_csv_numbers(numbers: list[Decimal | None], mark: Any) -> None:
     codec = Csv(delimiter=";", decimal=mark, numbers=("qty",))
     rows = [{"id": str(index), "qty": number} for index, number in enumerate(numbers)]

@@ -95,7 +95,7 @@ expressions = st.recursive(leaves, _extended, max_leaves=10)
 
 
 @given(expressions, st.dictionaries(st.sampled_from(NAMES), documents, max_size=4))
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_compiled_and_stock_agree(search: Callable[[str, Any], Any], expression: str, document: Any) -> None:
     ours = outcome(lambda: search(expression, exact(document)))
     stock = outcome(lambda: jmespath.search(expression, document))

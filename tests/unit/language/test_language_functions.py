@@ -119,8 +119,8 @@ def test_sums_and_differences_undo_each_other(left: Decimal, right: Decimal) -> 
         ("round('x')", "must be a number"),
         ("round(`1`, `1.5`)", "must be a whole number"),
         ("round(`1`, `1000`)", "from -100 to 100"),
-        ("mul(`1e900`, `1e900`, `1e900`, `1e900`)", "digits"),
-        ("add(`1e900`, `1e-900`)", "digits"),
+        ("mul(`1e300`, `1e300`, `1e300`, `1e300`)", "digits"),
+        ("add(`1e300`, `1e-300`)", "digits"),
     ],
 )
 def test_arithmetic_refuses_what_is_no_number(language: WorkspaceLanguage, scope: Scope, call: str, words: str) -> None:

@@ -96,7 +96,7 @@ def test_an_overtaking_message_goes_before_waiting_ones_but_never_beside_a_runni
 
 def test_a_retried_older_message_takes_its_old_place() -> None:
     lanes = Lanes()
-    lanes.block(("", "a"))
+    lanes.block(("", "a"), 2)
     lanes.add(entry(5, "a"))
     lanes.add(entry(2, "a"))
     lanes.unblock(("", "a"))

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from esb.config.model import OnError
+from esb.config.model import OnError, RouteSpec, SourceSpec
 from esb.durations import parse_backoff
-from esb.errors import Invalid, Rejected, Timeout, Unavailable, Violation
+from esb.errors import Invalid, Position, Rejected, Timeout, Unavailable, Violation
 from esb.runtime.settle import GiveUp, RetryAt, backoff, decide, handler_for, record
-from esb.steps.base import RetryPolicy
+from esb.steps.base import Block, RetryPolicy, StepNode
 
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
 POLICY = RetryPolicy(max=3, backoff=parse_backoff("2s..10s"))
@@ -69,6 +69,16 @@ def test_an_open_circuit_uses_up_no_attempt() -> None:
     assert not decision.counts
 
 
+SPEC = RouteSpec(
+    "r",
+    Position("r.yaml", 1, 8),
+    SourceSpec("http", None, "", Position("r.yaml", 2, 9)),
+    Block(),
+    "digest",
+    blocks={"": Block((StepNode("validate", "validate", None, Position("r.yaml", 7, 5)),))},  # type: ignore[arg-type]  # no step
+)
+
+
 def test_on_error_takes_the_first_entry_that_names_the_class_or_its_cause() -> None:
     entries = (
         OnError(for_=("unmapped",), dead_letter="master-data"),
@@ -81,6 +91,10 @@ def test_on_error_takes_the_first_entry_that_names_the_class_or_its_cause() -> N
 
 def test_the_record_points_at_the_first_violation() -> None:
     error = Invalid("two faults", violations=[Violation("/lot", "missing"), Violation("/qty", "no number")])
-    stored = record(error, step="validate", error_class="invalid")
+    stored = record(error, step="validate", error_class="invalid", spec=SPEC)
     assert (stored.pointer, stored.step, len(stored.violations)) == ("/lot", "validate", 2)
+    assert (stored.at, record(error, step="source", error_class="invalid", spec=SPEC).at) == (
+        "r.yaml:7:5",
+        "r.yaml:2:9",
+    )
     assert stored.as_dict()["errors"][1] == {"pointer": "/qty", "detail": "no number"}

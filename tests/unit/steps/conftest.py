@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import inspect
 import pkgutil
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from esb.blob import Blob
 from esb.clock import ManualClock
 from esb.config.yaml import read_documents
+from esb.durations import Rate
 from esb.errors import Invalid, MessageError, Position, Problem, Unmapped, Violation
 from esb.language import Expression
 from esb.language.workspace import WorkspaceLanguage
@@ -24,6 +27,29 @@ from esb.spec import MISSING, ListNode, MapNode, Node, Reader, ScalarNode, read_
 from esb.steps.base import Block, HandOff, Reply, StepNode, Target, WhenDown
 
 
+class Aside:
+    """What `claim` and `fetch` ask for: keeps parts in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[Blob, bytes]] = {}
+
+    async def put_aside(self, content: bytes | Blob) -> Blob:
+        if isinstance(content, Blob):
+            self.kept[content.sha256] = (content, b"")
+            return content
+        blob = Blob.named(hashlib.sha256(content).hexdigest(), len(content))
+        self.kept[blob.sha256] = (blob, content)
+        return blob
+
+    async def bring_back(self, sha256: str) -> Blob:
+        if sha256 not in self.kept:
+            raise Invalid("nothing was put aside")
+        return self.kept[sha256][0]
+
+    async def whole(self, blob: Blob) -> bytes:
+        return self.kept[blob.sha256][1]
+
+
 @dataclass
 class FakeContext:
     """Records what a step asks for; ``owned`` are the keys that other messages hold."""
@@ -31,10 +57,15 @@ class FakeContext:
     clock: ManualClock = field(default_factory=ManualClock)
     site: Mapping[str, Any] = field(default_factory=lambda: {"plant": "P10"})
     route: str = "orders"
+    timezone: str = "Europe/Vienna"
     message_id: str = "m-1"
+    compensates: list[str] = field(default_factory=list)
+    lined: Any = None
+    fate: str = "next"
     step: str = "step"
     attempt: int = 1
     emitted: list[HandOff] = field(default_factory=list)
+    asked: list[tuple[Target, timedelta | None]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     response: tuple[int, Mapping[str, str], Any] | None = None
@@ -43,6 +74,11 @@ class FakeContext:
     claims: list[tuple[str, timedelta]] = field(default_factory=list)
     sent: list[tuple[Target, Message]] = field(default_factory=list)
     copied: list[tuple[Target, Message]] = field(default_factory=list)
+    behind: list[Message] = field(default_factory=list)
+    absorbed: list[int] = field(default_factory=list)
+    turns: list[Rate] = field(default_factory=list)
+    aside: Aside = field(default_factory=Aside)
+    told: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     answers: list[Reply | MessageError] = field(default_factory=list)
 
     def scope(self, message: Message) -> dict[str, Any]:
@@ -60,15 +96,38 @@ class FakeContext:
     def respond(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         self.response = (status, headers, body)
 
+    async def in_line(self, number: int, gap: timedelta, first: int | None) -> str:
+        self.lined = (number, gap, first)
+        return self.fate
+
+    async def compensable(self, message: Message) -> list[str]:
+        return self.compensates
+
     def recall(self, step: str) -> Any:
         return self.kept.get(step)
 
     def remember(self, step: str, value: Any) -> None:
         self.kept[step] = value
 
+    async def differences(self, found: Any) -> dict[str, Any]:
+        return {"opened": [one.key for one in found], "closed": [], "open": len(found)}
+
     async def claim(self, key: str, window: timedelta) -> bool:
         self.claims.append((key, window))
         return key not in self.owned
+
+    def tracked(self, name: str, value: str, route: str) -> Any:
+        return self.told.get((name, value, route))
+
+    def peers(self) -> list[Message]:
+        return self.behind
+
+    async def absorb(self, count: int, message: Message) -> bool:
+        self.absorbed.append(count)
+        return True
+
+    async def turn(self, rate: Rate) -> None:
+        self.turns.append(rate)
 
     async def deliver(self, target: Target, message: Message, *, ledger: bool = True) -> Reply:
         self.sent.append((target, message))
@@ -76,6 +135,10 @@ class FakeContext:
         if isinstance(answer, MessageError):
             raise answer
         return answer
+
+    async def ask(self, target: Target, message: Message, *, cache: timedelta | None = None) -> Reply:
+        self.asked.append((target, cache))
+        return await self.deliver(target, message, ledger=False)
 
     async def copy(self, target: Target, message: Message) -> None:
         self.copied.append((target, message))
@@ -86,8 +149,14 @@ class FakeContext:
     # what the pipeline asks for besides
     accepted_at: datetime = datetime(2026, 1, 5, 9, tzinfo=UTC)
     step_limit: float = 10.0
+    unread: bool = False
+    heavy: bool = False
+    watch: None = None
     timeout: float = 10.0
     when_down: WhenDown | None = None
+
+    async def may_wait(self) -> None:
+        return None
 
     def begin(self, node: StepNode) -> None:
         self.step = node.id

@@ -24,11 +24,15 @@ CURL = re.compile(r"^# +(curl .*)$", re.MULTILINE)
 
 #: how a page's messages end, in the order of its lines, where they do not simply reach the end
 ENDS = {
+    "compensate": ["done", "rejected"],
+    "resequence": ["resequenced", "resequenced", "resequenced"],
+    "aggregate": ["aggregated", "aggregated"],
     "validate": ["done", "invalid"],
-    "lookup": ["done", "unmapped"],
+    "lookup": ["done", "unmapped", "waits"],
     "filter": ["done", "filtered: body.status == 'REL'"],
     "reject": ["rejected"],
     "delay": ["waits", "waits"],
+    "await": ["waits", "done"],
 }
 
 
@@ -57,8 +61,8 @@ def end_of(block: Block, message: Message, context: Any) -> str:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     root = tmp_path_factory.mktemp("pages")
-    shutil.copytree(PAGES, root / "routes", ignore=shutil.ignore_patterns("schemas", "transforms"))
-    for name in ("schemas", "transforms"):
+    shutil.copytree(PAGES, root / "routes", ignore=shutil.ignore_patterns("schemas", "transforms", "connectors"))
+    for name in ("schemas", "transforms", "connectors"):
         shutil.copytree(PAGES / name, root / name)
     return require_workspace(root, environ={})
 
@@ -69,13 +73,13 @@ def test_messages_of_a_page_run_through_its_route(page, workspace, context):
     ends = []
     for route, body in sends(page):
         spec = workspace.routes[route]
-        context.answers = [Reply(200, {}, {"path": "x", "bytes": 1}) for _ in range(9)]
+        context.answers = [Reply(200, {}, {"path": "x", "bytes": 1, "name": "x"}) for _ in range(9)]
         message = Message(body, meta={"message_id": "m", "route": route})
         ends.append(end_of(spec.steps, message, context))
         children = [handoff for handoff in context.emitted if handoff.kind in ("split", "branch")]
         context.emitted.clear()
         for child in children:
-            assert end_of(spec.blocks[child.target], child.message, context) in ("done", "rejected")
+            assert end_of(spec.blocks[child.target], child.message, context) in ("done", "rejected", "waits")
     assert ends, "the page tells nothing to send"
     assert ends == ENDS.get(page.stem, ["done"] * len(ends))
     for target, sent in context.sent:

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from esb.errors import Invalid, Unmapped
+
 STEP = """
 fanout:
   mes:
@@ -46,14 +48,45 @@ def test_branch_is_found_by_its_block(read_step):
 
 
 def test_branch_may_be_called_like_an_option(run, context):
-    run("fanout: { branches: [ { to: mes.order } ] }", 1)
-    assert context.notes == {"branches": ["branches"]}
+    run("fanout: { by: [ { to: mes.order } ] }", 1)
+    assert context.notes == {"branches": ["by"]}
+
+
+NAMED = """
+fanout:
+  by: body.systems
+  branches:
+    mes: [ { to: mes.order } ]
+    qms: { if: body.big, steps: [ { to: qms.order } ] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("systems", "taken"),
+    [("mes", ["mes"]), (["qms", "mes", "mes"], ["mes", "qms"]), ([], []), (None, []), ("", [])],
+)
+def test_message_names_its_receivers(run, context, systems, taken):
+    run(NAMED, {"systems": systems, "big": True})
+    assert context.notes == {"branches": taken}
+
+
+def test_guard_of_a_named_branch_still_counts(run, context):
+    run(NAMED, {"systems": ["mes", "qms"], "big": False})
+    assert context.notes == {"branches": ["mes"]}
+
+
+@pytest.mark.parametrize(("systems", "error"), [(["mes", "erp"], Unmapped), (7, Invalid), ([["mes"]], Invalid)])
+def test_receiver_that_is_not_declared_stops_the_message_before_any_branch(run, context, systems, error):
+    with pytest.raises(error):
+        run(NAMED, {"systems": systems, "big": True})
+    assert context.emitted == []
 
 
 @pytest.mark.parametrize(
     ("text", "code", "hint"),
     [
         ("fanout: {}", "ESB102", "mes:"),
+        ("fanout: { by: body.x, mes: [ { log: x } ] }", "ESB112", "branches:"),
         ("fanout: [ { to: mes.order } ]", "ESB103", "one line for each branch"),
         ("fanout: { mes: { if: body.x } }", "ESB102", "steps of the branch"),
         ("fanout: { mes: { when: body.x, steps: [ { log: x } ] } }", "ESB101", "here it is `if`"),

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from esb.errors import Invalid, Unmapped
+from esb.message import PARKED
+from esb.steps.base import Wait
 
 
 def test_found_value_goes_into_its_place(run):
@@ -82,6 +84,16 @@ def test_default_stands_in_for_a_missing_row(run, context, value, missing):
     assert context.notes == {"lookup": "default"}
 
 
+def test_value_without_a_row_parks_the_message_and_null_does_not(run):
+    step = "lookup: { table: plants, by: body, into: vars.x, missing: park }"
+    with pytest.raises(Wait) as caught:
+        run(step, "P99")
+    assert caught.value.until == PARKED
+    assert "P99" in str(caught.value.reason)
+    with pytest.raises(Unmapped):
+        run(step, None)
+
+
 @pytest.mark.parametrize("value", [["P10"], {"a": 1}])
 def test_list_or_object_cannot_be_looked_up(run, value):
     with pytest.raises(Invalid, match="one value"):
@@ -95,9 +107,9 @@ def test_step_says_what_it_writes(read_step):
 @pytest.mark.parametrize(
     ("more", "code", "hint"),
     [
-        ("missing: park", "ESB113", "reject"),
         ("missing: default", "ESB102", "default"),
         ("missing: reject, default: site.plant", "ESB107", "take one"),
+        ("missing: park, default: site.plant", "ESB107", "take one"),
         ("missing: rejct", "ESB105", "`reject`"),
         ("fallback: body.x", "ESB101", "`default`"),
     ],

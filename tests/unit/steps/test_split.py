@@ -96,7 +96,6 @@ def test_blocks_are_known(read_step):
         ("split: { steps: [ { log: x } ] }", "ESB102"),
         ("split: { each: body, steps: [] }", "ESB201"),
         ("split: { each: body, on_item_error: retry, steps: [ { log: x } ] }", "ESB105"),
-        ("split: { each: body, on_item_error: quarantine, steps: [ { log: x } ] }", "ESB113"),
         ("split: body.lines", "ESB103"),
         ("split: { items: body, steps: [ { log: x } ] }", "ESB101"),
     ],

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from esb.errors import Unavailable
+from esb.errors import Invalid, Unavailable, Unmapped
 from esb.steps.base import Reply
 
 
@@ -42,3 +42,38 @@ def test_target_inside_the_bus_is_a_hand_off(run, context):
 def test_target_must_be_given(problem_of):
     assert problem_of("to: 5").code == "ESB103"
     assert problem_of("to: []").code == "ESB103"
+
+
+ANY = "to: { any_of: [erp.order, mes.order, mes.stop], by: body.system }"
+
+
+@pytest.mark.parametrize(
+    ("system", "name"), [("mes.stop", "mes.stop"), ("erp", "erp.order"), (["mes.order"], "mes.order")]
+)
+def test_message_names_the_one_that_it_goes_to(run, context, system, name):
+    assert run(ANY, {"system": system}).meta["reply"]["status"] == 200
+    assert [target.name for target, _ in context.sent] == [name]
+
+
+@pytest.mark.parametrize(
+    ("system", "error"),
+    [("sap", Unmapped), ("mes", Unmapped), ("http://evil", Unmapped), (None, Invalid), (["erp", "mes.stop"], Invalid)],
+)
+def test_name_that_is_none_or_several_sends_nothing(run, context, system, error):
+    with pytest.raises(error):
+        run(ANY, {"system": system})
+    assert context.sent == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("to: { any_of: [erp.order] }", "ESB102"),
+        ("to: { any_of: [], by: body.x }", "ESB103"),
+        ("to: { any_of: erp.order, by: body.x }", "ESB103"),
+        ("to: { any_of: [ { http: { url: x } } ], by: body.x }", "ESB103"),
+        ("to: { any_of: [erp.order], by: body.x, from: y }", "ESB101"),
+    ],
+)
+def test_any_of_is_checked(problem_of, text, code):
+    assert problem_of(text).code == code

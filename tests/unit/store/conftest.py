@@ -13,7 +13,7 @@ from esb.clock import ManualClock
 from esb.message import Envelope, State, new_id
 from esb.store import open_store
 from esb.store.base import NewMessage, Settlement
-from esb.store.sqlite import SqliteStore
+from esb.store.sqlstore import SqlStore
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
@@ -24,9 +24,9 @@ class Stores:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / ".esb" / "bus.db"
-        self.opened: list[SqliteStore] = []
+        self.opened: list[SqlStore] = []
 
-    async def open(self, **options: Any) -> SqliteStore:
+    async def open(self, **options: Any) -> SqlStore:
         options.setdefault("min_free", 0)
         store = await open_store("sqlite:///.esb/bus.db", self.root, clock=ManualClock(NOW), **options)
         self.opened.append(store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from esb.store.committer import LARGEST_GROUP, Committer
 from esb.store.writer import Words, Writer
 
 
-class FaultyConnection(sqlite3.Connection):
+class FaultyConnection(files.Connection):
     """A connection whose disk fails at a chosen statement."""
 
     faults: dict[str, list[BaseException | None]]
 
-    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+    def execute(self, sql: str, *rest: Any) -> Any:
         planned = self.faults.get(sql)
         if planned and (fault := planned.pop(0)) is not None:
             raise fault
@@ -230,3 +231,32 @@ def test_a_process_that_lost_the_store_to_another_writes_no_more(on_bench: Any) 
         assert bench.stored() == 1
 
     on_bench(check)
+
+
+def test_commits_leave_the_loop_while_they_are_slow(
+    tmp_path: Path, stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path, stores, threaded=True)
+        threads: list[str] = []
+        took = iter([0.0] * 2 + [0.01] * 3 + [0.0] * 40)  # a disk that is slow for a while, in seconds
+        real, now = bench.writer.commit, [0.0]
+
+        def commit() -> None:
+            threads.append(threading.current_thread().name)
+            now[0] += next(took)
+            real()
+
+        monkeypatch.setattr(type(bench.writer), "commit", lambda _: commit())
+        monkeypatch.setattr("esb.store.committer.time.perf_counter", lambda: now[0])
+        bench.committer = Committer(bench.writer, threaded=None, after_group=lambda: None)
+        for _ in range(40):
+            await bench.accept()
+        bench.committer.close()
+        bench.writer.close()
+        away = ["commit" in name for name in threads]
+        assert away[:3] == [False] * 3
+        assert all(away[3:8])
+        assert not away[-1]
+
+    asyncio.run(main())

@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from esb.errors import StoreBusy, StoreCorrupt, StoreError
 from esb.message import State
 from esb.store import files
 from esb.store.base import Filter
-from esb.store.tables import APPLICATION_ID, SCHEMA_VERSION
+from esb.store.codes import APPLICATION_ID, SCHEMA_VERSION
 
 
 def fill(stores: Any, count: int = 1) -> None:
@@ -56,10 +58,6 @@ class TestUrls:
         with pytest.raises(StoreError) as caught:
             files.path_of(url, Path("/ws"))
         assert "sqlite:///" in caught.value.hint
-
-    def test_a_store_that_does_not_exist_yet_is_named(self) -> None:
-        with pytest.raises(StoreError, match="PostgreSQL is not supported"):
-            files.path_of("postgresql+psycopg://u@h/db", Path("/ws"))
 
 
 class TestOpening:
@@ -115,6 +113,16 @@ class TestOpening:
             content[page * 8192 : page * 8192 + 200] = b"\xa5" * 200
         stores.path.write_bytes(content)
         refused(stores, StoreCorrupt, "damaged")
+
+    def test_a_store_keeps_its_log_from_birth_and_what_a_dead_birth_left_is_removed(self, stores: Any) -> None:
+        """Switched over at the first start, a death in between left a journal that no reader can take back."""
+        stores.path.parent.mkdir()
+        for suffix in (".new", ".new-journal", ".new-wal"):
+            stores.path.with_name(f"bus.db{suffix}").write_bytes(b"half")
+        files.create(stores.path, datetime(2026, 1, 5, tzinfo=UTC))
+        assert [path.name for path in stores.path.parent.iterdir()] == ["bus.db"]
+        with closing(sqlite3.connect(f"file:{stores.path}?mode=ro", uri=True)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     def test_a_store_that_has_vanished_is_no_fresh_start(self, stores: Any) -> None:
         fill(stores)

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from esb.errors import StoreBusy
+from esb.store import lock as lock_module
 from esb.store.lock import StoreLock, read_owner
 
 RACER = """
 import sys
 from pathlib import Path
 from esb.errors import StoreBusy
+from esb.store import lock as lock_module
 from esb.store.lock import StoreLock
 sys.stdin.readline()
 for n in range(10):
@@ -122,3 +124,42 @@ def test_of_two_processes_at_the_same_instant_one_owns_it(tmp_path: Path) -> Non
             racer.communicate("end\n")
     for one, other in zip(*said, strict=True):
         assert sorted([one.split()[0], other.split()[0]]) == ["busy", "owner"]
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from esb.store.lock import StoreLock
+with StoreLock(Path(sys.argv[1]), command=sys.argv[2] == "command"):
+    print("owner", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("kind", ["command", "bus"])
+def test_a_command_is_waited_for_and_a_bus_is_not(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`esb status` beside the start of a bus must not turn the bus away."""
+    words = [sys.executable, "-c", COMMAND, str(tmp_path), kind]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "owner\n"
+        waits = 0
+
+        def wait(_seconds: float) -> None:
+            nonlocal waits
+            waits += 1
+            if waits == 50:
+                other.communicate("end\n")
+
+        monkeypatch.setattr(lock_module.time, "sleep", wait)
+        lock = StoreLock(tmp_path)
+        if kind == "bus":
+            with pytest.raises(StoreBusy, match=f"process {other.pid} on .* runs this workspace"):
+                lock.acquire()
+            assert waits < 20
+            other.communicate("end\n")
+        else:
+            lock.acquire()
+            assert lock.held
+            lock.release()

@@ -272,12 +272,24 @@ class Bus(RuleBasedStateMachine):
         border = self.now - timedelta(hours=2)
         gone = [seq for seq, one in self.kept.items() if one.state in states and one.finished and one.finished < border]
         assert self.call("purge", border, sorted(states), 10_000) == len(gone)
+        # every lane that loses a dead message is looked at again, also where another one was freed by hand meanwhile
+        dead = [one for seq in gone if (one := self.kept[seq]).state is State.DEAD and one.lane[1] is not None]
+        lanes = {one.lane for one in dead}
         for seq in gone:
             del self.kept[seq]
+        for lane in lanes:  # what the purged ones held goes on, up to the next that blocks
+            limit = min(
+                (n for n, one in self.kept.items() if one.lane == lane and one.blocks), default=self.highest + 1
+            )
+            for seq, one in self.kept.items():
+                if one.lane == lane and seq < limit and one.state is State.HELD:
+                    one.state = State.QUEUED
         self.purged += len(gone)
 
     @rule(peaceful=st.booleans())
     def restart(self, peaceful: bool) -> None:
+        suspect = min((seq for seq, one in self.kept.items() if one.state is State.RUNNING), default=0)
+        self.store.at_work(suspect)
         if peaceful:
             self.wait(self.store.close())
         else:
@@ -290,7 +302,7 @@ class Bus(RuleBasedStateMachine):
         assert [row.seq for row in self.store.recovered] == running
         for seq in running:
             self.kept[seq].state = State.QUEUED
-            self.kept[seq].crashes += not peaceful
+            self.kept[seq].crashes += seq == suspect and not peaceful
         for seq, one in self.kept.items():
             older = [before for before, other in self.lane(one, State.DEAD) if other.blocks and before < seq]
             if one.state is State.HELD and not older:
@@ -332,6 +344,5 @@ TestModel = Bus.TestCase
 TestModel.settings = settings(
     max_examples=int(os.environ.get("ESB_MODEL_EXAMPLES", "60")),
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

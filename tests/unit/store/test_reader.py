@@ -14,6 +14,7 @@ from esb.errors import StoreBusy
 from esb.message import State
 from esb.store import reader as reader_module
 from esb.store.base import Filter
+from esb.store.queries import NEWER_DONE
 from esb.store.search import places
 
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -65,6 +66,12 @@ def test_searches_of_people_use_indexes(store: Any, name: str) -> None:
     plans = [row[3] for row in store._search.select(text("EXPLAIN QUERY PLAN " + _literal(query)))]
     assert plans
     assert not [plan for plan in plans if plan in ("SCAN message", "SCAN outcome") or "ORDER BY" in plan]
+
+
+def test_the_stale_guard_looks_at_the_messages_of_the_key_alone(store: Any) -> None:
+    """Not at every newer message of the route: a retry of many would read the store once for each."""
+    plans = [row[3] for row in store._search.rows(f"EXPLAIN QUERY PLAN {NEWER_DONE}", ("k", 1, 0, 1, 0, 0))]
+    assert any("message_key (key=? AND seq>?)" in plan for plan in plans), plans
 
 
 def _literal(query: Any) -> str:

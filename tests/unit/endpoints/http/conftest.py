@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -26,6 +25,7 @@ from esb.message import Message
 from esb.registry import Registry, load
 from esb.secret import Secret
 from esb.spec import MISSING, ListNode, MapNode, Node, Reader, ScalarNode, read_options
+from tests.servers.certificates import make_certificates
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
@@ -139,6 +139,9 @@ class FakeIntake:
         self.result: Outcome | None = Outcome("done")
         self.waited: list[tuple[str, float]] = []
 
+    def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
+        return False
+
     async def accept(self, incoming: Incoming) -> Receipt:
         await asyncio.sleep(0)
         if self.error is not None:
@@ -151,7 +154,7 @@ class FakeIntake:
         number = len(self.accepted)
         return Receipt(f"m-{number}", incoming.correlation_id or f"c-{number}", self.state)
 
-    async def outcome(self, message_id: str, timeout: float) -> Outcome | None:
+    async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         self.waited.append((message_id, timeout))
         return self.result
 
@@ -243,7 +246,7 @@ def split_answers(data: bytes) -> list[Answered]:
     while data:
         head, end, data = data.partition(b"\r\n\r\n")
         assert end, data
-        first, *lines = head.decode().split("\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         length = int(headers.get("content-length", "0"))
         body, data = data[:length], data[length:]
@@ -361,12 +364,15 @@ class Sender:
     clock: ManualClock = field(default_factory=ManualClock)
     timeout: float = 5.0
     workspace: Path = Path("/")
+    library: bool = False  #: nothing goes out but through the client library
     logged: list[Any] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def opened(self, connection: Any, name: str = "erp") -> AsyncIterator[Any]:
         context = ConnectionContext(name, self.clock, self.workspace, lambda *args, **_: self.logged.append(args))
         live = await connection.open(context)
+        if self.library:
+            live.plain = None
         try:
             yield live
         finally:
@@ -409,15 +415,5 @@ def tools() -> Any:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test ca")  # fmt: skip
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key",
-                "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "2", "-copy_extensions", "copy", "-out", f"{name}.crt")  # fmt: skip
+    make_certificates(folder)
     return folder

@@ -62,18 +62,6 @@ def test_a_sink_that_cannot_work_is_an_error_at_load(value: Any, code: str, opti
     assert [problem[:6] for problem in problems] == [code]
 
 
-def test_a_post_that_could_take_effect_twice_is_warned_about(options: Any) -> None:
-    sink, problems = options.try_read(HttpSink, {"path": "/x", "idempotency_key": False})
-    assert [problem[:6] for problem in problems] == ["ESB601"]
-    assert sink.idempotency_key is False
-    for value in (
-        {"idempotency_key": True},
-        {"idempotency_key": "{{ body.a }}"},
-        {"idempotency_key": False, "method": "PUT"},
-    ):
-        assert options.try_read(HttpSink, {"path": "/x", **value})[1] == []
-
-
 @pytest.mark.parametrize(
     ("value", "code"),
     [
@@ -110,3 +98,13 @@ def test_the_names_that_an_address_reads_are_known(options: Any) -> None:
 def test_fixed_text_of_an_address_may_hold_blanks_and_odata_marks(options: Any) -> None:
     sink = options.read(HttpSink, {"path": "lots('{{ body.a }}')?$filter=Plant eq 'P10'&x=%20"})
     assert sink.path.render({"body": {"a": "1'"}}) == "/lots('1%27')?$filter=Plant%20eq%20'P10'&x=%20"
+
+
+def test_a_named_format_takes_what_senders_call_it() -> None:
+    from esb.endpoints._http.media import fits
+    from esb.formats.fixed import Fixed
+    from esb.formats.idoc import Idoc
+
+    assert fits(Fixed(), "text/plain; charset=utf-8")
+    assert fits(Idoc(), "application/xml")
+    assert not fits(Fixed(), "application/json")

@@ -18,6 +18,7 @@ def test_members_without_a_value_are_left_out() -> None:
         "code": "reused",
         "detail": "used before",
         "message_id": "m-1",
+        "errors": [],
     }
 
 

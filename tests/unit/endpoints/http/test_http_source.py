@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from esb.contracts.life import Life
 from esb.durations import parse_rate
 from esb.endpoints.base import KeyConflict, Outcome
 from esb.endpoints.http import HttpSource
@@ -37,6 +38,12 @@ class Plates:
             )
 
 
+class Old(Plates):
+    """One that is deprecated, and over soon."""
+
+    life = Life(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 6, 30, tzinfo=UTC))
+
+
 def once(
     source: HttpSource, bus: Any, run: Any, *asked: str, body: bytes = b"{}", prepare: Any = None
 ) -> tuple[Any, Any]:
@@ -51,6 +58,17 @@ def once(
 
     result: tuple[Any, Any] = run(story())
     return result
+
+
+@pytest.mark.parametrize(("body", "status"), [(b'{"plate": 1}', 202), (b"{}", 422), (b"{", 400)])
+def test_every_answer_of_a_route_with_a_deprecated_contract_says_until_when(
+    bus: Any, run: Any, body: bytes, status: int
+) -> None:
+    words = "POST /in HTTP/1.1", "Content-Type: application/json"
+    answered, _ = once(HttpSource(path="/in", contract=Old()), bus, run, *words, body=body)
+    assert answered.status == status
+    assert answered.headers["deprecation"] == "@1767225600"
+    assert answered.headers["sunset"] == "Wed, 30 Jun 2027 00:00:00 GMT"
 
 
 def test_a_stored_message_is_answered_202_with_its_ids(bus: Any, run: Any) -> None:
@@ -330,6 +348,8 @@ def test_a_duplicate_is_answered_at_once(bus: Any, run: Any) -> None:
         ("<a/>", {"Content-Type": "application/xml"}, b"<a/>", "application/xml"),
         (b"\x00", {}, b"\x00", "application/octet-stream"),
         (None, {}, b"", None),
+        ({"price": Decimal("12.10")}, {"Content-Type": "text/plain"}, b'{"price":12.10}', "application/json"),
+        ({"a": 1, "b": 2}, {"Content-Type": "application/xml"}, b'{"a":1,"b":2}', "application/json"),
     ],
 )
 def test_what_respond_set_is_what_the_caller_gets(
@@ -365,7 +385,7 @@ def test_a_dead_message_is_a_problem_in_words_that_may_leave(
     answered = delivered(bus, run, Outcome("dead", error=error))
     assert (answered.status, answered.code, answered.json["message_id"]) == (status, error_class, "m-1")
     assert (b"why so" in answered.body) is shown
-    assert ("errors" in answered.json) is shown
+    assert bool(answered.json["errors"]) is shown
 
 
 def test_a_message_that_takes_too_long_goes_on_and_is_named(bus: Any, run: Any) -> None:
@@ -389,6 +409,68 @@ def test_one_client_over_its_rate_waits_and_the_others_do_not(bus: Any, run: Any
             assert [(await server.post("/in", b"{}", LOGIN)).status for _ in range(2)] == [202, 429]
 
     run(story())
+
+
+def test_a_contract_that_ends_is_told_to_who_is_refused_at_the_door_too(bus: Any, run: Any) -> None:
+    auth = InboundAuth(api_key=(KeyClient(key=Secret("s3cret"), client="qms", quota=parse_rate("1/d")),))
+
+    async def story() -> None:
+        async with bus() as server:
+            await server.serve(HttpSource(path="/in", auth=auth, contract=Old()))
+            answers = [await server.post("/in", b'{"plate": 1}', login) for login in (LOGIN, LOGIN, "X-API-Key: wrong")]
+            assert [one.status for one in answers] == [202, 429, 401]
+            assert {one.headers["sunset"] for one in answers} == {"Wed, 30 Jun 2027 00:00:00 GMT"}
+
+    run(story())
+
+
+def test_a_client_over_its_quota_waits_whatever_the_route_takes(bus: Any, run: Any) -> None:
+    import hmac
+
+    keyed = InboundAuth(
+        api_key=(
+            KeyClient(key=Secret("s3cret"), client="qms", quota=parse_rate("2/d")),
+            KeyClient(key=Secret("other"), client="mes"),
+        )
+    )
+    signed = InboundAuth(hmac=(HmacClient(secret=Secret("s"), client="portal", quota=parse_rate("1/h")),))
+
+    async def story() -> None:
+        async with bus() as server:
+            await server.serve(HttpSource(path="/in", auth=keyed))
+            assert [(await server.post("/in", b"{}", LOGIN)).status for _ in range(2)] == [202, 202]
+            answered = await server.post("/in", b"{}", LOGIN)
+            assert (answered.status, answered.code, answered.headers["retry-after"]) == (429, "quota-used-up", "43200")
+            assert [(await server.post("/in", b"{}", "X-API-Key: other")).status for _ in range(3)] == [202] * 3
+            server.clock.advance(43_200)
+            assert (await server.post("/in", b"{}", LOGIN)).status == 202
+        async with bus() as server:
+            await server.serve(HttpSource(path="/in", auth=signed))
+            signature = hmac.new(b"s", b"{}", "sha256").hexdigest()
+            signs = f"X-Signature: sha256={signature}"
+            assert (await server.post("/in", b"{}", "X-Signature: sha256=" + "0" * 64)).status == 401
+            assert [(await server.post("/in", b"{}", signs)).status for _ in range(2)] == [202, 429]
+
+    run(story())
+
+
+def test_a_quota_is_for_all_routes_together_and_over_their_reloads(bus: Any, run: Any) -> None:
+    auth = InboundAuth(api_key=(KeyClient(key=Secret("s3cret"), client="qms", quota=parse_rate("3/d")),))
+
+    async def story() -> None:
+        async with bus() as server:
+            await server.serve(HttpSource(path="/in", auth=auth))
+            await server.serve(HttpSource(path="/other", auth=auth))
+            assert [(await server.post(path, b"{}", LOGIN)).status for path in ("/in", "/other")] == [202, 202]
+            await server.serve(HttpSource(path="/in", auth=auth, rate=parse_rate("9/s")))
+            assert [(await server.post(path, b"{}", LOGIN)).status for path in ("/in", "/other")] == [202, 429]
+
+    run(story())
+
+
+def test_a_quota_is_of_a_client_with_a_name(options: Any) -> None:
+    auth = {"api_key": {"key": Secret("k"), "quota": "5/d"}}
+    assert [problem[:6] for problem in options.try_read(InboundAuth, auth)[1]] == ["ESB102"]
 
 
 def test_a_route_has_its_own_largest_body(bus: Any, run: Any) -> None:
@@ -424,7 +506,7 @@ def test_a_stopping_route_ends_what_it_has_begun(bus: Any, run: Any) -> None:
         async with bus() as server:
             begun, go_on = asyncio.Event(), asyncio.Event()
 
-            async def outcome(message_id: str, timeout: float) -> Outcome:
+            async def outcome(message_id: str, timeout: float, seq: int = 0) -> Outcome:
                 begun.set()
                 await go_on.wait()
                 return Outcome("done")
@@ -510,5 +592,5 @@ def test_a_source_that_cannot_work_is_an_error_at_load(value: Any, code: str, op
 
 def test_every_problem_has_the_same_members(bus: Any, run: Any) -> None:
     answered, _ = once(HttpSource(path="/in", auth=KEYED), bus, run, "POST /in HTTP/1.1")
-    assert set(json.loads(answered.body)) == {"type", "title", "status", "code", "detail"}
+    assert set(json.loads(answered.body)) == {"type", "title", "status", "code", "detail", "errors"}
     assert answered.headers["cache-control"] == "no-store"

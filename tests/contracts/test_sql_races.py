@@ -1,0 +1,264 @@
+"""Rows that are committed late, several readers of one table, and what becomes of rows when the store or the marking fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import Rollback
+
+from esb.endpoints.sql import Mark, SqlSource, Watermark
+from tests.contracts.source_contract import DurableIntake
+from tests.contracts.sql_rigs import Pg, RowRig, Sqlite, State, bound
+from tests.servers.postgres import Postgres
+
+WRITERS, EACH = 8, 25
+FAST = timedelta(milliseconds=5)
+
+
+def write_late(server: Postgres, seed: int) -> set[int]:
+    """Eight writers; some transactions are committed after greater ids were, some are rolled back. The committed ids."""
+    gate = threading.Barrier(WRITERS)
+
+    def writer(number: int) -> None:
+        chance = random.Random(seed * 100 + number)
+        with server.connect() as connection:
+            gate.wait()
+            for _ in range(EACH):
+                with connection.transaction() as transaction:
+                    connection.execute("insert into late (n) values (1)")
+                    if chance.random() < 0.3:
+                        connection.execute(
+                            "select pg_sleep(%s)", (chance.random() * 0.04,)
+                        )  # the server's time, not ours
+                    if chance.random() < 0.05:
+                        raise Rollback(transaction)
+
+    threads = [threading.Thread(target=writer, args=(number,)) for number in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {int(str(row[0])) for row in server.execute("select id from late")}
+
+
+def read_while(server: Postgres, options: SqlSource, seed: int) -> tuple[set[int], list[int]]:
+    """What the writers committed, and the ids that were stored, in their order."""
+
+    async def scenario() -> tuple[set[int], list[int]]:
+        intake, state = DurableIntake(), State()
+        source = await bound(options, Pg(server), intake, state)
+        await source.start()
+        written = await asyncio.to_thread(write_late, server, seed)
+
+        def ids() -> list[int]:
+            return [json.loads(payload)["id"] for payload in intake.payloads]
+
+        async with asyncio.timeout(30):
+            while not written <= set(ids()):
+                await asyncio.sleep(0.01)
+        await source.stop()
+        return written, ids()
+
+    return asyncio.run(scenario())
+
+
+@pytest.fixture
+def late(postgres: Postgres) -> Postgres:
+    postgres.execute("drop table if exists late")
+    postgres.execute(
+        "create table late (id bigserial primary key, n int, x xid8 default pg_current_xact_id(), at timestamptz default clock_timestamp())"
+    )
+    return postgres
+
+
+def test_a_watermark_bound_by_the_snapshot_misses_no_late_commit(late: Postgres) -> None:
+    options = SqlSource(
+        query="select id, n, x from late", watermark=Watermark(column="x", tie="id", bound="snapshot"), every=FAST
+    )
+    written, stored = read_while(late, options, 1)
+    assert sorted(stored) == sorted(written)  # each once
+
+
+def test_a_watermark_with_an_overlap_misses_no_late_commit(late: Postgres) -> None:
+    mark = Watermark(column="at", tie="id", overlap=timedelta(seconds=20))
+    written, stored = read_while(late, SqlSource(query="select id, n, at from late", watermark=mark, every=FAST), 2)
+    assert sorted(stored) == sorted(written)
+
+
+def test_the_race_is_one_that_a_bare_watermark_loses(late: Postgres) -> None:
+    """The test of the test: without a bound, rows are missed; so the two above can fail."""
+    options = SqlSource(query="select id, n from late", watermark=Watermark(column="id", tie="id"), every=FAST)
+
+    async def scenario() -> tuple[set[int], set[int]]:
+        intake, state = DurableIntake(), State()
+        source = await bound(options, Pg(late), intake, state)
+        await source.start()
+        written = await asyncio.to_thread(write_late, late, 3)
+        last = max(written)
+        ids = lambda: {json.loads(payload)["id"] for payload in intake.payloads}  # noqa: E731
+        async with asyncio.timeout(30):
+            while last not in ids():
+                await asyncio.sleep(0.01)
+        await source.stop()
+        return written, ids()
+
+    written, stored = asyncio.run(scenario())
+    assert stored < written
+
+
+def test_two_buses_share_a_table_and_take_each_row_once(postgres: Postgres) -> None:
+    postgres.execute("drop table if exists notes")
+    postgres.execute("create table notes (id int primary key, sent int default 0)")
+    postgres.execute("insert into notes select i, 0 from generate_series(1, 300) i")
+    mark = Mark(update="update notes set sent = 1 where id = :id")
+    options = SqlSource(query="select id from notes where sent = 0 order by id", mark=mark, every=FAST, batch=20)
+
+    async def scenario() -> list[int]:
+        intakes = [DurableIntake(), DurableIntake()]
+        sources = [await bound(options, Pg(postgres), intake, State()) for intake in intakes]
+        for source in sources:
+            await source.start()
+        async with asyncio.timeout(30):
+            while sum(len(intake.committed) for intake in intakes) < 300:
+                await asyncio.sleep(0.01)
+        for source in sources:
+            await source.stop()
+        return [json.loads(payload)["id"] for intake in intakes for payload in intake.payloads]
+
+    assert sorted(asyncio.run(scenario())) == list(range(1, 301))
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("char(6)", "'a', 'b \"', 'c\\', '{,}', 'NULL', ''"),
+        ("varchar(6)", "'a', 'b \"', 'c\\', '{,}', 'NULL', ''"),
+        ("numeric(20, 0)", "1, 2, 12345678901234567890"),
+        ("uuid", "gen_random_uuid(), gen_random_uuid()"),
+        ("timestamptz", "now(), now() + interval '1 s'"),
+        ("sql_mood", "'good', 'bad'"),
+    ],
+)
+def test_a_batch_is_marked_whatever_the_key_is(postgres: Postgres, column: str, values: str) -> None:
+    postgres.execute("drop table if exists kept")
+    postgres.execute("drop type if exists sql_mood")
+    postgres.execute("create type sql_mood as enum ('good', 'bad')")
+    postgres.execute(f"create table kept (k {column} primary key, sent int default 0)")
+    postgres.execute(f"insert into kept select unnest(array[{values}]::{column}[])")
+    (count,) = postgres.execute("select count(*) from kept")[0]
+    mark = Mark(update="update kept set sent = sent + 1 where k = :k")
+    options = SqlSource(query="select k from kept where sent = 0 order by k", mark=mark)
+
+    async def scenario() -> int:
+        source: Any = await bound(options, Pg(postgres), DurableIntake(), State())
+        stored = await source.poll_once()
+        await source.stop()
+        return int(stored)
+
+    assert asyncio.run(scenario()) == count
+    assert postgres.execute("select distinct sent from kept") == [(1,)]
+
+
+def test_a_number_that_is_none_does_not_hold_up_the_rows_behind_it(postgres: Postgres) -> None:
+    postgres.execute("drop table if exists kept")
+    postgres.execute("create table kept (id int primary key, qty numeric)")
+    postgres.execute("insert into kept values (1, 'NaN'), (2, 12.10)")
+    intake = DurableIntake()
+
+    async def scenario() -> None:
+        options = SqlSource(query="select * from kept", watermark=Watermark(column="id", tie="id"))
+        source: Any = await bound(options, Pg(postgres), intake, State())
+        await source.poll_once()
+        await source.stop()
+
+    asyncio.run(scenario())
+    assert intake.payloads == [b'{"id":1,"qty":"NaN"}', b'{"id":2,"qty":12.10}']
+
+
+def test_numbers_inside_json_columns_keep_their_digits(postgres: Postgres) -> None:
+    postgres.execute("drop table if exists kept")
+    postgres.execute("create table kept (id int primary key, data jsonb)")
+    postgres.execute("""insert into kept values (1, '{"qty": 12345678901234567890.120, "n": 7}')""")
+    intake = DurableIntake()
+
+    async def scenario() -> None:
+        options = SqlSource(query="select * from kept", watermark=Watermark(column="id", tie="id"))
+        source: Any = await bound(options, Pg(postgres), intake, State())
+        await source.poll_once()
+        await source.stop()
+
+    asyncio.run(scenario())
+    assert intake.payloads == [b'{"id":1,"data":{"n":7,"qty":12345678901234567890.120}}']
+
+
+def test_a_notification_wakes_the_source(postgres: Postgres) -> None:
+    postgres.execute("drop table if exists notes")
+    postgres.execute("create table notes (id int primary key, sent int default 0)")
+    mark = Mark(update="update notes set sent = 1 where id = :id")
+    options = SqlSource(
+        query="select id from notes where sent = 0 order by id",
+        mark=mark,
+        every=timedelta(hours=1),
+        wake="notes_changed",
+    )
+
+    async def scenario() -> None:
+        intake = DurableIntake()
+        source: Any = await bound(options, Pg(postgres), intake, State())
+        await source.start()
+        async with asyncio.timeout(30):
+            while not postgres.execute("select 1 from pg_stat_activity where query ilike 'listen%'"):
+                await asyncio.sleep(0.01)
+            while source._turn.locked() or not source._task:
+                await asyncio.sleep(0.01)
+            postgres.execute("insert into notes values (1)")
+            postgres.execute("notify notes_changed")
+            while not intake.committed:
+                await asyncio.sleep(0.01)
+        await source.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_is_set_back_is_a_new_message(tmp_path: Path) -> None:
+    rig = RowRig(Sqlite(tmp_path), "mark")
+
+    async def scenario() -> None:
+        intake = DurableIntake()
+        await rig.offer("a", rig.good)
+        source = await rig.start(intake)
+        await rig.until_held(0)
+        rig.database.do("update notes set sent = 0")
+        await rig.until(lambda: len(intake.committed) == 2)
+        await rig.until_held(0)
+        await source.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_watermark_goes_on_after_a_restart(tmp_path: Path) -> None:
+    rig = RowRig(Sqlite(tmp_path), "watermark")
+
+    async def scenario() -> None:
+        intake = DurableIntake()
+        for number in range(3):
+            await rig.offer(str(number), b'{"n": %d}' % number)
+        source = await rig.start(intake)
+        await rig.until_held(0)
+        await source.stop()
+        await rig.offer("3", b'{"n": 3}')
+        asked = intake.asked
+        source = await rig.start(intake)
+        await rig.until_held(0)
+        await source.stop()
+        assert intake.asked == asked + 1  # nothing is read twice without an overlap
+        assert intake.payloads == [b'{"n": %d}' % number for number in range(4)]
+
+    asyncio.run(scenario())

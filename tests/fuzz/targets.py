@@ -1,0 +1,156 @@
+"""What is fuzzed: each target takes any bytes and may raise only what its code declares, which it catches itself.
+
+Whatever else comes out, also a broken promise (an assertion), is a finding. ``SEEDS`` says where a target's first inputs are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jmespath
+
+from esb.clock import ManualClock
+from esb.config.loader import load_workspace
+from esb.endpoints._http.framing import CHUNKED, Chunks, Refused, read_head
+from esb.errors import EsbError, Invalid
+from esb.formats.csv import Csv
+from esb.formats.json import Json
+from esb.formats.xml import Xml
+from esb.language.base import ExpressionError
+from esb.language.workspace import WorkspaceLanguage
+
+ROOT = Path(__file__).parents[2]
+SCOPE = {
+    "body": {"lot": "0012", "qty": [1, 2, 3], "a": {"b": None}},
+    "headers": {"a": "b"},
+    "vars": {"x": [{"y": 1}]},
+    "meta": {"route": "r"},
+    "site": {"plant": "P10"},
+}
+_LANGUAGE = WorkspaceLanguage({}, "Europe/Vienna", ManualClock())
+#: longer inputs say nothing new about these readers
+LONGEST = 4096
+
+
+def json(data: bytes) -> None:
+    """What was read is written and read again without a change."""
+    codec = Json()
+    try:
+        body = codec.decode(data)
+    except Invalid:
+        return
+    again = codec.decode(codec.encode(body))
+    assert again == body, (body, again)
+
+
+def csv(data: bytes) -> None:
+    for codec in (Csv(), Csv(delimiter=";", header=False), Csv(delimiter="\t")):
+        try:
+            rows = codec.decode(data)
+        except Invalid:
+            continue
+        assert isinstance(rows, list)
+
+
+def xml(data: bytes) -> None:
+    try:
+        Xml().decode(data)
+    except Invalid:
+        return
+
+
+def route(data: bytes) -> None:
+    """A route file with any content: diagnostics, never a traceback."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        path = Path(folder, "routes", "fuzzed.yaml")
+        path.parent.mkdir()
+        path.write_bytes(data)
+        workspace, problems = load_workspace(Path(folder))
+        assert workspace is not None or problems
+
+
+def http(data: bytes) -> None:
+    """A request head is refused or understood; a chunked body ends at the same byte however it is cut."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    try:
+        framing = read_head(head + end, max_headers=50, max_target=1000)
+    except Refused:
+        return
+    assert framing.length == CHUNKED or framing.length >= 0
+    assert _taken([body]) == _taken([body[at : at + 1] for at in range(len(body))])
+
+
+def _taken(pieces: Iterable[bytes]) -> tuple[int, bool] | None:
+    chunks, taken = Chunks(), 0
+    for piece in pieces:
+        try:
+            taken += chunks.take(piece)
+        except Refused:
+            return None
+        if chunks.done:
+            break
+    return taken, chunks.done
+
+
+def expression(data: bytes) -> None:
+    """What compiles here is JMESPath for the reference, too, and fails at run time only as a message's error."""
+    text = data.decode("utf-8", "replace")
+    try:
+        compiled = WorkspaceLanguage({}, "UTC", ManualClock()).expression(text)
+    except ExpressionError:
+        return
+    jmespath.compile(text)
+    try:
+        compiled(SCOPE)
+    except EsbError:
+        return
+
+
+def template(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    try:
+        compiled = _LANGUAGE.template(text)
+    except ExpressionError:
+        return
+    try:
+        compiled.render(SCOPE)
+    except EsbError:
+        return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "json": json,
+    "csv": csv,
+    "xml": xml,
+    "route": route,
+    "http": http,
+    "expression": expression,
+    "template": template,
+}
+_HTTP = b"POST /a HTTP/1.1\r\nHost: bus\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+_EXPRESSIONS = ("body.lot", "body.qty[?@ > `1`] | [0]", "join('-', [body.lot, 'x'])", "{a: body.a.b, b: vars.x[*].y}")
+_TEMPLATES = (
+    "{{ body.lot }}",
+    "{% for q in body.qty %}{{ q * 2 }}{% endfor %}",
+    "{{ body.lot | upper }}",
+    "{% if a %}",
+)
+
+
+def seeds(name: str) -> list[bytes]:
+    """The first inputs of a target: files of the examples and golden tests, small ones first."""
+    own = {
+        "http": [_HTTP],
+        "expression": [e.encode() for e in _EXPRESSIONS],
+        "template": [t.encode() for t in _TEMPLATES],
+    }
+    if name in own:
+        return own[name]
+    if name == "route":
+        found = [*ROOT.glob("tests/golden/diagnostics/*/routes/*.yaml"), *ROOT.glob("examples/**/*.yaml")]
+    else:
+        found = [*ROOT.glob(f"examples/**/*.{name}")]
+    texts = sorted((path.read_bytes() for path in found), key=len)
+    return [text for text in texts if len(text) <= LONGEST][:150]

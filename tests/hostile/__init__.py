@@ -1,0 +1,1 @@
+"""Attacks from outside on a running bus; `attacks.py` lists them all."""

@@ -1,0 +1,105 @@
+"""The watch: interrupts work that lasts, and nothing that has ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from esb.pipeline import Overtime
+from esb.runtime import guard
+from esb.runtime.guard import Watch
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    one = Watch()
+    one.start()
+    yield one
+    one.stop()
+
+
+def endless() -> None:
+    while True:
+        pass
+
+
+def watched(watch: Watch, work: Callable[[], None]) -> None:
+    try:
+        watch.arm()
+        work()
+    finally:
+        watch.disarm()
+
+
+def test_endless_work_is_interrupted(watch: Watch) -> None:
+    for _ in range(2):
+        with pytest.raises(Overtime):
+            watched(watch, endless)
+
+
+def test_work_that_swallows_every_exception_is_interrupted(watch: Watch) -> None:
+    def stubborn() -> None:
+        while True:
+            with suppress(Exception):
+                endless()
+
+    with pytest.raises(Overtime):
+        watched(watch, stubborn)
+
+
+def test_an_interrupt_never_meets_what_comes_after_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch fires at work that ends at the very same time, thousands of times over."""
+    monkeypatch.setattr(guard, "LOOK", 0.0)
+    monkeypatch.setattr(guard, "PATIENCE", 0.0)
+    watch = Watch()
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # the two threads meet anywhere in the work
+    watch.start()
+    fired, turns = 0, 0
+    try:
+        while turns < 20_000 or fired < 20:
+            turns += 1
+            fired += 1
+            with suppress(Overtime):
+                try:
+                    watch.arm()
+                    for _ in range(turns % 200):
+                        pass
+                finally:
+                    watch.disarm()
+                fired -= 1
+            for _ in range(50):  # an interrupt that came late would be raised here, and fail the test
+                pass
+    finally:
+        watch.stop()
+        sys.setswitchinterval(switch)
+
+
+def test_the_interpreter_is_as_before_after_an_interrupt() -> None:
+    """A trace function shows it: where an interrupt left its mark, the first traced call never ends."""
+    program = """
+import sys
+from esb.pipeline import Overtime
+from esb.runtime.guard import Watch
+
+watch = Watch()
+watch.start()
+try:
+    watch.arm()
+    try:
+        while True:
+            pass
+    finally:
+        watch.disarm()
+except Overtime:
+    pass
+watch.stop()
+sys.settrace(lambda *_: None)
+(lambda: print("whole"))()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "whole\n", done.stderr

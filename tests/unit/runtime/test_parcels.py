@@ -1,0 +1,69 @@
+"""Parcels: what goes in comes out, in pieces of bounded size."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esb.errors import InternalFault
+from esb.formats.json import Json
+from esb.runtime.parcels import PIECE, Unpacker, pack
+
+NUMBERS = st.integers() | st.decimals(
+    allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9
+)
+LEAVES = st.none() | st.booleans() | NUMBERS | st.text() | st.binary()
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=40)
+
+
+def carried(value: Any) -> tuple[Any, list[bytes]]:
+    pieces = list(pack(value))
+    unpacker = Unpacker()
+    for piece in pieces:
+        unpacker.add(piece)
+    return unpacker.value, pieces
+
+
+@given(VALUES)
+def test_plain_values_and_bytes_come_out_as_they_went_in(value: Any) -> None:
+    assert carried(value)[0] == value
+
+
+def test_numbers_keep_their_digits() -> None:
+    value, _ = carried({"a": [Decimal("12.10"), 10**30]})
+    assert str(value) == str({"a": [Decimal("12.10"), 10**30]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"no": n, "text": "x" * 50} for n in range(20_000)],
+        {f"field {n}": n for n in range(20_000)},
+        {"a": {"b": {"c": [[n] * 10 for n in range(5_000)]}}},
+        [[[["deep"] * 3_000] * 3] * 3],
+    ],
+    ids=["records", "fields", "nested", "deep"],
+)
+def test_large_values_are_taken_apart(value: Any) -> None:
+    found, pieces = carried(value)
+    assert found == value
+    assert len(pieces) > 3
+    assert max(len(piece) for piece in pieces) < len(Json().encode(value)) // 2
+    assert max(len(piece) for piece in pieces) < PIECE * 100
+
+
+def test_the_order_of_fields_stays_and_views_become_objects() -> None:
+    value = {"z": 1, "big": list(range(5000)), "a": MappingProxyType({"b": b"raw"})}
+    found, _ = carried(value)
+    assert list(found) == ["z", "big", "a"]
+    assert found["a"] == {"b": b"raw"}
+
+
+def test_something_else_is_no_parcel() -> None:
+    with pytest.raises(InternalFault):
+        Unpacker().add(b"\x80\x04}")

@@ -15,7 +15,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("esb.cli.run", "run", "Run the bus of a workspace in the foreground."),
     "dev": ("esb.cli.dev", "dev", "Run for writing routes: watch, lint, tests on save, stubs."),
     "lint": ("esb.cli.author", "lint", "Check a workspace; every fault with place and remedy."),
-    "init": ("esb.cli.scaffold", "init", "Make a workspace: the reference bus, or one small route."),
+    "init": (
+        "esb.cli.scaffold",
+        "init",
+        "Make a workspace: the reference bus, files from a folder, or one small route.",
+    ),
     "new": ("esb.cli.scaffold", "new", "Write a route, connector or contract to begin with."),
     "graph": ("esb.cli.inspect", "graph", "How routes, topics and systems hang together."),
     "config": ("esb.cli.inspect", "config", "The settings in force; secrets are never shown."),

@@ -18,28 +18,18 @@ if TYPE_CHECKING:
 
 #: what a workspace is made of; everything else of the repository stays there
 PARTS = ("routes", "schemas", "transforms", "connectors", "kpis")
+SETTINGS = "esb.yaml"
+#: what `esb init` can begin with; all but the first lie in starters/
+REFERENCE, EMPTY = "reference", "empty"
+BEGINNINGS = (REFERENCE, "file-drop", EMPTY)
 _SECRET = re.compile(r"\$\{secret:([a-z0-9][a-z0-9._-]*)\}")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 IGNORE = ".esb/\n.secrets/\nvar/\n"
 
-SETTINGS = """\
+SETTINGS_TEXT = """\
 # Settings of this bus; `esb explain CODE` and the reference say what else there is.
 bus: {name}
 timezone: UTC
-"""
-HELLO_TEST = """\
-# `esb test` runs these on the real bus, without a network and without waiting.
-route: hello
-cases:
-  - name: a lot becomes a file of its own
-    send: { json: { lot: "0012", qty: 12.50 } }
-    stubs: { file: {} }
-    expect:
-      state: done
-      files: { path: var/out/0012.json, json: { Lot: "0012", Quantity: 12.50 } }
-  - name: what is no lot is a dead letter
-    send: { json: { qty: 1 } }
-    expect: { state: dead, error: { class: invalid } }
 """
 WORKFLOW = """\
 # What must be true of every change of this workspace.
@@ -64,22 +54,6 @@ repos:
       - { id: esb-fmt, name: esb fmt, language: system, entry: esb fmt ., pass_filenames: false }
       - { id: esb-lint, name: esb lint, language: system, entry: esb lint --no-env ., pass_filenames: false }
       - { id: esb-test, name: esb test, language: system, entry: esb test ., pass_filenames: false }
-"""
-HELLO = """\
-# Try it: `esb run`, and in a second terminal
-#   curl --json '{"lot": "0012", "qty": 12.50}' http://127.0.0.1:8080/hello
-#   esb trace 0012
-route: hello
-description: Takes a lot and writes it to a file
-owner: plant-it
-key: body.lot
-track: { lot: body.lot }
-from:
-  http: { path: /hello, method: POST }
-steps:
-  - validate: hello.v1
-  - map: { Lot: body.lot, Quantity: body.qty }
-  - to: { file: { path: "var/out/{{ body.Lot }}.json", exists: replace } }
 """
 CONTRACT = """\
 {
@@ -152,24 +126,30 @@ def reference_root() -> Path:
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
-@click.option("--empty", is_flag=True, help="One small route instead of the reference workspace.")
-def init(directory: Path, empty: bool) -> None:
-    """Make a workspace in DIRECTORY: the reference ERP-QMS bus, or one small route. Existing files are never touched."""
-    taken = [name for name in (*PARTS, "esb.yaml") if (directory / name).exists()]
+@click.option(
+    "--template",
+    "begin",
+    type=click.Choice(BEGINNINGS),
+    help="What to begin with: the reference ERP-QMS bus (without this option), CSV files from a folder to one system, or one small route.",
+)
+@click.option("--empty", is_flag=True, help="The same as --template empty.")
+def init(directory: Path, begin: str | None, empty: bool) -> None:
+    """Make a workspace in DIRECTORY that lints, passes its tests and runs. Existing files are never touched."""
+    if empty and begin not in (None, EMPTY):
+        raise click.UsageError(f"--empty is --template {EMPTY}: leave one of them out")
+    parts = _parts(begin or (EMPTY if empty else REFERENCE))
+    taken = [name for name in dict.fromkeys((*PARTS, *parts, SETTINGS)) if (directory / name).exists()]
     if taken:
         hint = "name an empty folder: esb init my-bus"
         raise exits.Exit(f"{directory / taken[0]} exists already", exits.NO, hint=hint)
     directory.mkdir(parents=True, exist_ok=True)
-    if empty:
-        _write(directory / "esb.yaml", SETTINGS.format(name=_name_of(directory)))
-        _write(directory / "routes" / "hello.yaml", HELLO)
-        _write(directory / "routes" / "hello.test.yaml", HELLO_TEST)
-        _write(directory / "schemas" / "hello.v1.json", CONTRACT % "hello")
-    else:
-        for name in PARTS:
-            shutil.copytree(reference_root() / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(reference_root() / "esb.yaml", directory / "esb.yaml")
+    for name, source in parts.items():
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
     for name, text in (
+        (SETTINGS, SETTINGS_TEXT.format(name=_name_of(directory))),
         (".gitignore", IGNORE),
         (".github/workflows/esb.yml", WORKFLOW),
         (".pre-commit-config.yaml", HOOKS),
@@ -184,6 +164,13 @@ def init(directory: Path, empty: bool) -> None:
         f"made {directory.resolve()}" + (f", with {made} random secrets in .secrets/ to be replaced" if made else "")
     )
     click.echo(f"next: cd {directory}; esb lint; esb run" if directory != Path() else "next: esb lint; esb run")
+
+
+def _parts(begin: str) -> dict[str, Path]:
+    """What a workspace begins with: names in it, and the files and folders that are copied there."""
+    if begin == REFERENCE:
+        return {name: reference_root() / name for name in (*PARTS, SETTINGS)}
+    return {path.name: path for path in sorted((Path(__file__).with_name("starters") / begin).iterdir())}
 
 
 @click.group()

@@ -54,3 +54,5 @@ def test_an_installed_program_makes_a_workspace_that_lints(wheel: Path, tmp_path
     assert folders == sorted((*PARTS, ".secrets", ".github", ".vscode"))
     assert "no problems" in esb("lint", "bus")
     assert ", 0 failed" in esb("test", "bus")
+    esb("init", "drop", "--template", "file-drop")
+    assert ", 0 failed" in esb("test", "drop")

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from esb.cli import cli
-from esb.cli.scaffold import CONNECTORS, SOURCES
+from esb.cli.scaffold import BEGINNINGS, CONNECTORS, SOURCES
 from esb.config.loader import read_workspace
 
 
@@ -51,6 +51,43 @@ def test_an_empty_workspace_has_a_test_that_passes_and_the_line_of_the_editor(bu
     workflow = (bus / ".github/workflows/esb.yml").read_text()
     for command in re.findall(r"run: esb (\w+)", workflow):
         esb(command, "--help")
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS)
+def test_whatever_a_workspace_begins_with_it_lints_passes_its_tests_and_is_laid_out(begin: str, tmp_path: Path) -> None:
+    esb("init", tmp_path / "bus", "--template", begin)
+    assert "no problems" in esb("lint", "--strict", tmp_path / "bus").output
+    assert ", 0 failed" in esb("test", tmp_path / "bus").output
+    esb("fmt", "--check", tmp_path / "bus")
+
+
+def test_files_from_a_folder_go_row_by_row_to_one_system(tmp_path: Path) -> None:
+    esb("init", tmp_path / "drop", "--template", "file-drop")
+    said = esb("test", tmp_path / "drop").output
+    assert "✓ good rows go to the ERP, a bad one is set aside" in said
+    assert "steps covered 5/5" in said
+    assert (tmp_path / "drop/esb.yaml").read_text().splitlines()[2] == "bus: drop"
+    assert (tmp_path / "drop/samples/lots.csv").is_file()
+
+
+def test_empty_is_one_of_the_templates_and_goes_with_no_other(tmp_path: Path) -> None:
+    esb("init", tmp_path / "a", "--empty")
+    esb("init", tmp_path / "b", "--template", "empty")
+    esb("init", tmp_path / "c", "--empty", "--template", "empty")
+    files = {
+        name: sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*") if path.is_file())
+        for name in "abc"
+    }
+    assert files["a"] == files["b"] == files["c"]
+    assert "leave one of them out" in esb("init", tmp_path / "d", "--empty", "--template", "file-drop", code=2).output
+    assert not (tmp_path / "d").exists()
+    assert "'file-drop'" in esb("init", tmp_path / "d", "--template", "files", code=2).output
+
+
+def test_a_folder_that_a_template_brings_is_never_written_into(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    assert "samples exists already" in esb("init", tmp_path, "--template", "file-drop", code=1).output
+    assert [path.name for path in tmp_path.iterdir()] == ["samples"]
 
 
 def test_what_is_made_later_has_the_line_of_the_editor_too(bus: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,8 +23,8 @@ from esb.cli.output import safe
 from esb.cli.places import workspace_folder
 from esb.cli.run import _address, _loop, _on_signals
 from esb.cli.traffic import shown
-from esb.config.settings import SETTINGS
-from esb.runtime.watch import Watcher, signature
+from esb.runtime.watch import Watcher
+from esb.testing.again import WATCHED, Reading, Saves, pairs
 from esb.testing.live import DevSupervisor
 from esb.testing.targets import Asked
 
@@ -130,7 +130,7 @@ class DevBus(Bus):
 
     screen: Screen = field(default_factory=Screen)
     tests: bool = True
-    _seen: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    saves: Saves | None = None
 
     async def begin(self) -> None:
         supervisor = self.supervisor
@@ -138,18 +138,13 @@ class DevBus(Bus):
         supervisor.tell = self.screen.sent
         supervisor.stub_targets(self.clock)
         await self.start(watch=False)
-        self._seen = signature(self.root)
-        self.watcher = Watcher(self.root, self.clock, self._changed, self.log)
+        self.saves = Saves(self.root)
+        self.watcher = Watcher(self.root, self.clock, self._changed, self.log, WATCHED)
         await self.watcher.start()
 
     async def _changed(self) -> None:
         """A save: the files are read, taken over, and tested."""
-        now = signature(self.root)
-        names = sorted(
-            Path(path).relative_to(self.root).as_posix() for path, _ in set(now.items()) ^ set(self._seen.items())
-        )
-        self._seen = now
-        await self.take_over(names)
+        await self.take_over(self.saves.names() if self.saves is not None else ())
 
     async def take_over(self, names: Sequence[str]) -> None:
         """Read all files and take them over; ``names`` are those that changed, none where somebody just wants it done."""
@@ -175,31 +170,21 @@ class DevBus(Bus):
         live = f"live in {took:.0f} ms: {', '.join(touched)}" if touched else "nothing to swap"
         self.screen.line("↻", f"{what}: lint ✓{warned} · {live}")
         if self.tests and names:
-            everything = any(name == SETTINGS or not name.startswith("routes/") for name in names)
-            await self.test(None if everything else {*touched, *names})
+            await self.test(names, frozenset(touched))
 
-    async def test(self, wanted: Iterable[str] | None = None) -> None:
-        """Run the tests of these routes and files, all of them without."""
-        await asyncio.to_thread(self._test, None if wanted is None else frozenset(wanted))
+    async def test(self, names: Sequence[str] = (), touched: frozenset[str] = frozenset()) -> None:
+        """Run the tests that a save of these files is about, all of them without."""
+        await asyncio.to_thread(self._test, names, touched)
 
-    def _test(self, wanted: frozenset[str] | None) -> None:
-        from esb.errors import ConfigError
-        from esb.testing.reader import read_suites
-        from esb.testing.run import Runner
-
-        runner = Runner(self.root)
-        try:
-            suites, problems = read_suites(self.root, runner.workspace, runner.clock)
-        except ConfigError as error:
-            problems, suites = list(error.problems), []
-        for one in [problem for problem in problems if problem.severity == "error"][:5]:
+    def _test(self, names: Sequence[str], touched: frozenset[str]) -> None:
+        reading = Reading(self.root)
+        for one in reading.errors[:5]:
             self.screen.line("✗", str(one))
-        meant = [one for one in suites if wanted is None or one.options.route in wanted or one.path in wanted]
-        cases = [(suite, case) for suite in meant for case in suite.options.cases]
+        cases = reading.about(names, touched) if names else list(pairs(reading.suites))
         if not cases:
             return
         began, failed = time.monotonic(), 0
-        for result in runner.run(cases):
+        for result in reading.runner.run(cases):
             for failure in result.failures:
                 self.screen.line("✗", f"{result.case.name}: {failure}")
             failed += not result.passed

@@ -26,6 +26,12 @@ def compact(value: Any) -> str:
     return Json().encode(value).decode()
 
 
+def log_line(level: str, event: str, **fields: Any) -> None:
+    """An event of a part of the bus, in a command that is no bus: on stderr."""
+    words = " ".join(f"{name}={value}" for name, value in fields.items())
+    click.echo(f"{level}: {event} {words}".rstrip(), err=True)
+
+
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]], *, empty: str) -> None:
     """Columns are (title, key); the last one takes the rest of the line, the others at most ``WIDEST`` (a key may be long)."""
     if not rows:

@@ -9,14 +9,17 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from esb.clock import Clock
 
 FOLDERS = ("routes", "schemas", "transforms", "connectors", "kpis")
 SUFFIXES = (".yaml", ".yml", ".json", ".jmes", ".j2", ".csv", ".py")
+#: Folders of a workspace with the endings of the files in them that a bus reads; "" is every file.
+READ: Mapping[str, tuple[str, ...]] = MappingProxyType(dict.fromkeys(FOLDERS, SUFFIXES))
 #: Seconds of quiet before a change is read.
 QUIET = 0.1
 #: Seconds between two looks where events are at work (they can be lost) and where they are not (network shares).
@@ -29,23 +32,23 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 Signature = dict[str, tuple[int, int, int]]
 
 
-def signature(root: Path) -> Signature:
-    """Size, time and inode of every file that a workspace reads."""
+def signature(root: Path, folders: Mapping[str, tuple[str, ...]] = READ) -> Signature:
+    """Size, time and inode of every file that a workspace reads, or of others: endings by folder."""
     found: Signature = {}
-    stack = [root / folder for folder in FOLDERS]
-    for path in (root / "esb.yaml",):
-        _note(found, path)
+    _note(found, root / "esb.yaml")
+    stack = [(root / folder, suffixes) for folder, suffixes in folders.items()]
     while stack:
+        place, suffixes = stack.pop()
         try:
-            entries = list(os.scandir(stack.pop()))
+            entries = list(os.scandir(place))
         except OSError:
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__pycache__":
+            if entry.name.startswith(".") or entry.name.endswith("~") or entry.name == "__pycache__":
                 continue
             if entry.is_dir(follow_symlinks=False):
-                stack.append(Path(entry.path))
-            elif entry.name.endswith(SUFFIXES):
+                stack.append((Path(entry.path), suffixes))
+            elif entry.name.endswith(suffixes):
                 _note(found, Path(entry.path))
     return found
 
@@ -73,21 +76,27 @@ def is_network_share(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bo
     return kind in NETWORK_FILESYSTEMS
 
 
-def gives_no_events(root: Path) -> bool:
+def gives_no_events(root: Path, folders: Iterable[str] = FOLDERS) -> bool:
     """Whether the workspace, or one of its folders (the store is on a local disk, the routes need not be), is on a share."""
-    return any(is_network_share(place) for place in (root, *(root / folder for folder in FOLDERS)))
+    return any(is_network_share(place) for place in (root, *(root / folder for folder in folders)))
 
 
 class Watcher:
-    """Calls ``changed`` on the loop after the workspace's files changed and came to rest."""
+    """Calls ``changed`` on the loop after the workspace's files changed and came to rest; ``folders`` as for `signature`."""
 
     def __init__(
-        self, root: Path, clock: Clock, changed: Callable[[], Awaitable[None]], log: Callable[..., None]
+        self,
+        root: Path,
+        clock: Clock,
+        changed: Callable[[], Awaitable[None]],
+        log: Callable[..., None],
+        folders: Mapping[str, tuple[str, ...]] = READ,
     ) -> None:
         self._root = root.resolve()
         self._clock = clock
         self._changed = changed
         self._log = log
+        self._folders = folders
         self._hint = asyncio.Event()
         self._seen: Signature = {}
         self._task: asyncio.Task[None] | None = None
@@ -96,8 +105,8 @@ class Watcher:
         self._followed: dict[str, tuple[tuple[int, int], Any]] = {}
 
     async def start(self) -> None:
-        self._seen = signature(self._root)
-        self._observer = None if gives_no_events(self._root) else self._observe()
+        self._seen = signature(self._root, self._folders)
+        self._observer = None if gives_no_events(self._root, self._folders) else self._observe()
         self._task = asyncio.create_task(self._watch(), name="esb:watch")
 
     async def stop(self) -> None:
@@ -115,7 +124,7 @@ class Watcher:
         logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it speaks of its own stop
         observer = Observer()
         try:
-            self._listen(observer, self._root, deep=False)
+            self._listen(observer, self._root)
             observer.start()
             self._follow(observer)
         except OSError as error:
@@ -125,7 +134,7 @@ class Watcher:
 
     def _follow(self, observer: Any) -> None:
         """Listen to the folders that there are now: one may come later, and a deployment may put another in its place."""
-        for name in FOLDERS:
+        for name in self._folders:
             folder = self._root / name
             try:
                 stat = folder.stat() if folder.is_dir() else None
@@ -139,7 +148,7 @@ class Watcher:
             if watched is not None:
                 observer.unschedule(watched)
             if now is not None:
-                self._followed[name] = (now, self._listen(observer, folder, deep=True))
+                self._followed[name] = (now, self._listen(observer, folder, self._folders[name]))
 
     def _refollow(self) -> None:
         try:
@@ -147,16 +156,19 @@ class Watcher:
         except OSError as error:  # looking goes on, every now and then
             self._log("warning", "watch.no_events", error=str(error), hint="changes are seen within half a minute")
 
-    def _listen(self, observer: Any, folder: Path, *, deep: bool) -> Any:
-        """What changes, comes or goes; reading a file raises `opened` and `closed`, which are not asked for."""
+    def _listen(self, observer: Any, folder: Path, suffixes: tuple[str, ...] | None = None) -> Any:
+        """What changes, comes or goes; reading a file raises `opened` and `closed`, which are not asked for.
+
+        ``suffixes`` is None for the workspace itself, whose folders are heard of by name.
+        """
         from watchdog import events  # noqa: PLC0415 - only a running bus needs it
 
-        loop, hint = asyncio.get_running_loop(), self._hint
+        loop, hint, names = asyncio.get_running_loop(), self._hint, self._folders
 
         class Handler(events.FileSystemEventHandler):
             def dispatch(self, event: Any) -> None:
                 for path in (str(event.src_path), str(getattr(event, "dest_path", ""))):
-                    if path.endswith(SUFFIXES) or (not deep and Path(path).name in FOLDERS):
+                    if path.endswith(suffixes or SUFFIXES) or (suffixes is None and Path(path).name in names):
                         loop.call_soon_threadsafe(hint.set)
 
         wanted: list[type[events.FileSystemEvent]] = [
@@ -166,9 +178,9 @@ class Watcher:
             events.FileMovedEvent,
             events.DirModifiedEvent,
         ]
-        if not deep:
+        if suffixes is None:
             wanted += [events.DirCreatedEvent, events.DirDeletedEvent, events.DirMovedEvent]
-        return observer.schedule(Handler(), str(folder), recursive=deep, event_filter=wanted)
+        return observer.schedule(Handler(), str(folder), recursive=suffixes is not None, event_filter=wanted)
 
     async def _watch(self) -> None:
         pause = LOOK_WITHOUT if self._observer is None else LOOK_WITH_EVENTS
@@ -181,12 +193,12 @@ class Watcher:
             self._hint.clear()
             if self._observer is not None:
                 self._refollow()
-            now = await asyncio.to_thread(signature, self._root)
+            now = await asyncio.to_thread(signature, self._root, self._folders)
             if now == self._seen:
                 continue
             while True:
                 await self._clock.sleep(QUIET)
-                later = await asyncio.to_thread(signature, self._root)
+                later = await asyncio.to_thread(signature, self._root, self._folders)
                 if later == now:
                     break
                 now = later

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
-from typing import TypeVar
-from xml.sax.saxutils import escape, quoteattr
+from typing import Any, TypeVar
 
+from esb.config.junit import Check, Failure
+from esb.config.junit import junit as as_junit
 from esb.config.model import RouteSpec
 from esb.durations import format_duration
 from esb.testing.results import Result
@@ -47,15 +48,66 @@ def text_of(results: Iterable[Result]) -> list[str]:
 
 def summary(results: Sequence[Result], routes: Mapping[str, RouteSpec]) -> list[str]:
     """How many passed, and which steps and ways of the tested routes no case took."""
-    failed = sum(not result.passed for result in results)
-    names = list(dict.fromkeys(result.route for result in results))
+    found = coverage(results, {name: routes[name] for name in dict.fromkeys(result.route for result in results)})
+    lines = [f"{one.route}: {step}" for one in found for step in one.not_run]
+    ways = [f"{one.route}: {way}" for one in found for way in one.not_taken]
+    return [_head(results, found), *_first(lines, "not run"), *_first(ways, "not taken")]
+
+
+def summary_by_route(results: Sequence[Result], found: Sequence[Coverage]) -> list[str]:
+    """The same, route by route, with every step and way that no case took."""
+    width = max((len(one.route) for one in found), default=0)
+    lines = [_head(results, found)]
+    for one in found:
+        steps, ways = f"steps {_of(one.steps, one.not_run)}", f"branches {_of(one.ways, one.not_taken)}"
+        lines.append(f"  {one.route:<{width}}  {steps}" + (f" · {ways}" if one.ways else ""))
+        lines += [f"    not run: {step}" for step in one.not_run]
+        lines += [f"    not taken: {way}" for way in one.not_taken]
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What cases did of a route: how many steps and ways it has, and those that none took, in the order of the file."""
+
+    route: str
+    steps: int
+    ways: int
+    not_run: Sequence[str]
+    not_taken: Sequence[str]
+
+    def as_item(self) -> dict[str, Any]:
+        """For ``--json``."""
+        counts = {"steps": self.steps, "steps_run": self.steps - len(self.not_run)}
+        counts |= {"branches": self.ways, "branches_taken": self.ways - len(self.not_taken)}
+        return {"route": self.route, **counts, "not_run": list(self.not_run), "not_taken": list(self.not_taken)}
+
+
+def coverage(results: Sequence[Result], routes: Mapping[str, RouteSpec]) -> list[Coverage]:
+    """By route, what all cases together did of it."""
     ran, gone = _all(result.steps for result in results), _all(result.ways for result in results)
-    steps = _open({name: not_run(routes[name], ran) for name in names})
-    ways = _open({name: not_gone(routes[name], gone) for name in names})
-    head = f"{len(results) - failed} passed, {failed} failed · steps covered {steps.covered}"
-    if ways.total:
-        head += f" · branches {ways.covered}"
-    return [head, *steps.lines("not run"), *ways.lines("not taken")]
+    found = []
+    for name, spec in routes.items():
+        (steps, missing), (ways, left) = not_run(spec, ran), not_gone(spec, gone)
+        found.append(Coverage(name, steps, ways, missing, left))
+    return found
+
+
+def _head(results: Sequence[Result], found: Sequence[Coverage]) -> str:
+    failed = sum(not result.passed for result in results)
+    steps = _of(sum(one.steps for one in found), [step for one in found for step in one.not_run])
+    ways, left = sum(one.ways for one in found), [way for one in found for way in one.not_taken]
+    head = f"{len(results) - failed} passed, {failed} failed · steps covered {steps}"
+    return head + (f" · branches {_of(ways, left)}" if ways else "")
+
+
+def _of(total: int, missing: Sequence[str]) -> str:
+    return f"{total - len(missing)}/{total}"
+
+
+def _first(missing: Sequence[str], words: str) -> list[str]:
+    more = [f"  and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
+    return [f"  {words}: {one}" for one in missing[:_SHOWN]] + more
 
 
 def _all(found: Iterable[Mapping[str, frozenset[_T]]]) -> dict[str, set[_T]]:
@@ -67,48 +119,14 @@ def _all(found: Iterable[Mapping[str, frozenset[_T]]]) -> dict[str, set[_T]]:
     return every
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    total: int
-    missing: Sequence[str]
-
-    @property
-    def covered(self) -> str:
-        return f"{self.total - len(self.missing)}/{self.total}"
-
-    def lines(self, words: str) -> list[str]:
-        shown = [f"  {words}: {one}" for one in self.missing[:_SHOWN]]
-        return shown + ([f"  and {len(self.missing) - _SHOWN} more"] if len(self.missing) > _SHOWN else [])
-
-
-def _open(routes: Mapping[str, tuple[int, list[str]]]) -> _Open:
-    missing = [f"{name}: {one}" for name, (_, ones) in routes.items() for one in ones]
-    return _Open(sum(total for total, _ in routes.values()), missing)
-
-
 def junit(results: Sequence[Result]) -> str:
     """One suite for each file."""
-    parts = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
-    for path, group in groupby(results, key=lambda result: result.path):
-        own = list(group)
-        failed = sum(not result.passed for result in own)
-        seconds = sum(result.seconds for result in own)
-        parts.append(
-            f'  <testsuite name={quoteattr(path)} tests="{len(own)}" failures="{failed}" errors="0" time="{seconds:.3f}">'
-        )
-        for result in own:
-            head = f"classname={quoteattr(result.route)} name={quoteattr(result.case.name)} file={quoteattr(path)}"
-            head += f' line="{result.case.position.line}" time="{result.seconds:.3f}"'
-            if result.passed:
-                parts.append(f"    <testcase {head}/>")
-                continue
-            text = escape(_printable("\n".join(lines_of(result)[1:])))
-            words = quoteattr(_printable(result.failures[0].words))
-            parts += [f"    <testcase {head}>", f"      <failure message={words}>{text}</failure>", "    </testcase>"]
-        parts.append("  </testsuite>")
-    return "\n".join([*parts, "</testsuites>"]) + "\n"
+    return as_junit(map(_check, results))
 
 
-def _printable(text: str) -> str:
-    """Without the control characters that XML cannot hold."""
-    return "".join(ch if ch.isprintable() or ch in "\n\t" else f"\\x{ord(ch):02x}" for ch in text)
+def _check(result: Result) -> Check:
+    failure = None
+    if result.failures:
+        failure = Failure(result.failures[0].words, "\n".join(lines_of(result)[1:]))
+    case = result.case
+    return Check(result.path, result.route, case.name, result.path, case.position.line, result.seconds, failure)

@@ -63,6 +63,10 @@ class Runner:
         names = {suite.options.route: suite for suite, _ in cases}
         return {name: self.workspace(suite.options).routes[name] for name, suite in names.items()}
 
+    def every_route(self) -> dict[str, RouteSpec]:
+        """All routes of the workspace, tested or not, as far as it was read."""
+        return {name: spec for workspace in self._known.values() for name, spec in workspace.routes.items()}
+
     def run(self, cases: Sequence[tuple[Suite, Case]], snapshots: Snapshots | None = None) -> Iterator[Result]:
         """Run cases one after the other, each by itself; without ``snapshots`` those on the disk are compared."""
         snapshots = snapshots or Snapshots(self.root)

@@ -11,7 +11,7 @@ import pytest
 from esb.clock import SystemClock
 from esb.errors import StoreError
 from esb.runtime import watch
-from esb.runtime.watch import Watcher, is_network_share, signature
+from esb.runtime.watch import SUFFIXES, Watcher, is_network_share, signature
 
 
 def workspace(root: Path) -> Path:
@@ -33,6 +33,15 @@ def test_the_signature_covers_what_a_workspace_reads_and_nothing_else(tmp_path: 
     (root / "routes" / "sites").mkdir()
     (root / "routes" / "sites" / "p10.yaml").write_text("site: P10\n")
     assert len(signature(root)) == 3
+
+
+def test_other_folders_can_be_watched_and_all_files_in_them(tmp_path: Path) -> None:
+    root = workspace(tmp_path)
+    (root / "out" / "x.txt").write_text("1")
+    (root / "out" / "x.txt~").write_text("1")
+    (root / "routes" / "notes.txt").write_text("")
+    found = signature(root, {"routes": SUFFIXES, "out": ("",)})
+    assert sorted(found) == [str(root / "out" / "x.txt"), str(root / "routes" / "a.yaml")]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,25 @@ def test_ways_that_no_case_took_are_named(tmp_path: Path) -> None:
     assert esb(str(tmp_path)).output.splitlines()[-1] == "2 passed, 0 failed · steps covered 8/8 · branches 9/9"
 
 
+def test_coverage_is_told_route_by_route_and_of_routes_without_a_test(tmp_path: Path) -> None:
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes/branches.yaml").write_text(BRANCHES, encoding="utf-8")
+    (tmp_path / "routes/alone.yaml").write_text("route: alone\nfrom: { route: {} }\nsteps: [ { log: x } ]\n")
+    (tmp_path / "routes/branches.test.yaml").write_text(SENT, encoding="utf-8")
+    lines = esb(str(tmp_path), "--coverage").output.splitlines()
+    assert lines[2:4] == [
+        "1 passed, 0 failed · steps covered 5/9 · branches 4/9",
+        "  branches  steps 5/8 · branches 4/9",
+    ]
+    assert lines[-2:] == ["  alone     steps 0/1", "    not run: log"]
+    assert "    not taken: choose#2: `otherwise`" in lines
+    found = json.loads(esb(str(tmp_path), "--coverage", "--json").stdout)["coverage"]
+    assert [(one["route"], one["steps"], one["steps_run"]) for one in found] == [("branches", 8, 5), ("alone", 1, 0)]
+    assert (found[0]["branches"], found[0]["branches_taken"], len(found[0]["not_taken"])) == (9, 4, 5)
+    chosen = json.loads(esb(str(tmp_path), "--coverage", "--json", "-k", "an A").stdout)["coverage"]
+    assert [one["route"] for one in chosen] == ["branches"]
+
+
 def test_one_fails(root: Path, tmp_path: Path) -> None:
     write_cases(root, "dead")
     done = esb(str(root), "--junit", str(tmp_path / "out/report.xml"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,9 @@ from esb.cli import exits
 from esb.cli.gateway import json_option, workspace_option
 from esb.cli.output import emit_json, safe
 from esb.cli.places import read_or_fail
+
+if TYPE_CHECKING:
+    from esb.config.model import Workspace
 
 _CODE = re.compile(r"ESB\d{3}", re.IGNORECASE)
 
@@ -79,13 +84,36 @@ def docs_build(directory: Path, out: Path, url: str, as_json: bool) -> None:
     from esb.outline.site import build
 
     workspace = read_or_fail(directory, "docs build")
-    http = workspace.settings.http
-    address = url or f"{'https' if http.tls else 'http'}://{http.host}:{http.port}"
     try:
-        paths = build(workspace, address, out)
+        paths = build(workspace, url or _address(workspace), out)
     except OSError as error:
         raise exits.Exit(f"cannot write {out}: {error.strerror}", exits.BAD_CONFIG) from None
     if as_json:
         emit_json({"kind": "Site", "items": [{"path": str(out / path)} for path in paths]})
     else:
         click.echo(f"{len(paths)} files in {out}; open {out / 'index.html'}")
+
+
+@docs.command("serve")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the pages; a free one without it.")
+@click.option("--url", default="", help="Where callers reach the ingress; the address of esb.yaml without it.")
+def docs_serve(directory: Path, port: int, url: str) -> None:
+    """Serve what `docs build` writes on this machine alone, built anew on every save; Ctrl-C ends.
+
+    Nothing is written. While files have faults the pages stay as they were, and stderr says what is wrong.
+    """
+    from esb.cli.catalogue import serve
+    from esb.outline.site import site
+
+    def built() -> Mapping[str, str]:
+        workspace = read_or_fail(directory, "docs serve")
+        return site(workspace, url or _address(workspace))
+
+    serve(directory.resolve(), built, port)
+
+
+def _address(workspace: Workspace) -> str:
+    """Where esb.yaml says that the ingress listens."""
+    http = workspace.settings.http
+    return f"{'https' if http.tls else 'http'}://{http.host}:{http.port}"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from hmac import compare_digest
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-import click
+from esb.cli import loopback
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -51,20 +50,7 @@ _PAGE = """<!doctype html>
 
 def serve(root: Path, port: int) -> None:
     """Serve the page until Ctrl-C."""
-    import uvicorn
-
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(16)  # who reads `ready` may call
-    config = uvicorn.Config(app(root), log_level="warning", access_log=False, lifespan="off", server_header=False)
-    click.echo(f"ready http://127.0.0.1:{listener.getsockname()[1]}/  (Ctrl-C ends)")
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        listener.close()
+    loopback.serve(app(root), port)
 
 
 def app(root: Path) -> Starlette:
@@ -82,37 +68,27 @@ class _Playground:
         self._turn = asyncio.Lock()  # one at a time: it is for one person
 
     async def show(self, request: Request) -> Response:
-        return self._refusal(request) or self._page(*_BEGIN, "", "")
+        return loopback.refusal(request) or self._page(*_BEGIN, "", "")
 
     async def run(self, request: Request) -> Response:
         from esb.cli.attempt import shown
         from esb.testing.attempt import attempt
 
-        if (refusal := self._refusal(request)) is not None:
+        if (refusal := loopback.refusal(request)) is not None:
             return refusal
         body = b""
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_FORM:
-                return _plain(413, "this is more than 2 MB")
+                return loopback.plain(413, "this is more than 2 MB")
         form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
         if not compare_digest(form.get("word", "").encode(), self._word.encode()):
-            return _plain(403, "load the page again: this form is of another run")
+            return loopback.plain(403, "load the page again: this form is of another run")
         words, data, kind = (form.get(name, "") for name in ("transform", "data", "format"))
         async with self._turn:
             found = await asyncio.to_thread(attempt, self._root, words, data.encode(), form=kind.strip())
         result = f'<pre class="{"good" if found.good else "bad"}" role="status">{escape(shown(found))}</pre>'
         return self._page(words, data, kind, result)
-
-    def _refusal(self, request: Request) -> Response | None:
-        """Who is not a person at this machine, on this very page."""
-        from esb.admin.access import is_foreign
-        from esb.endpoints.ingress import host_of, is_loopback
-
-        host = request.headers.get("host", "")
-        if host_of(host) != "localhost" and not is_loopback(host_of(host)):
-            return _plain(421, "this page does not answer under that host name")
-        return _plain(403, "a page of another site may not call this one") if is_foreign(request, host) else None
 
     def _page(self, words: str, data: str, kind: str, result: str) -> Response:
         from starlette.responses import HTMLResponse
@@ -128,13 +104,4 @@ class _Playground:
             result=result,
         )
         policy = f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-        return HTMLResponse(text, headers={"content-security-policy": policy, **_SAFE})
-
-
-_SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "same-origin"}
-
-
-def _plain(status: int, words: str) -> Response:
-    from starlette.responses import PlainTextResponse
-
-    return PlainTextResponse(words + "\n", status, headers=_SAFE)
+        return HTMLResponse(text, headers={"content-security-policy": policy, **loopback.SAFE})

@@ -6,7 +6,7 @@ Every function gives plain JSON-able items; instants are RFC 3339 UTC.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -88,6 +88,7 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
         "meta": dict(envelope.meta),
         "body": _body(envelope),
         "trace": [dict(entry) for entry in stored.trace],
+        "actions": _actions(store, [id_])[id_],
         "children": [
             {
                 "id": child.envelope.id,
@@ -113,6 +114,16 @@ def _body(envelope: Envelope) -> Any:
         return {"base64": base64.b64encode(body).decode("ascii"), "content": envelope.content}
 
 
+def _actions(store: Store, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What people did to messages: who, when, what and why, as the audit has it; ``new`` is the message that a replay made."""
+    found: dict[str, list[dict[str, Any]]] = {id_: [] for id_ in ids}
+    for entry in store.audit_of(ids):
+        new = entry["detail"].get("new") if entry["action"] == "replay" else None
+        action = {name: entry[name] for name in ("at", "actor", "action", "reason")}
+        found[entry["object"]].append({**action, **({"new": new} if new is not None else {})})
+    return found
+
+
 def trace(store: Store, word: str) -> list[dict[str, Any]]:
     """Everything that belongs to an id, key, tracked value or correlation id, in the order of acceptance."""
     found = store.find(Filter(text=word, limit=1000))
@@ -123,9 +134,11 @@ def trace(store: Store, word: str) -> list[dict[str, Any]]:
             related.setdefault(stored.envelope.id, stored)
     ordered = sorted(related.values(), key=lambda stored: stored.envelope.seq)
     items = []
+    actions = _actions(store, [stored.envelope.id for stored in ordered[:1000]])
     for stored in ordered[:1000]:
-        full = store.get(stored.envelope.id)
-        items.append({**stored.as_item(), "trace": [dict(entry) for entry in (full or stored).trace]})
+        id_ = stored.envelope.id
+        steps = [dict(entry) for entry in (store.get(id_) or stored).trace]
+        items.append({**stored.as_item(), "trace": steps, "actions": actions[id_]})
     return items
 
 

@@ -208,6 +208,7 @@ def show_message(item: dict[str, Any]) -> None:
     for name, value in item.get("headers", {}).items():
         click.echo(f"{'header':<15} {safe(name)}: {safe(value)}")
     print_trace(item.get("trace", []))
+    print_actions(item.get("actions", []))
     for child in item.get("children", []):
         scope = f"/{child['scope']}" if child["scope"] else ""
         click.echo(f"{'child':<15} {child['id']}  {child['route']}{scope}  {child['state']}")
@@ -229,6 +230,14 @@ def print_trace(entries: list[dict[str, Any]]) -> None:
             click.echo(f"  attempt {number}, ended {clock(last['ended_at'])}: {last.get('state', '')}")
         for entry in steps:
             _print_step(entry)
+
+
+def print_actions(actions: list[dict[str, Any]]) -> None:
+    """What people did to a message, and why."""
+    for one in actions:
+        new = f" -> {one['new']}" if one.get("new") else ""
+        why = f": {safe(one['reason'])}" if one["reason"] else ", no reason given"
+        click.echo(f"  {one['action']}{new} {clock(one['at'])} by {safe(one['actor'])}{why}")
 
 
 def _print_step(entry: dict[str, Any]) -> None:
@@ -285,6 +294,7 @@ def trace(word: str, root: Path, as_json: bool) -> None:
             f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}{due}{reason}  {item['id']}{error}"
         )
         print_trace(item["trace"])
+        print_actions(item.get("actions", []))
 
 
 @click.command()

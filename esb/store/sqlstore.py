@@ -377,11 +377,16 @@ class SqlStore(Pruning):
 
     def audit_entries(self, limit: int = 1000, after: int = 0) -> list[dict[str, Any]]:
         """Oldest first, from the entry behind ``after``."""
+        return self._audit("seq > ? ORDER BY seq LIMIT ?", (after, limit))
+
+    def audit_of(self, objects: Sequence[str]) -> list[dict[str, Any]]:
+        """What was done to these, such as messages by their ids; oldest first."""
+        marks = ", ".join("?" * len(objects))
+        return self._audit(f"object IN ({marks}) ORDER BY seq", tuple(objects)) if objects else []
+
+    def _audit(self, which: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         columns = ", ".join(COLUMNS)
-        rows = self._search.rows(
-            f"SELECT {columns} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
-            (after, limit),
-        )
+        rows = self._search.rows(f"SELECT {columns} FROM audit WHERE {which}", values)  # noqa: S608 - constants
         entries = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         for entry in entries:
             entry["detail"] = json.loads(entry["detail"])

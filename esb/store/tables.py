@@ -241,6 +241,7 @@ audit = _table(
     Column("prev_hash", Str, nullable=False),
     Column("hash", Str, nullable=False),
 )
+Index("audit_object", audit.c.object, audit.c.seq)
 
 #: Who may call the admin listener: users, API tokens, requests that wait for a second person. ``value`` is canonical JSON.
 access = _table(

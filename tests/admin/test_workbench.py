@@ -176,6 +176,32 @@ def test_the_command_line_follows_a_bulk_retry_to_its_end(bench: Target) -> None
     bench.drained("lot-block")
 
 
+def test_a_message_says_who_retried_it_and_why_where_a_reason_was_given(bench: Target, person: Browser) -> None:
+    id_ = dead(bench, "W-1", qty="x")
+    assert api(bench, f"/messages/{id_}")[0]["actions"] == []
+    assert esb(bench, "dlq", "retry", id_).returncode == 0, "a plain retry goes without a reason"
+    bench.drained("lot-block")
+    assert esb(bench, "dlq", "retry", id_, "--reason", "masters loaded \x1b[31m").returncode == 0
+    bench.drained("lot-block")
+    (replayed,) = json.loads(esb(bench, "replay", id_, "--reason", "look again", "--json").stdout)["items"]
+    first, second, third = api(bench, f"/messages/{id_}")[0]["actions"]
+    assert (first["action"], first["reason"]) == ("dlq.retry", "")
+    assert (second["action"], second["reason"].startswith("masters loaded")) == ("dlq.retry", True)
+    assert (third["action"], third["new"]) == ("replay", replayed["new_id"])
+    (traced,) = [one for one in api(bench, "/trace/W-1") if one["id"] == id_]
+    assert traced["actions"] == [first, second, third]
+    for words in (("trace", "W-1"), ("messages", "show", id_)):
+        said = esb(bench, *words).stdout
+        assert f"by {first['actor']}, no reason given" in said
+        assert f"by {first['actor']}: masters loaded \\x1b[31m" in said
+        assert f"replay -> {replayed['new_id']}" in said
+    page = Page(person.get(f"/messages/{id_}"))
+    assert "What people did" in page.text
+    assert "look again" in page.text
+    assert f"/messages/{replayed['new_id']}" in page.links
+    bench.drained("lot-block")
+
+
 # -- groups ------------------------------------------------------------------------------------------------------------------
 def test_a_group_says_what_it_is_about_what_is_in_the_way_and_who_looks_after_it(
     bench: Target, person: Browser

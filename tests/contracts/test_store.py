@@ -672,6 +672,18 @@ async def test_the_audit_says_who_did_what_when_and_why(box: Any) -> None:
     assert box.store.audit_head() == (3, rest[1]["hash"])
 
 
+@on_store
+async def test_the_audit_of_some_messages_is_found_among_all(box: Any) -> None:
+    for id_ in ("a", "b", "a", "c"):
+        await box.store.audit(AuditEntry("mia", "dlq.retry", id_, f"for {id_}"), NOW)
+    assert [(e["object"], e["seq"], e["reason"]) for e in box.store.audit_of(["a", "c", "nobody"])] == [
+        ("a", 1, "for a"),
+        ("a", 3, "for a"),
+        ("c", 4, "for c"),
+    ]
+    assert box.store.audit_of([]) == []
+
+
 # -- small memories ------------------------------------------------------------------------------------------------------
 @on_store
 async def test_a_source_remembers_and_forgets(box: Any) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from esb.config.assets import BROKEN
+from esb.config.channels import Channel, Channels, Said
 from esb.config.flow_made import misfits
 from esb.config.flow_places import Places
 from esb.config.flow_reports import Reports, Touched, Use
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, parts_of
-from esb.config.topics import Said, Topics
 from esb.contracts import JsonContract
 from esb.errors import Position, Problem
 from esb.language import Expression, TextTemplate
@@ -93,10 +93,10 @@ def touched_by(docs: Sequence[RouteDoc], resources: Resources) -> list[Touched]:
 def _walked(docs: Sequence[RouteDoc], resources: Resources, touched: list[Touched] | None = None) -> Reports:
     reports, language = Reports(resources), resources.plain_language
     reports.touched = touched
-    topics = Topics(docs, whole=not resources.broken)
-    for doc in topics.in_order():
+    channels = Channels(docs, whole=not resources.broken)
+    for doc in channels.in_order():
         if isinstance(language, WorkspaceLanguage):
-            _Route(doc, resources, language, reports, topics).check()
+            _Route(doc, resources, language, reports, channels).check()
     return reports
 
 
@@ -104,17 +104,17 @@ class _Route:
     """One route: walks its blocks with what is known at each place."""
 
     def __init__(
-        self, doc: RouteDoc, resources: Resources, language: WorkspaceLanguage, reports: Reports, topics: Topics
+        self, doc: RouteDoc, resources: Resources, language: WorkspaceLanguage, reports: Reports, channels: Channels
     ) -> None:
         assert doc.spec is not None
-        self._doc, self._topics = doc, topics
+        self._doc, self._channels = doc, channels
         self._spec, self._resources, self._language = doc.spec, resources, language
         self._places = Places(doc.node)
         self._reports = reports.of(doc.spec.name, doc)
 
     def check(self) -> None:
         spec = self._spec
-        body, said = self._topics.heard(self._doc)
+        body, said = self._channels.heard(self._doc)
         contract = self._contract(getattr(spec.source.options, "contract", None))
         state = State(both(body, contract), Built({}), said)
         heads = [spec.key, spec.order.overtake, *spec.track.values()]
@@ -263,7 +263,7 @@ class _Route:
         for part in _readers(body):
             shape = self._read(part, state, node, step.position)
             given = shape if part is body.body else given
-        self._topics.published(body.topic, given, step.position, self._spec.name)
+        self._channels.sends(Channel("topic", body.topic), given, step.position, self._spec.name)
 
     def _split(self, body: Any, state: State, node: Node, step: StepNode) -> None:
         items = self._read(body.each, state, node, step.position)
@@ -278,10 +278,23 @@ class _Route:
         """Every expression and template among the options of a step, those of its targets included."""
         for target in parts_of(body, Target):
             self._target(target, state, node)
-            if target.protocol == "topic":
-                self._topics.published(target.sink.topic, state.body, step.position, self._spec.name)
+            if target.protocol in ("topic", "route"):
+                channel = Channel(target.protocol, getattr(target.sink, target.protocol))
+                fits = self._fits(channel, state, target)
+                self._channels.sends(channel, state.body if fits else UNKNOWN, step.position, self._spec.name)
         for part in _readers(body):
             self._read(part, state, node, step.position)
+
+    def _fits(self, channel: Channel, state: State, target: Target) -> bool:
+        """Hold what is handed over against the contract of the route that takes it; False where that always refuses it."""
+        wanted = self._channels.wanted(channel)
+        if wanted is None:
+            return True
+        contract, place = wanted
+        related = ((place, f"the route `{channel.name}` takes nothing else"),)
+        found = list(misfits(state.body, self._contract(contract), target.position))
+        self._reports.made(replace(one, related=(*one.related, *related)) for one in found)
+        return not found
 
     def _target(self, target: Target, state: State, node: Node) -> None:
         sink = target.sink

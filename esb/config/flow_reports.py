@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from esb.config.channels import Said
 from esb.config.flow_places import character
 from esb.config.resources import Resources
 from esb.config.routes import RouteDoc, steps_of
-from esb.config.topics import Said
 from esb.errors import Position, Problem
 from esb.language.checks import place
 from esb.language.inference import Finding, Seen

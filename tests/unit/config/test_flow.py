@@ -308,6 +308,76 @@ def test_several_publishers_are_known_together(read: Read) -> None:
     assert len(heard(read, "- filter: body.extr", **{"routes/q.yaml": other})) == 1
 
 
+GIVER = "route: p\nfrom: { http: { path: /p, contract: lot.v1 } }\nsteps:\n  - to: { route: r }\n"
+TAKER = "route: r\nfrom: { route: {} }\nsteps:\n"
+SENDS_ANYTHING = "route: q\nfrom: { http: { path: /q } }\nsteps: [ { to: { route: r } } ]\n"
+
+
+def taken(read: Read, steps: str, taker: str = TAKER, **more: str) -> list[Problem]:
+    found = read(files(steps, taker, **{"routes/p.yaml": GIVER, **more})).problems
+    return [problem for problem in found if problem.code in ("ESB402", "ESB408", "ESB409")]
+
+
+def test_what_is_handed_over_is_what_those_who_hand_it_over_know_of_it(read: Read) -> None:
+    (problem,) = taken(read, "- filter: body.erpNo == '7'")
+    assert (problem.code, problem.severity, problem.position.path) == ("ESB402", "error", "routes/r.yaml")
+    assert "`body.erpNo` is not in contract lot.v1" in problem.message
+    places = [(at.path, at.line, words) for at, words in problem.related]
+    assert ("routes/p.yaml", 4, "the route `p` hands it over here") in places
+    keyed = taken(read, "- log: x", TAKER.replace("steps:", "key: body.lotId\nsteps:"))
+    assert [(one.code, one.position.line) for one in keyed] == [("ESB402", 3)]
+    assert taken(read, "- filter: body.erp_no == '7'") == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"routes/q.yaml": SENDS_ANYTHING},
+        {"routes/q.yaml": SENDS_ANYTHING.replace("{ to: { route: r } }", "{ tap: { route: r } }")},
+        {
+            "routes/q.yaml": "route: q\nfrom: { http: { path: /q } }\nsteps: [ { filter: body.a } ]\n"
+            "on_error: [ { for: any, steps: [ { to: { route: r } } ] } ]\n"
+        },
+        {"routes/p.yaml": GIVER.replace("to: {", "python: own.f\n  - to: {"), "connectors/own.py": "def f(): ...\n"},
+        {"routes/q.yaml": "route: q\nfrom: { route: {} }\nsteps: [ { to: { route: r } } ]\n"},
+        {"routes/q.yaml": "route: q\nfrom: { http: { path: /q } }\nsteps: [ { too: { route: r } } ]\n"},
+        {"routes/p.yaml": "route: p\nfrom: { http: { path: /p } }\nsteps: [ { log: x } ]\n"},
+    ],
+    ids=["another one", "a tap", "a fallback", "unknown body", "by hand", "a route with faults", "nobody"],
+)
+def test_where_not_everybody_who_hands_over_is_known_nothing_is_judged(read: Read, more: dict[str, str]) -> None:
+    assert taken(read, "- filter: body.erpNo == '7'", **more) == []
+
+
+def test_a_route_that_hands_over_to_itself_is_not_judged(read: Read) -> None:
+    loop = "- { filter: body.x }\n- { to: { route: r }, if: body.y }"
+    assert (
+        taken(read, loop, **{"routes/p.yaml": "route: p\nfrom: { timer: { every: 1h } }\nsteps: [ { log: x } ]\n"})
+        == []
+    )
+
+
+def test_topics_and_hand_offs_of_one_name_are_two_things(read: Read) -> None:
+    topic = "route: other\nfrom: { topic: r }\nsteps: [ { filter: body.only_here } ]\n"
+    publisher = "route: q\nfrom: { http: { path: /q } }\nsteps: [ { map: { only_here: body.a } }, { publish: r } ]\n"
+    assert taken(read, "- filter: body.erp_no", **{"routes/o.yaml": topic, "routes/q.yaml": publisher}) == []
+
+
+def test_what_the_taker_always_refuses_is_an_error_where_it_is_handed_over(read: Read) -> None:
+    wants = '{ "type": "object", "required": ["lot"], "properties": { "lot": { "type": "string" } } }'
+    taker = TAKER.replace("route: {}", "route: { contract: wanted.v1 }")
+    giver = GIVER.replace("  - to", "  - map: { no: body.erp_no }\n  - to")
+    more = {"schemas/wanted.v1.json": wants, "routes/p.yaml": giver}
+    (problem,) = taken(read, "- filter: body.lot", taker, **more)
+    assert (problem.code, problem.position.path, problem.position.line) == ("ESB409", "routes/p.yaml", 5)
+    assert problem.message == "`body.lot` is never there, and contract wanted.v1 requires it"
+    places = [(at.path, words) for at, words in problem.related]
+    assert ("routes/r.yaml", "the route `r` takes nothing else") in places
+    assert ("routes/p.yaml", "made here") in places
+    more["routes/p.yaml"] = giver.replace("no:", "lot:")
+    assert taken(read, "- filter: body.lot", taker, **more) == []
+
+
 def test_a_fault_in_an_included_file_is_shown_there(read: Read) -> None:
     outer = '{% for line in body.lines %}{% include "line.j2" %}{% endfor %}{% include "head.j2" %}'
     found = problems(

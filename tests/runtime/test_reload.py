@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from esb.errors import Unavailable
 from tests.runtime.test_promises import run
 
@@ -51,6 +53,40 @@ def test_a_message_in_flight_ends_on_the_version_it_started_with(start: Any, pro
             await bus.send("mapped", {})
             await bus.settle()
             assert probe.bodies("erp")[-1] == {"version": "2"}
+
+    run(scenario())
+
+
+TWO = """
+route: mapped
+from: {{ route: {{}} }}
+retry: {{ max: 5, backoff: 10s, jitter: none }}
+steps:
+  - map: {{ version: "'{version}'" }}
+  - to: {{ probe: erp }}{name}
+  - to: {{ probe: mes }}
+"""
+
+
+@pytest.mark.parametrize(("name", "sent"), [("", ["1"]), ("\n    name: stock", ["1", "2"])], ids=["same", "renamed"])
+def test_over_a_restart_what_waits_goes_on_with_the_version_on_disk(
+    start: Any, probe: Any, name: str, sent: list[str]
+) -> None:
+    """As docs/guarantees.md says: what was delivered stays delivered where the step is called as it was."""
+
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": TWO.format(version=1, name="")}) as bus:
+            probe.script["mes"] = [Unavailable("503")]
+            await bus.send("mapped", {})
+            await bus.settle()
+            assert bus.states("mapped") == ["waiting"]
+            bus.write({"routes/a.yaml": TWO.format(version=2, name=name)})
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            await bus.advance(10)
+            assert bus.states("mapped") == ["done"]
+            assert [body["version"] for body in probe.bodies("erp")] == sent
+            assert [body["version"] for body in probe.bodies("mes")] == ["1", "2"]
 
     run(scenario())
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esb import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: command -> (module, attribute, one line of help); the help stands here so that listing imports nothing
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -42,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schema": ("esb.cli.author", "schema", "Write the editor's JSON Schema of route files."),
     "catalog": ("esb.cli.author", "catalog", "Steps, endpoints and formats with their options."),
     "explain": ("esb.cli.outline", "explain", "What a code means, or what a route does, in plain words."),
+    "completion": ("esb.cli.completion", "completion", "What makes a shell complete commands, options and names."),
     "docs": ("esb.cli.outline", "docs", "The catalogue of a workspace as pages, OpenAPI and AsyncAPI."),
     "send": ("esb.cli.operate", "send", "Send a message to a route."),
     "status": ("esb.cli.operate", "status", "Every route: state, counts, oldest message."),
@@ -85,13 +89,23 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        wrong = args and args[0] not in COMMANDS and not args[0].startswith("-")
+        if wrong and not ctx.resilient_parsing:  # a shell that completes a line wants no words about it
             import difflib
 
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else ""
             raise click.UsageError(f"No such command `{args[0]}`.{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Commands by their one line of help: asking each command itself would import them all."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=about) for name, (_, _, about) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

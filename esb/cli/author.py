@@ -40,10 +40,10 @@ def line_reader(root: Path) -> Callable[[str], list[str]]:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "concise", "json", "github", "sarif"]),
+    type=click.Choice(["text", "concise", "json", "github", "sarif", "junit"]),
     default="text",
     show_default=True,
-    help="Form of the report: for people, one line each, for programs, GitHub annotations, SARIF 2.1.0.",
+    help="Form of the report: for people, one line each, for programs, GitHub annotations, SARIF 2.1.0, JUnit XML.",
 )
 @click.option("--fix", is_flag=True, help="Put right what can mean one thing only; comments and layout stay.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
@@ -60,7 +60,7 @@ def lint(directory: Path, form: str, fix: bool, strict: bool, no_env: bool) -> N
         said = _said(root, fix=fix, no_env=no_env)
         if not fix:
             cache.keep(state, said)
-    _report(list(said.problems), form, directory, said.routes)
+    _report(list(said.problems), form, directory, said.routes, strict=strict)
     bad = [problem for problem in said.problems if strict or problem.severity == "error"]
     sys.exit(exits.NO if bad else exits.DONE)
 
@@ -100,18 +100,21 @@ def _fixed(root: Path, read: Callable[[], Loaded]) -> Loaded:
     return read() if lines else fixed.loaded
 
 
-def _report(problems: list[Problem], form: str, directory: Path, routes: int) -> None:
+def _report(problems: list[Problem], form: str, directory: Path, routes: int, *, strict: bool) -> None:
     from esb.config import diagnostics, reports
     from esb.config.fixes import fix_of
 
     lines = line_reader(directory)
+    prefix = "" if directory.is_absolute() or directory == Path() else f"{directory.as_posix()}/"
+    clean = f"no problems in {_count(routes, 'route')}"
     match form:
         case "json":
             click.echo(json.dumps(diagnostics.render_json(problems), ensure_ascii=False, indent=2))
         case "sarif":
             click.echo(json.dumps(reports.render_sarif(problems, lines), ensure_ascii=False, indent=2))
+        case "junit":
+            click.echo(reports.render_junit(problems, lines, prefix, strict=strict, passed=clean), nl=False)
         case "github":
-            prefix = "" if directory.is_absolute() or directory == Path() else f"{directory.as_posix()}/"
             click.echo(reports.render_github(problems, prefix), nl=bool(problems))
         case "concise":
             click.echo(reports.render_concise(problems), nl=bool(problems))
@@ -120,7 +123,7 @@ def _report(problems: list[Problem], form: str, directory: Path, routes: int) ->
             more = f" · {fixable} fixable: esb lint --fix" if fixable else ""
             click.echo(diagnostics.render_text(problems, lines) + more)
         case _:
-            click.echo(f"no problems in {_count(routes, 'route')}")
+            click.echo(clean)
 
 
 def _count(number: int, word: str) -> str:

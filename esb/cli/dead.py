@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.bulk import bulk, followed
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.operate import MESSAGE_COLUMNS, message_rows, show_message
@@ -22,7 +22,7 @@ def dlq() -> None:
 
 
 @dlq.command("ls")
-@click.option("--route", help="Only this route.")
+@click.option("--route", help="Only this route.", shell_complete=names.routes)
 @click.option("--key", help="Only this key.")
 @click.option("--group", help="Only this group (esb dlq groups).")
 @click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value.")
@@ -41,7 +41,7 @@ def dlq_ls(root: Path, as_json: bool, **words: Any) -> None:
 
 
 @dlq.command("groups")
-@click.option("--route", help="Only this route.")
+@click.option("--route", help="Only this route.", shell_complete=names.routes)
 @workspace_option
 @json_option
 def dlq_groups(root: Path, as_json: bool, route: str | None) -> None:
@@ -111,7 +111,7 @@ def selection(command: Any) -> Any:
     for decorate in reversed(
         [
             click.argument("ids", nargs=-1, metavar="[ID]..."),
-            click.option("--route", help="All of this route."),
+            click.option("--route", help="All of this route.", shell_complete=names.routes),
             click.option("--group", help="All of this group."),
             click.option("--key", help="All of this key."),
             click.option("--all", "everything", is_flag=True, help="All there are."),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.places import read_or_fail
 
 #: ports where an address names none
@@ -87,7 +87,7 @@ def graph(directory: Path, form: str) -> None:
 
 
 @click.command()
-@click.argument("connectors", nargs=-1)
+@click.argument("connectors", nargs=-1, shell_complete=names.connectors)
 @click.option(
     "--dir", "directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="The workspace."
 )

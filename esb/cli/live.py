@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from esb.cli import names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import age, clock, compact, safe
 
@@ -125,7 +126,7 @@ def _urgency(item: Mapping[str, Any]) -> int:
 
 # -- tail -----------------------------------------------------------------------------------------------------------------
 @click.command()
-@click.option("--route", help="Only this route.")
+@click.option("--route", help="Only this route.", shell_complete=names.routes)
 @click.option("--key", help="Only this key.")
 @click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value.")
 @click.option("--state", default="", help="Only these states, with commas.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import age, clock, compact, emit_json, safe, table
 
@@ -19,7 +19,7 @@ def filter_options(command: Any) -> Any:
     """The options that say which messages are meant."""
     for decorate in reversed(
         [
-            click.option("--route", help="Only this route."),
+            click.option("--route", help="Only this route.", shell_complete=names.routes),
             click.option("--state", help="Only these states, with commas; `open` means all that have work to do."),
             click.option("--key", help="Only this key."),
             click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value."),
@@ -298,7 +298,7 @@ def trace(word: str, root: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=names.routes)
 @click.option("--data", "-d", required=True, help="The payload, or @FILE (@- for standard input).")
 @click.option("--header", "-H", "header", multiple=True, metavar="K=V", help="A header of the message.")
 @click.option(

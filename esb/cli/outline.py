@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.gateway import json_option, workspace_option
 from esb.cli.output import emit_json, safe
 from esb.cli.places import read_or_fail
@@ -21,7 +21,7 @@ _CODE = re.compile(r"ESB\d{3}", re.IGNORECASE)
 
 
 @click.command()
-@click.argument("word", metavar="CODE|ROUTE")
+@click.argument("word", metavar="CODE|ROUTE", shell_complete=names.routes_and_codes)
 @workspace_option
 @json_option
 def explain(word: str, root: Path, as_json: bool) -> None:

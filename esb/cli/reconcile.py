@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import age, clock, compact, emit_json, safe, table
 
@@ -17,7 +17,7 @@ def reconcile() -> None:
 
 
 @reconcile.command("ls")
-@click.option("--route", default="", help="Only those of this route.")
+@click.option("--route", default="", help="Only those of this route.", shell_complete=names.routes)
 @click.option("--all", "closed", is_flag=True, help="Closed ones, too, the newest first.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
 @workspace_option
@@ -43,7 +43,7 @@ def reconcile_ls(route: str, closed: bool, limit: int, root: Path, as_json: bool
 
 
 @reconcile.command("show")
-@click.argument("route")
+@click.argument("route", shell_complete=names.routes)
 @click.argument("key")
 @workspace_option
 @json_option
@@ -66,7 +66,7 @@ def reconcile_show(route: str, key: str, root: Path, as_json: bool) -> None:
 
 
 @reconcile.command("close")
-@click.argument("route")
+@click.argument("route", shell_complete=names.routes)
 @click.argument("key")
 @click.option("--reason", required=True, help="Why it may stay so; kept in the audit.")
 @workspace_option

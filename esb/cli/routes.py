@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import clock, emit_json, safe, table
 
@@ -40,7 +40,7 @@ def routes_ls(root: Path, as_json: bool) -> None:
 
 def _route_action(verb: str, doc: str) -> click.Command:
     @routes.command(verb, help=doc)
-    @click.argument("name")
+    @click.argument("name", shell_complete=names.routes)
     @click.option("--reason", default="", help="Why; kept in the audit.")
     @workspace_option
     @json_option
@@ -80,7 +80,7 @@ def routes_reload(reason: str, root: Path, as_json: bool) -> None:
 
 
 @routes.command("versions")
-@click.argument("name", metavar="ROUTE")
+@click.argument("name", metavar="ROUTE", shell_complete=names.routes)
 @workspace_option
 @json_option
 def routes_versions(name: str, root: Path, as_json: bool) -> None:
@@ -113,7 +113,7 @@ def _two(gateway: Gateway, name: str, versions: tuple[str, ...]) -> tuple[dict[s
 
 
 @routes.command("diff")
-@click.argument("name", metavar="ROUTE")
+@click.argument("name", metavar="ROUTE", shell_complete=names.routes)
 @click.argument("versions", nargs=-1, metavar="[VERSION [VERSION]]")
 @workspace_option
 @json_option
@@ -140,7 +140,7 @@ def routes_diff(name: str, versions: tuple[str, ...], root: Path, as_json: bool)
 
 
 @routes.command("rollback")
-@click.argument("name", metavar="ROUTE")
+@click.argument("name", metavar="ROUTE", shell_complete=names.routes)
 @click.argument("version", required=False)
 @click.option("--reason", default="", help="Why; needed, and kept in the audit.")
 @click.option("--dry-run", is_flag=True, help="Show the difference, and write nothing.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 
 if TYPE_CHECKING:
     from esb.config.model import RouteSpec
@@ -189,8 +189,12 @@ def new() -> None:
     help="Where messages come from.",
 )
 @click.option("--to", "target", default="", help="`connector.operation`; a file in var/out/ without it.")
-@click.option("--connector", default="", help="Connector of the source, where it needs one.")
-@click.option("--like", default="", metavar="ROUTE", help="Begin with a copy of this route instead.")
+@click.option(
+    "--connector", default="", help="Connector of the source, where it needs one.", shell_complete=names.connectors
+)
+@click.option(
+    "--like", default="", metavar="ROUTE", help="Begin with a copy of this route instead.", shell_complete=names.routes
+)
 @click.option(
     "--dir", "directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="The workspace."
 )
@@ -246,7 +250,7 @@ def map_(name: str, directory: Path) -> None:
 
 
 @new.command()
-@click.argument("route_name", metavar="ROUTE")
+@click.argument("route_name", metavar="ROUTE", shell_complete=names.routes)
 @click.option(
     "--dir", "directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="The workspace."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esb.cli import exits
+from esb.cli import exits, names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import compact, emit_json, safe, table
 
@@ -61,7 +61,14 @@ def _states(routes: Sequence[Mapping[str, Any]]) -> str:
 
 @sites.command("add")
 @click.argument("site")
-@click.option("--template", "templates", multiple=True, required=True, help="A template that it uses; again for more.")
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    required=True,
+    help="A template that it uses; again for more.",
+    shell_complete=names.templates,
+)
 @click.option(
     "--param", "params", multiple=True, metavar="K=V", help="A parameter; `erp.client=200` for a connector's."
 )
@@ -147,7 +154,7 @@ def _lint(root: Path, workspace: Workspace, path: str, text: str) -> None:
 
 
 @sites.command("check")
-@click.argument("site")
+@click.argument("site", shell_complete=names.sites)
 @click.option("--ping", is_flag=True, help="Ask whether its systems take a connection, too.")
 @click.option("--timeout", type=float, default=3.0, show_default=True, help="Seconds for each system.")
 @click.option(
@@ -242,7 +249,7 @@ def diff(first: str, second: str, root: Path, as_json: bool) -> None:
 
 
 @sites.command("drift")
-@click.argument("site", required=False)
+@click.argument("site", required=False, shell_complete=names.sites)
 @click.option("--strict", is_flag=True, help="Overrides count as drift, too: exit code 1.")
 @workspace_option
 @json_option

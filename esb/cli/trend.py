@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from esb.cli import names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import emit_json, table
 
@@ -38,7 +39,7 @@ _OF_KPIS = {
 
 
 @click.command()
-@click.argument("route", required=False)
+@click.argument("route", required=False, shell_complete=names.routes)
 @click.option("--kpi", help="Of an indicator instead of a route.")
 @click.option(
     "--span", default="24h", show_default=True, help="`6h`, `24h` or `7d`; of an indicator `24h`, `7d` or `30d`."

@@ -60,6 +60,11 @@ def render_text(
     return "\n\n".join(blocks)
 
 
+def excerpt(problem: Problem, read_lines: ReadLines) -> str:
+    """One problem with excerpt, caret and hint."""
+    return _Page(read_lines, _spans([problem], read_lines), color=False).problem(problem)
+
+
 def summary(problems: Sequence[Problem], files: int | None = None) -> str:
     """``2 errors, 1 warning in 14 files``."""
     errors = sum(problem.severity == "error" for problem in problems)

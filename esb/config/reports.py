@@ -1,4 +1,4 @@
-"""Problems in the forms that other programs read: GitHub's annotations, SARIF 2.1.0, one line each."""
+"""Problems in the forms that other programs read: GitHub's annotations, SARIF 2.1.0, JUnit, one line each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from esb import __version__
 from esb.config.codes import CODES
-from esb.config.diagnostics import ReadLines, headline, order
+from esb.config.diagnostics import ReadLines, excerpt, headline, order
 from esb.config.fixes import Edit, fix_of
+from esb.config.junit import Check, Failure, junit
 from esb.errors import Position, Problem
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -48,6 +49,30 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+# -- JUnit ------------------------------------------------------------------------------------------------------------------
+
+
+def render_junit(
+    problems: Iterable[Problem], read_lines: ReadLines, prefix: str = "", *, strict: bool = False, passed: str = ""
+) -> str:
+    """JUnit XML: a suite for each file, a case for each problem. A warning is a case that passed and says so, unless ``strict``.
+
+    Without a problem there is one case, called ``passed``, since a report without cases counts as broken.
+    """
+    checks = [_check(problem, read_lines, prefix, strict) for problem in order(problems)]
+    return junit(checks or [Check("esb lint", "esb lint", passed)])
+
+
+def _check(problem: Problem, read_lines: ReadLines, prefix: str, strict: bool) -> Check:
+    at = problem.position
+    file = prefix + at.path
+    text = excerpt(problem, read_lines)
+    words = problem.message + (f"; {problem.hint}" if problem.hint else "")
+    failure = Failure(words, text, problem.code) if strict or problem.severity == "error" else None
+    name = f"{at.line}:{at.column} {problem.code} {problem.message}"
+    return Check(file, problem.code, name, file, at.line, failure=failure, said="" if failure else text)
 
 
 # -- SARIF ------------------------------------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from esb.config.loader import read_workspace
-from esb.config.reports import render_concise, render_github, render_sarif
+from esb.config.reports import render_concise, render_github, render_junit, render_sarif
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "diagnostics"
 
@@ -125,6 +126,11 @@ def test_every_problem_is_told_in_every_form(case: str) -> None:
     concise = render_concise(loaded.problems).splitlines()
     assert len(github) == len(concise) == len(run["results"]) == len(loaded.problems)
     assert all(re.match(r"::(error|warning) file=plants/graz/[^,]+,line=\d+,", line) for line in github)
+    suites = list(ET.fromstring(render_junit(loaded.problems, loaded.read_lines, "plants/graz/")))
+    checks = [check for suite in suites for check in suite]
+    assert len(checks) == len(loaded.problems)
+    assert all(check.attrib["file"] == suite.attrib["name"] for suite in suites for check in suite)
+    assert sum(check.find("failure") is not None for check in checks) == len(loaded.errors)
 
 
 def test_a_fix_is_part_of_the_report() -> None:
@@ -143,3 +149,26 @@ def test_no_text_can_end_a_command_of_github() -> None:
     assert "\n" not in line
     assert "file=routes/a%2Cb%3Ac.yaml," in line
     assert line.endswith("::a%0A::error::b 100%25%0Ac%0D%0Ad")
+
+
+def test_a_build_server_sees_errors_as_failures_and_warnings_only_where_they_count() -> None:
+    from esb.errors import Position, Problem
+
+    error = Problem("ESB101", "unknown key `a\x00b`", Position("routes/a.yaml", 2, 3), "write `b`")
+    warning = Problem("ESB601", "posts <twice>", Position("routes/b.yaml", 1, 1), severity="warning")
+
+    def failures(*problems: Problem, strict: bool = False) -> list[tuple[str, str | None]]:
+        root = ET.fromstring(render_junit(problems, lambda _: ["route: b"], strict=strict, passed="no problems"))
+        found = [(suite, check, check.find("failure")) for suite in root for check in suite]
+        for suite in root:
+            own = [failure for one, _, failure in found if one is suite and failure is not None]
+            assert (suite.attrib["tests"], suite.attrib["failures"]) == (str(len(suite)), str(len(own)))
+        return [
+            (check.attrib["name"], failure.attrib["type"] if failure is not None else None)
+            for _, check, failure in found
+        ]
+
+    named = "2:3 ESB101 unknown key `a\\x00b`", "1:1 ESB601 posts <twice>"
+    assert failures(warning, error) == [(named[0], "ESB101"), (named[1], None)]
+    assert failures(warning, strict=True) == [(named[1], "ESB601")]
+    assert failures() == [("no problems", None)]

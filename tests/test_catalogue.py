@@ -165,6 +165,13 @@ def test_example_page_lints_and_says_how_to_try_it(page: Path, tmp_path: Path) -
     assert not problems, "\n".join(f"{problem}  ({problem.hint})" for problem in problems)
 
 
+@pytest.mark.parametrize("name", ["answer_997.jmes", "answer_contrl.jmes"])
+def test_an_example_works_with_what_the_reference_workspace_works_with(name: str) -> None:
+    # copies, and no links: a checkout on Windows has no links
+    copy = EXAMPLES / "formats" / "transforms" / name
+    assert copy.read_bytes() == (ROOT / "transforms" / name).read_bytes()
+
+
 def test_every_example_page_shows_a_component() -> None:
     names = {(PAGES[p.values[0].family], p.values[0].name) for p in COMPONENTS}
     strangers = [str(page.relative_to(ROOT)) for page in PAGES_FOUND if (page.parent.name, page.stem) not in names]

@@ -61,7 +61,7 @@ def login(browser: Browser, user: str, password: str = PASSWORD) -> int:
 
 def test_the_first_user_is_made_over_the_printed_link_once(fresh: Target, people: People) -> None:
     somebody = people(fresh)
-    path = link(fresh)
+    path = fresh.setup_link()
     token = path.partition("=")[2]
     assert Page(somebody.get(path)).strange == []
     for bad in ("/setup", "/setup?token=x", f"/setup?token={token}x"):
@@ -99,8 +99,8 @@ def test_s26_off_loopback_somebody_must_have_to_log_in(plant: Target, tmp_path: 
         somebody.client.port = port
         assert [somebody.get(path).status for path in ("/", "/api/v1/status")] == [401, 401]
         assert link(target) == "", "there is a user already"
-    assert link(plant), "it was printed before there was somebody"
-    assert people(plant).get(link(plant)).status == 404
+    assert plant.setup_link(), "it was printed before there was somebody"
+    assert people(plant).get(plant.setup_link()).status == 404
 
 
 def test_required_means_nobody_reads_and_an_older_store_gets_what_it_lacks(tmp_path: Path, people: People) -> None:

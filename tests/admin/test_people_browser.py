@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 def test_from_the_first_user_to_a_second_person_by_keyboard_alone(chromium: Browser, target: Target) -> None:
-    place = re.search(r"(/setup\?token=\S+)", target.bus.log())
-    assert place is not None
     mia = Watched(chromium, target, viewport=NARROW, color_scheme="dark")
-    readable(mia, place[1])
+    readable(mia, target.setup_link())
     fill(mia, User="mia", Full_name="Mia Huber", Password=PASSWORD, The_same_again=PASSWORD)
     assert "mia is an admin now" in mia.page.get_by_role("status").inner_text()
     sign = {"user": "mia", "password": PASSWORD, "meaning": "approved"}

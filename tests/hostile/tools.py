@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -203,6 +204,13 @@ class Target:
         self.sent += 1
         answer = self.http.post_json("/probe", {"n": self.sent})
         assert (answer.status, answer.body) == (200, b'{"n":%d}' % self.sent), answer
+
+    def setup_link(self) -> str:
+        """Path and query of the printed link, which follows the line that says ready: all that a start waits for."""
+        found: list[str] = until(
+            lambda: re.findall(r"http\S+(/setup\?token=\S+)\s", self.bus.log()), within=20, what="the setup link"
+        )
+        return found[0]
 
     def states(self, route: str) -> dict[str, int]:
         item = self.status(route)

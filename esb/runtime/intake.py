@@ -78,7 +78,10 @@ class RouteIntake:
         self._last = mine
         try:
             return await self._accept(incoming, before, mine)
-        except (StoreBusy, Unavailable):
+        except (KeyConflict, Invalid):
+            _pass_on(mine, taken=True)  # that was the last word on it
+            raise
+        except BaseException:
             _pass_on(mine, taken=False)  # it comes again, and who waits for it must not be there before it
             raise
         finally:

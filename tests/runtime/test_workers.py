@@ -19,7 +19,7 @@ from esb.clock import SystemClock
 from esb.config.loader import load_workspace
 from esb.endpoints.base import Incoming, Outcome
 from esb.endpoints.ingress import HttpIngress
-from esb.errors import Invalid, StoreBusy
+from esb.errors import EsbError, InternalFault, Invalid, StoreBusy
 from esb.formats.json import Json
 from esb.runtime.guard import Watch
 from esb.runtime.supervisor import Supervisor
@@ -406,7 +406,8 @@ def test_deliveries_of_a_source_with_an_order_are_accepted_in_it_however_large_t
     asyncio.run(scenario())
 
 
-def test_who_comes_behind_one_that_was_not_taken_is_not_taken_either(working: Start) -> None:
+@pytest.mark.parametrize("fault", [StoreBusy("no room"), InternalFault("no room")], ids=["busy", "no worker"])
+def test_who_comes_behind_one_that_was_not_taken_is_not_taken_either(working: Start, fault: EsbError) -> None:
     async def scenario() -> None:
         async with working(
             "route: lots\nfrom: { route: {} }\nsteps: [ { filter: body.id } ]\n", "{ workers: 2 }"
@@ -415,7 +416,7 @@ def test_who_comes_behind_one_that_was_not_taken_is_not_taken_either(working: St
 
             async def no_room(incoming: Incoming) -> Any:
                 await read.wait()
-                raise StoreBusy("no room")
+                raise fault
 
             intake._read_away = no_room
             first = asyncio.create_task(intake.accept(Incoming(b"x" * 200_000, codec=Json(), in_order=True)))

@@ -190,6 +190,7 @@ class Consumer:
         if number > subscription.refused:
             subscription.refused, subscription.over_full = number, True
             self._stop_consumer(channel, subscription)
+        subscription.hand.give_back(len(arrival.body))
         channel.basic_reject(arrival.tag, requeue=True)
 
     def _resize(self, wire: Wire, subscription: Subscription) -> None:
@@ -197,7 +198,7 @@ class Consumer:
         channel, hand = subscription.channel, subscription.hand
         if channel is None or not subscription.wanted:
             return
-        if subscription.over_full and hand.has_room:
+        if subscription.over_full and hand.is_empty:
             hand.narrow()
         elif subscription.over_full or not hand.may_widen():
             return

@@ -1,4 +1,8 @@
-"""How many bytes of a subscription are in hand: the broker's prefetch counts messages, whatever their size."""
+"""How many bytes of a subscription are in hand: the broker's prefetch counts messages, whatever their size.
+
+A quorum queue puts what it gets back behind everything else that it got back and has not sent again yet. To keep the order
+nothing may therefore be given back twice: until all of it has come again, only as many are asked for as fit at their largest.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ class Hand:
     asked: int  #: prefetch of the source
     prefetch: int = field(init=False)
     bytes: int = 0
+    owed: int = 0  #: given back to the queue and not come again
     _sizes: dict[int, int] = field(default_factory=dict)
     _largest: int = 0
     _seen: int = 0
@@ -34,7 +39,13 @@ class Hand:
             return False
         self._sizes[tag] = size
         self.bytes += size
+        self.owed = max(0, self.owed - 1)
         return True
+
+    def give_back(self, size: int) -> None:
+        """A delivery is not taken; it comes again before anything that is new."""
+        self._largest = max(self._largest, size)
+        self.owed += 1
 
     def free(self, tag: int, *, multiple: bool) -> None:
         """A delivery, or all up to it, is acknowledged."""
@@ -44,12 +55,12 @@ class Hand:
 
     def clear(self) -> None:
         self._sizes.clear()
-        self.bytes = 0
+        self.bytes = self.owed = 0
 
     @property
-    def has_room(self) -> bool:
-        """Whether it is worth while to take deliveries again."""
-        return self.bytes <= self.most // 2
+    def is_empty(self) -> bool:
+        """Whether deliveries may be taken again: what is in hand is not counted in a new prefetch."""
+        return not self._sizes
 
     def narrow(self) -> None:
         """Ask for no more messages than fit, by the largest that was seen of late."""
@@ -58,7 +69,7 @@ class Hand:
 
     def may_widen(self) -> bool:
         """Whether the messages of late have been small enough for twice as many; asked once for each number of them."""
-        if self.prefetch >= self.asked or self._seen < _CALM * self.prefetch:
+        if self.owed or self.prefetch >= self.asked or self._seen < _CALM * self.prefetch:
             return False
         wider = min(self.asked, self.prefetch * 2)
         fits = self._largest * wider <= self.most

@@ -8,12 +8,16 @@ import json
 import pickle
 import random
 import uuid
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from esb.clock import SystemClock
 from esb.endpoints._amqp.consume import Arrival
@@ -33,10 +37,10 @@ from esb.message import Message
 def test_deliveries_are_taken_up_to_their_bytes_and_a_larger_one_alone() -> None:
     hand = Hand(most=100, asked=50)
     assert [hand.take(tag, 40) for tag in (1, 2, 3)] == [True, True, False]
-    assert not hand.has_room
     hand.free(1, multiple=False)
-    assert (hand.bytes, hand.has_room) == (40, True)
+    assert (hand.bytes, hand.is_empty) == (40, False)
     hand.free(2, multiple=True)
+    assert hand.is_empty
     assert hand.take(4, 500), "alone"
     assert not hand.take(5, 1)
     hand.clear()
@@ -53,6 +57,55 @@ def test_the_prefetch_follows_the_size_of_the_messages() -> None:
     assert (hand.prefetch, widened.count(True)) == (16, 4)
     hand.take(2000, 900)
     assert not any(hand.may_widen() for _ in range(1000)), "as many as were asked for"
+
+
+def arrive(sizes: Sequence[int], asked: int, most: int, chance: random.Random) -> tuple[list[int], int]:
+    """The order in which messages are taken from a quorum queue, and the most bytes in hand.
+
+    The queue sends what it got back before anything new, and puts what it gets back behind what it got back before.
+    """
+    hand, new, back = Hand(most, asked), deque(range(len(sizes))), deque[int]()
+    taken: list[int] = []
+    open_: dict[int, int] = {}  #: what is not acknowledged, with the number of its consumer
+    consumer, over_full, peak = 1, False, 0
+    while len(taken) < len(sizes) or open_:
+        given_back = []
+        while not over_full and sum(of == consumer for of in open_.values()) < hand.prefetch and (back or new):
+            number = (back or new).popleft()
+            if given_back or not hand.take(number, sizes[number]):
+                hand.give_back(sizes[number])
+                given_back.append(number)
+                if len(given_back) + sum(of == consumer for of in open_.values()) >= hand.prefetch:
+                    break
+                continue
+            open_[number] = consumer
+            taken.append(number)
+            if len(open_) > 1:
+                peak = max(peak, hand.bytes)
+        back.extend(given_back)
+        over_full = over_full or bool(given_back)
+        for number in chance.sample(sorted(open_), chance.randint(0, len(open_))):
+            del open_[number]
+            hand.free(number, multiple=False)
+        if over_full and hand.is_empty:
+            hand.narrow()
+            consumer, over_full = consumer + 1, False
+        elif not over_full and hand.may_widen():
+            consumer += 1
+    return taken, peak
+
+
+@given(
+    st.lists(st.one_of(st.integers(1, 20), st.integers(200, 400), st.integers(900, 2000)), max_size=80),
+    st.integers(1, 60),
+    st.randoms(use_true_random=False),
+)
+def test_what_is_given_back_keeps_its_order_in_a_quorum_queue(
+    sizes: list[int], asked: int, chance: random.Random
+) -> None:
+    taken, peak = arrive(sizes, asked, 1000, chance)
+    assert taken == list(range(len(sizes)))
+    assert peak <= 1000
 
 
 # -- acknowledging --------------------------------------------------------------------------------------------------------

@@ -101,6 +101,10 @@ class Intake(Protocol):
         """
         ...
 
+    def outcome_then(self, message_id: str, timeout: float, seq: int, told: Callable[[Outcome | None], None]) -> None:
+        """As ``outcome``, without a task: ``told`` is called once, on a later turn of the loop."""
+        ...
+
     @property
     def open(self) -> bool:
         """False while polling sources must rest: queue full, paused, draining, disk short."""
@@ -118,12 +122,24 @@ class SourceState(Protocol):
 
 
 Handler = Callable[["Request"], Awaitable["Response"]]
+#: Hears the answer to a request, what gives it, or the fault that stands for it.
+Tell = Callable[["Response | Awaitable[Response] | Exception"], None]
+#: Takes a request without a task of its own: the answer, what gives it, or None where it tells it later.
+Soon = Callable[["Request", Tell], "Response | Awaitable[Response] | None"]
+
+
+class Memo(Struct, eq=False):
+    """What a handler has read from the head of a request, kept while the same sender repeats that head."""
+
+    owner: object = None
+    value: Any = None
 
 
 class Request(Struct, frozen=True):
     """One HTTP request on the ingress listener, its head and whole body read under deadlines. Header names are lower-case.
 
-    ``client`` is the peer's address. ``params`` are the ``{names}`` of the path.
+    ``client`` is the peer's address. ``params`` are the ``{names}`` of the path. With a ``memo`` the head may come again,
+    but for its ``Content-Length``: what was read from it is found there.
     """
 
     method: str
@@ -133,6 +149,7 @@ class Request(Struct, frozen=True):
     body: bytes
     client: str = ""
     params: Mapping[str, str] = EMPTY
+    memo: Memo | None = None
 
 
 class Response(Struct, frozen=True):
@@ -145,7 +162,8 @@ class Ingress(Protocol):
     """The shared HTTP listener. ``mount`` is atomic; a second handler for the same method and path replaces the first.
 
     ``admit`` sees method, path params and headers before the body is read (authentication first, S25) and answers a
-    Response to refuse; ``max_body`` is in bytes. ``quotas`` are those of the clients of the whole bus.
+    Response to refuse; ``max_body`` is in bytes. ``quotas`` are those of the clients of the whole bus. ``soon`` is asked
+    instead of the handler where a request came whole.
     """
 
     @property
@@ -159,6 +177,7 @@ class Ingress(Protocol):
         *,
         admit: Callable[[Request], Response | None] | None = None,
         max_body: int | None = None,
+        soon: Soon | None = None,
     ) -> object:
         """Start to serve; the token it gives is what :meth:`unmount` takes."""
         ...
@@ -285,6 +304,7 @@ __all__ = [
     "Intake",
     "KeyConflict",
     "LiveConnection",
+    "Memo",
     "Outcome",
     "Receipt",
     "ReportingSource",
@@ -292,7 +312,9 @@ __all__ = [
     "Response",
     "RunningSource",
     "Sink",
+    "Soon",
     "Source",
     "SourceContext",
     "SourceState",
+    "Tell",
 ]

@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from esb.endpoints._http.whole import Whole
-from esb.endpoints.base import Handler, Request, Response
+from esb.endpoints.base import Handler, Memo, Request, Response, Soon, Tell
 from esb.endpoints.limits import Quotas
 from esb.endpoints.problem import problem
 from esb.errors import EsbError
@@ -128,6 +129,7 @@ class Mounted:
     handler: Handler
     admit: Admit | None
     max_body: int | None
+    soon: Soon | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +197,17 @@ class HttpIngress:
 
     # -- routes -------------------------------------------------------------------------------------------------------
     def mount(
-        self, method: str, path: str, handler: Handler, *, admit: Admit | None = None, max_body: int | None = None
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        admit: Admit | None = None,
+        max_body: int | None = None,
+        soon: Soon | None = None,
     ) -> object:
         pattern = PathPattern.parse(path)
-        mounted = Mounted(method.upper(), pattern, handler, admit, max_body)
+        mounted = Mounted(method.upper(), pattern, handler, admit, max_body, soon)
         self._table = _Table.of({**self._table.mounts, (mounted.method, pattern.shape): mounted})
         return mounted
 
@@ -258,25 +267,54 @@ class HttpIngress:
         except Exception as error:  # noqa: BLE001 - the last place that can answer; the client gets a number, the log the rest
             return self._failed(mounted, error)
 
-    async def whole(self, head: Whole, body: bytes, client: str) -> Response:
-        """The answer to a request that came in one piece (:mod:`esb.endpoints._http.whole`), in the same order."""
+    # -- requests that came in one piece ------------------------------------------------------------------------------
+    def whole(self, head: Whole, body: bytes, client: str, tell: Tell) -> Response | Awaitable[Response] | None:
+        """The answer (:class:`esb.endpoints._http.whole.Answers`), in the same order."""
         if self._draining:
             return problem(503, "draining", "the bus is stopping; try again soon", retry_after=_RETRY_AFTER)
         found = self._find(head.method, head.path)
         if isinstance(found, Response):
             return found
         mounted, parts = found
-        request = _request(mounted, parts, head.query, head.headers, body, client)
-        self._held += len(body)
+        request = _request(mounted, parts, head.query, head.headers, body, client, head.memo)
+        size = len(body)
+        self._held += size
+        answer = self._begin_whole(mounted, request, partial(self._tell, mounted, size, tell))
+        if answer is None:
+            return None
+        if isinstance(answer, Response):
+            self._held -= size
+            return answer
+        return self._finish_whole(mounted, size, answer)
+
+    def _begin_whole(self, mounted: Mounted, request: Request, tell: Tell) -> Response | Awaitable[Response] | None:
         try:
             refusal = self._refuse(mounted, request)
-            if refusal is None and self._held > self._max_held:
-                refusal = problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)
-            return refusal or await mounted.handler(request)
+            if refusal is not None:
+                return refusal
+            if self._held > self._max_held:
+                return problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)
+            return mounted.handler(request) if mounted.soon is None else mounted.soon(request, tell)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(mounted, error)
+
+    def _tell(
+        self, mounted: Mounted, size: int, tell: Tell, answer: Response | Awaitable[Response] | Exception
+    ) -> None:
+        """Hears what a handler says later, and passes it on."""
+        if not isinstance(answer, (Response, Exception)):
+            tell(self._finish_whole(mounted, size, answer))
+            return
+        self._held -= size
+        tell(answer if isinstance(answer, Response) else self._failed(mounted, answer))
+
+    async def _finish_whole(self, mounted: Mounted, size: int, answer: Awaitable[Response]) -> Response:
+        try:
+            return await answer
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(mounted, error)
         finally:
-            self._held -= len(body)
+            self._held -= size
 
     def _failed(self, mounted: Mounted, error: Exception) -> Response:
         incident = str(uuid.uuid4())
@@ -362,10 +400,16 @@ class HttpIngress:
 
 
 def _request(
-    mounted: Mounted, parts: tuple[str, ...], query: str, headers: Mapping[str, str], body: bytes, client: str
+    mounted: Mounted,
+    parts: tuple[str, ...],
+    query: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    client: str,
+    memo: Memo | None = None,
 ) -> Request:
     params = mounted.pattern.match(parts) or EMPTY if mounted.pattern.names else EMPTY
-    return Request(mounted.method, "/" + "/".join(parts), query, headers, body, client, params)
+    return Request(mounted.method, "/" + "/".join(parts), query, headers, body, client, params, memo)
 
 
 def _with_body(head: Request, body: bytes) -> Request:

@@ -19,7 +19,7 @@ from esb.observe.indicators import REPLAY_OF, Observer
 from esb.observe.spans import again_in
 from esb.pipeline import Overtime, Watch
 from esb.registry import Registry
-from esb.runtime.payload import codec_of, encode_body, first_message, message_of
+from esb.runtime.payload import codec_of, encode_body, message_of
 from esb.runtime.settle import handler_for, record
 from esb.steps.base import HandOff
 from esb.steps.keys import key_text
@@ -71,26 +71,26 @@ class Births:
     # -- from a source ------------------------------------------------------------------------------------------------
     def of_incoming(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> Birth:
         """The message for a delivery. Raises Invalid where the source refuses; else a bad payload is born dead."""
-        base, source_key = self._base(spec, incoming, now)
+        envelope = self._envelope(spec, incoming, now)
         body: Any = None
         try:
-            codec = incoming.codec or codec_of(spec, base["meta"], self._registry)
+            codec = incoming.codec or codec_of(spec, envelope.meta, self._registry)
             body = codec.decode(incoming.payload if incoming.blob is None else incoming.blob.read())
             if incoming.contract is not None:
                 incoming.contract.check(body)
         except Invalid as error:
             if incoming.on_invalid == "refuse":
                 raise
-            base["track"] = self._track_of_bad(spec, base, body)
-            told = first_message(base, body) if body is not None else None
-            return self._observed(Birth(_dead(spec, Envelope(**base), error, source_key), None), told)
-        return self._admit(spec, base, body, source_key)
+            told = message_of(envelope, body, 1) if body is not None else None
+            envelope = replace(envelope, track=self._track_of_bad(spec, told))
+            return self._observed(Birth(_dead(spec, envelope, error, _source_key(incoming, now)), None), told)
+        return self._admit(spec, envelope, body, _source_key(incoming, now))
 
     def of_unread(self, spec: RouteSpec, incoming: Incoming, now: datetime, found: Admission) -> Birth:
         """The same for a payload that a worker process has read: with what it found, and without a decoded body."""
-        base, source_key = self._base(spec, incoming, now)
-        envelope = Envelope(**base, track=found.track, key=found.key, overtakes=found.overtakes)
-        new = NewMessage(envelope, source_key=source_key, facts=found.facts)
+        envelope = self._envelope(spec, incoming, now)
+        envelope = replace(envelope, track=found.track, key=found.key, overtakes=found.overtakes)
+        new = NewMessage(envelope, source_key=_source_key(incoming, now), facts=found.facts)
         if found.error is not None:
             return Birth(replace(new, state=State.DEAD, error=found.error), None)
         dedupe = DedupeKey("dedupe", *found.dedupe) if found.dedupe is not None else None
@@ -98,45 +98,41 @@ class Births:
 
     def of_unseen(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> Birth:
         """The same for a large payload that nobody has read; the rules of its route must not look into the body."""
-        base, source_key = self._base(spec, incoming, now)
-        return replace(self._admit(spec, base, None, source_key), message=None)
+        envelope = self._envelope(spec, incoming, now)
+        return replace(self._admit(spec, envelope, None, _source_key(incoming, now)), message=None)
 
     def of_refused(self, spec: RouteSpec, incoming: Incoming, now: datetime, error: Invalid) -> Birth:
         """The dead letter for a payload that could not be read within its limits. Raises it where the source refuses."""
         if incoming.on_invalid == "refuse":
             raise error
-        base, source_key = self._base(spec, incoming, now)
-        return self._observed(Birth(_dead(spec, Envelope(**base), error, source_key), None), None)
+        envelope = self._envelope(spec, incoming, now)
+        return self._observed(Birth(_dead(spec, envelope, error, _source_key(incoming, now)), None), None)
 
     def _observed(self, birth: Birth, message: Message | None) -> Birth:
         """The same birth with what it says about indicators."""
         facts = self._observer.born(birth.new.envelope, message)
         return replace(birth, new=replace(birth.new, facts=facts)) if facts else birth
 
-    def _base(self, spec: RouteSpec, incoming: Incoming, now: datetime) -> tuple[dict[str, Any], DedupeKey | None]:
+    @staticmethod
+    def _envelope(spec: RouteSpec, incoming: Incoming, now: datetime) -> Envelope:
         """What is known of a new message before its payload is read."""
-        id_ = new_id()
-        meta = dict(incoming.meta)
+        id_, meta = new_id(), incoming.meta
         if incoming.content_type:
-            meta["content_type"] = incoming.content_type
-        base: dict[str, Any] = {
-            "id": id_,
-            "origin": id_,
-            "route": spec.name,
-            "body": incoming.payload,
-            "blob": incoming.blob,
-            "content": "source",
-            "accepted_at": now,
-            "version": spec.digest,
-            "correlation_id": incoming.correlation_id or id_,
-            "headers": incoming.headers,
-            "meta": meta,
-            "priority": PRIORITY[spec.priority],
-        }
-        source_key = None
-        if incoming.source_key is not None:
-            source_key = DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
-        return base, source_key
+            meta = {**meta, "content_type": incoming.content_type}
+        return Envelope(
+            id_,
+            spec.name,
+            incoming.payload,
+            "source",
+            now,
+            spec.digest,
+            origin=id_,
+            correlation_id=incoming.correlation_id or id_,
+            priority=PRIORITY[spec.priority],
+            headers=incoming.headers,
+            meta=meta,
+            blob=incoming.blob,
+        )
 
     # -- from a hand-off ----------------------------------------------------------------------------------------------
     def of_handoff(
@@ -200,42 +196,42 @@ class Births:
 
     def _across(self, handoff: HandOff, place: str, parent: Envelope, receiver: RouteSpec, now: datetime) -> Birth:
         body, content = encode_body(handoff.message.body)
-        base: dict[str, Any] = {
-            "id": new_id(),
-            "origin": f"{parent.origin}/{place}",
-            "route": receiver.name,
-            "body": body,
-            "content": content,
-            "accepted_at": now,
-            "version": receiver.digest,
-            "correlation_id": parent.correlation_id,
-            "parent_id": parent.id,
-            "headers": handoff.message.headers,
-            "meta": {
+        envelope = Envelope(
+            new_id(),
+            receiver.name,
+            body,
+            content,
+            now,
+            receiver.digest,
+            origin=f"{parent.origin}/{place}",
+            correlation_id=parent.correlation_id,
+            parent_id=parent.id,
+            headers=handoff.message.headers,
+            meta={
                 **_carried(handoff.message.meta),
                 "source": {"type": handoff.kind, "name": handoff.target, "route": parent.route},
             },
-            "track": parent.track,
-            "priority": PRIORITY[receiver.priority],
-        }
+            track=parent.track,
+            priority=PRIORITY[receiver.priority],
+        )
         contract = getattr(receiver.source.options, "contract", None)
         if contract is not None:
             try:
                 contract.check(handoff.message.body)
             except Invalid as error:
-                dead = Birth(_dead(receiver, Envelope(**base), error), None)
-                return self._observed(dead, first_message(base, handoff.message.body))
+                dead = Birth(_dead(receiver, envelope, error), None)
+                return self._observed(dead, message_of(envelope, handoff.message.body, 1))
         if self._watch is None or not (receiver.key or receiver.dedupe or receiver.track):
-            return self._admit(receiver, base, handoff.message.body)
+            return self._admit(receiver, envelope, handoff.message.body)
         try:
             with self._watched():
-                return self._admit(receiver, base, handoff.message.body)
+                return self._admit(receiver, envelope, handoff.message.body)
         except Overtime:
             slow = InternalFault(
                 f"`key`, `dedupe` or `track` of route {receiver.name} takes too long",
                 hint="work the value out in a step of the route that sends the message, and name its result here",
             )
-            return self._observed(Birth(_dead(receiver, Envelope(**base), slow), None), None)
+            return self._observed(Birth(_dead(receiver, envelope, slow), None), None)
 
     # -- from a replay ------------------------------------------------------------------------------------------------
     @staticmethod
@@ -256,26 +252,24 @@ class Births:
         return Birth(NewMessage(envelope, supersede=False), None)
 
     # -- the route's own rules ----------------------------------------------------------------------------------------
-    def _admit(self, spec: RouteSpec, base: dict[str, Any], body: Any, source_key: DedupeKey | None = None) -> Birth:
+    def _admit(self, spec: RouteSpec, envelope: Envelope, body: Any, source_key: DedupeKey | None = None) -> Birth:
         """Key, dedupe, tracked values and precedence of a new message; a fault in these rules makes it a dead letter."""
-        message = first_message(base, body)
+        message = message_of(envelope, body, 1)
+        if spec.key is None and spec.dedupe is None and not spec.track:
+            return self._observed(Birth(NewMessage(envelope, source_key=source_key), message), message)
+        dedupe = None
         try:
-            dedupe = None
-            if spec.key is not None or spec.dedupe is not None or spec.track:
-                scope = message.scope(spec.site_values(self._site))
-                key = key_text(spec.key(scope), "key") if spec.key is not None else None
-                if spec.dedupe is not None:
-                    value = key_text(spec.dedupe.key(scope), "dedupe")
-                    if value is not None:
-                        dedupe = DedupeKey("dedupe", value, base["accepted_at"] + spec.dedupe.window)
-                base["track"] = {**base.get("track", EMPTY), **self._track(spec, message)}
-                base["key"] = key
-                base["overtakes"] = (
-                    spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
-                )
+            scope = message.scope(spec.site_values(self._site))
+            key = key_text(spec.key(scope), "key") if spec.key is not None else None
+            if spec.dedupe is not None:
+                value = key_text(spec.dedupe.key(scope), "dedupe")
+                if value is not None:
+                    dedupe = DedupeKey("dedupe", value, envelope.accepted_at + spec.dedupe.window)
+            track = {**envelope.track, **self._track(spec, message)}
+            overtakes = spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
         except MessageError as error:
-            return self._observed(Birth(_dead(spec, Envelope(**base), error, source_key), None), message)
-        envelope = Envelope(**base)
+            return self._observed(Birth(_dead(spec, envelope, error, source_key), None), message)
+        envelope = replace(envelope, track=track, key=key, overtakes=overtakes)
         new = NewMessage(envelope, dedupe=dedupe, source_key=source_key, supersede=envelope.overtakes)
         if envelope.key is not None:
             message = message.with_meta("key", envelope.key)
@@ -293,10 +287,10 @@ class Births:
         finally:
             self._watch.disarm()
 
-    def _track_of_bad(self, spec: RouteSpec, base: dict[str, Any], body: Any) -> Mapping[str, str]:
+    def _track_of_bad(self, spec: RouteSpec, message: Message | None) -> Mapping[str, str]:
         """What can be tracked of a payload that breaks its contract, so that it is found by its lot all the same."""
         try:
-            return self._track(spec, first_message(base, body)) if body is not None else EMPTY
+            return self._track(spec, message) if message is not None else EMPTY
         except MessageError:
             return EMPTY
 
@@ -307,6 +301,13 @@ class Births:
 
 
 PRIORITY: Mapping[str, int] = {"low": 0, "normal": 1, "high": 2}
+
+
+def _source_key(incoming: Incoming, now: datetime) -> DedupeKey | None:
+    if incoming.source_key is None:
+        return None
+    return DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
+
 
 _BUS_META = ("message_id", "correlation_id", "route", "key", "received_at", "attempt", "version", "reply")
 

@@ -20,6 +20,7 @@ from esb.runtime.births import Birth
 from esb.runtime.hub import Hub
 from esb.runtime.large import is_large, put_aside, release_all, stays_unread, too_large
 from esb.runtime.origin import with_origin
+from esb.runtime.outcomes import Told, Waiting
 from esb.runtime.runner import RouteRunner
 from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
@@ -203,21 +204,29 @@ class RouteIntake:
             return None
 
     async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
-        runner = self._runner
-        if not seq or runner.lanes.get(seq) is None:
-            recent = runner.outcomes.recent(message_id)
-            if recent is not None:
-                return recent
-            stored = runner.bench.store.get(message_id)
-            if stored is not None and stored.finished_at is not None:
-                return outcome_of(stored)
-        future = runner.outcomes.expect(message_id)
-        late = asyncio.get_running_loop().call_later(timeout, _give_up, future)
+        future: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        waiting = self._expect(message_id, timeout, seq, partial(_set, future))
         try:
             return await future
         finally:
-            late.cancel()
-            runner.outcomes.forget(message_id, future)
+            if waiting is not None:
+                waiting.give_up()
+
+    def outcome_then(self, message_id: str, timeout: float, seq: int, told: Told) -> None:
+        self._expect(message_id, timeout, seq, told)
+
+    def _expect(self, message_id: str, timeout: float, seq: int, told: Told) -> Waiting | None:
+        """Have ``told`` hear of the end, never before this returns; None where it is on its way already."""
+        runner = self._runner
+        if not seq or runner.lanes.get(seq) is None:
+            known = runner.outcomes.recent(message_id)
+            if known is None:
+                stored = runner.bench.store.get(message_id)
+                known = outcome_of(stored) if stored is not None and stored.finished_at is not None else None
+            if known is not None:
+                asyncio.get_running_loop().call_soon(told, known)
+                return None
+        return runner.outcomes.expect(message_id, timeout, told)
 
     def _stored(
         self, birth: Birth, told: asyncio.Future[Accepted], blob: Blob | None, accepted: Accepted | StoreError
@@ -295,9 +304,9 @@ def _pass_on(turn: asyncio.Future[bool], *, taken: bool) -> None:
         turn.set_result(taken)
 
 
-def _give_up(waiting: asyncio.Future[Outcome | None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+def _set(future: asyncio.Future[Outcome | None], outcome: Outcome | None) -> None:
+    if not future.done():
+        future.set_result(outcome)
 
 
 def send_incoming(spec: RouteSpec, payload: bytes, headers: Mapping[str, str], by: tuple[str, str]) -> Incoming:

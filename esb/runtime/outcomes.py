@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from esb.endpoints.base import Outcome
+
+#: Hears the end of a message, or None where it did not come in time.
+Told = Callable[[Outcome | None], None]
 
 #: Answers of ``respond`` kept for callers that ask a moment after the end.
 KEPT = 256
@@ -27,36 +31,58 @@ class Meter:
         return sum(n for slot, n in self._buckets.items() if slot > bucket - 10)
 
 
+class Waiting:
+    """One caller that waits for the end of a message. It is told once, and must not fail."""
+
+    __slots__ = ("_late", "_outcomes", "_told", "message_id")
+
+    def __init__(self, outcomes: Outcomes, message_id: str, timeout: float, told: Told) -> None:
+        self.message_id = message_id
+        self._outcomes, self._told = outcomes, told
+        self._late = asyncio.get_running_loop().call_later(timeout, self._too_late)
+
+    def tell(self, outcome: Outcome | None) -> None:
+        self._late.cancel()
+        self._told(outcome)
+
+    def give_up(self) -> None:
+        """The caller waits no longer."""
+        self._late.cancel()
+        self._outcomes.forget(self)
+
+    def _too_late(self) -> None:
+        self._outcomes.forget(self)
+        self._told(None)
+
+
 class Outcomes:
     """Callers that wait for the end of a message (``reply: delivered``, ``esb send --wait``)."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[asyncio.Future[Outcome | None]]] = {}
+        self._waiting: dict[str, list[Waiting]] = {}
         self._recent: dict[str, Outcome] = {}
 
     def recent(self, message_id: str) -> Outcome | None:
         """The outcome of a message that ended a moment before somebody asked."""
         return self._recent.get(message_id)
 
-    def expect(self, message_id: str) -> asyncio.Future[Outcome | None]:
-        """A future that resolves when the message ends (done, dead, expired …), or with None where the caller gives up."""
-        future: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(message_id, []).append(future)
-        return future
+    def expect(self, message_id: str, timeout: float, told: Told) -> Waiting:
+        """``told`` hears when the message ends (done, dead, expired …), or None after ``timeout`` seconds."""
+        waiting = Waiting(self, message_id, timeout, told)
+        self._waiting.setdefault(message_id, []).append(waiting)
+        return waiting
 
-    def forget(self, message_id: str, future: asyncio.Future[Outcome | None]) -> None:
-        """The caller waits no longer."""
-        waiting = self._waiting.get(message_id, [])
-        if future in waiting:
-            waiting.remove(future)
-        if not waiting:
-            self._waiting.pop(message_id, None)
+    def forget(self, waiting: Waiting) -> None:
+        others = self._waiting.get(waiting.message_id, [])
+        if waiting in others:
+            others.remove(waiting)
+        if not others:
+            self._waiting.pop(waiting.message_id, None)
 
     def tell(self, message_id: str, outcome: Outcome) -> None:
         if outcome.response is not None and message_id not in self._waiting:
             self._recent[message_id] = outcome
             if len(self._recent) > KEPT:
                 del self._recent[next(iter(self._recent))]
-        for future in self._waiting.pop(message_id, ()):
-            if not future.done():
-                future.set_result(outcome)
+        for waiting in self._waiting.pop(message_id, ()):
+            waiting.tell(outcome)

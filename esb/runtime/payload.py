@@ -96,21 +96,6 @@ def message_of(envelope: Envelope, body: Any, attempt: int) -> Message:
     return Message(body=body, headers=envelope.headers, vars=envelope.vars, meta=meta)
 
 
-def first_message(base: Mapping[str, Any], body: Any) -> Message:
-    """The same for a message that is only about to get its envelope: what its key and dedupe see."""
-    meta = {
-        **base["meta"],
-        "message_id": base["id"],
-        "correlation_id": base["correlation_id"],
-        "route": base["route"],
-        "key": None,
-        "received_at": instant_text(base["accepted_at"]),
-        "attempt": 1,
-        "version": base["version"],
-    }
-    return Message(body=body, headers=base["headers"], meta=meta)
-
-
 def instant_text(at: datetime) -> str:
     """RFC 3339 in UTC. Instants of the bus are UTC already, so only the offset is rewritten."""
     return at.isoformat()[:-6] + "Z" if at.tzinfo is UTC else at.astimezone(UTC).isoformat()[:-6] + "Z"

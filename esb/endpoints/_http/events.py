@@ -21,12 +21,18 @@ _NAME = re.compile(r"[a-z0-9]{1,64}")
 _NEEDED = ("id", "source", "type")
 
 
+def is_structured(headers: Mapping[str, str]) -> bool:
+    """Whether the body holds an event together with its attributes."""
+    content_type = headers.get("content-type", "")
+    return content_type != JSON.content_type and parse_content_type(content_type)[0] == STRUCTURED
+
+
 def unwrapped(request: Request) -> Request | Response:
     """The request in binary mode; itself where it holds no structured event, a refusal (400) where the event is none.
 
     ``data`` becomes the body with its ``datacontenttype``, JSON by default; every other attribute a ``ce-`` header.
     """
-    if parse_content_type(request.headers.get("content-type", ""))[0] != STRUCTURED:
+    if not is_structured(request.headers):
         return request
     try:
         event = JSON.decode(request.body)

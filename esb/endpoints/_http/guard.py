@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import httptools
@@ -23,7 +24,8 @@ from esb.endpoints._http.framing import (
     read_head,
     refuse_lone_line_feed,
 )
-from esb.endpoints._http.whole import Answers, Whole, WholeCycle, answer_broken, read_whole, written
+from esb.endpoints._http.whole import Answers, LastHead, Whole, WholeCycle, answer_broken, read_whole, written
+from esb.endpoints.base import Response
 from esb.endpoints.problem import raw_problem
 from esb.endpoints.webserver import ListenerLimits
 
@@ -44,6 +46,7 @@ class Doorkeeper:
         self._by_address: Counter[str] = Counter()
         self._count = 0
         self._date_until = 0.0
+        self.date = ""  #: the line of a head
         self.refused = 0
 
     def enter(self, address: str) -> bool:
@@ -70,7 +73,9 @@ class Doorkeeper:
         """Renew the ``Date`` header at most once a second."""
         if now >= self._date_until:
             self._date_until = now + 1.0
-            self.state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+            now_text = formatdate(time.time(), usegmt=True)
+            self.date = f"date: {now_text}\r\n"
+            self.state.default_headers = [(b"date", now_text.encode())]
 
 
 class Cork:
@@ -115,8 +120,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.access_log = False
         self._door = doorkeeper
         self._limits = doorkeeper.limits
-        self.timeout_keep_alive = doorkeeper.limits.keep_alive  # type: ignore[assignment]  # looked at before  # call_later takes floats
-        self._address = ""
+        self._address = self._peer = ""
         self._over = False
         self._partial: bytearray | None = None
         self._ahead = b""
@@ -124,12 +128,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._chunks: Chunks | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._rests_until = 0.0
+        self._last = LastHead()
         self._answers: Answers | None = config.app if hasattr(config.app, "whole") else None  # type: ignore[assignment]
 
     # -- the connection -----------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else "local"
+        self._peer = self.client[0] if self.client else ""
+        self._address = self._peer or "local"
         if self._door.enter(self._address):
             self._arm(self._limits.header_time, self._head_too_slow)
         else:
@@ -139,14 +147,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._disarm()
         self.resume_writing()
         self._over = True
-        self._unset_keepalive_if_required()
+        if self._resting is not None:
+            self._resting.cancel()
         super().connection_lost(exc)
         self._door.leave(self._address)
 
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
-        self._unset_keepalive_if_required()
         if self._ahead:
             self._ahead, data = b"", self._ahead + data
         try:
@@ -209,15 +217,18 @@ class GuardedProtocol(HttpToolsProtocol):
     def _begin(self, head: bytes, rest: bytes) -> bytes:
         """Start a request; gives what of ``rest`` does not belong to it, or is still to be read by the long way."""
         limits = self._limits
-        framing = read_head(head, max_headers=limits.headers, max_target=limits.target_bytes)
         self._door.keep_date(self.loop.time())
+        app, whole = self._answers, self._last.again(head)
+        if app is not None and whole is not None and whole.length <= len(rest):
+            self._disarm()
+            return self._answer_whole(app, whole, rest)
+        framing = read_head(head, max_headers=limits.headers, max_target=limits.target_bytes)
         self._disarm()
-        if self._answers is not None and 0 <= framing.length <= len(rest) and not framing.expects_continue:
-            whole = read_whole(framing.head)
+        if app is not None and 0 <= framing.length <= len(rest) and not framing.expects_continue:
+            whole = read_whole(framing.head, framing.length)
             if whole is not None:
-                body = rest if framing.length == len(rest) else rest[: framing.length]
-                self._answer_whole(self._answers, whole, body)
-                return rest[framing.length :]
+                self._last.keep(head, whole)
+                return self._answer_whole(app, whole, rest)
         if framing.length == CHUNKED:
             self._chunks = Chunks()
         else:
@@ -230,30 +241,45 @@ class GuardedProtocol(HttpToolsProtocol):
         return rest
 
     # -- the short way ------------------------------------------------------------------------------------------------
-    def _answer_whole(self, app: Answers, head: Whole, body: bytes) -> None:
+    def _answer_whole(self, app: Answers, head: Whole, rest: bytes) -> bytes:
+        """Have a whole request answered; gives what stands behind it."""
         cycle: Any = WholeCycle()
         self.cycle = cycle
-        task = self.loop.create_task(self._serve(app, cycle, head, body))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        length = head.length
+        body, rest = (rest, b"") if length == len(rest) else (rest[:length], rest[length:])
+        answer = app.whole(head, body, self._peer, partial(self._answered, cycle))
+        if answer is not None:  # on a turn of its own, so that a request never ends inside of its own beginning
+            self.loop.call_soon(self._answered, cycle, answer)
+        return rest
 
-    async def _serve(self, app: Answers, cycle: WholeCycle, head: Whole, body: bytes) -> None:
-        response = await app.whole(head, body, self.client[0] if self.client else "")
-        if self.flow.write_paused and not cycle.disconnected:
-            await self.flow.drain()
-        if cycle.disconnected:
+    def _answered(self, cycle: WholeCycle, answer: Response | Awaitable[Response] | Exception) -> None:
+        if not isinstance(answer, Response) or (self.flow.write_paused and not cycle.disconnected):
+            task = self.loop.create_task(self._wait_for(cycle, answer))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
+        if cycle.disconnected or self.transport.is_closing():
             return
         cycle.response_started = True
         try:
-            data = written(response, self.server_state.default_headers, keep_alive=cycle.keep_alive)
+            data = written(answer, self._door.date, keep_alive=cycle.keep_alive)
         except ValueError:
             cycle.keep_alive = False
-            data = written(answer_broken(), self.server_state.default_headers, keep_alive=False)
+            data = written(answer_broken(), self._door.date, keep_alive=False)
         self.transport.write(data)
         cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    async def _wait_for(self, cycle: WholeCycle, answer: Response | Awaitable[Response] | Exception) -> None:
+        if isinstance(answer, Exception):
+            answer = answer_broken()
+        elif not isinstance(answer, Response):
+            answer = await answer
+        while self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        self._answered(cycle, answer)
 
     def _take_body(self, data: bytes) -> bytes:
         taken = self._chunks.take(data) if self._chunks is not None else min(self._left, len(data))
@@ -265,27 +291,43 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._reads_body:
             self._disarm()
             if self.cycle.response_complete:
-                self._unset_keepalive_if_required()
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+                self._rest()
         self.parser.feed_data(piece)
         return data[taken:] if taken < len(data) else b""
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
         if self.transport.is_closing():
             self._arm(self._limits.linger_time, self.transport.abort)
-        elif self._reads_body:
+            return
+        self.flow.resume_reading()
+        if self._reads_body:
             # answered before the body was read (401, 413): let the client finish for a while, so that it sees the answer
             self._arm(self._limits.linger_time, self._close)
         elif self._ahead:
-            self._unset_keepalive_if_required()
             self.loop.call_soon(self._go_on)
+        else:
+            self._rest()
 
     def _go_on(self) -> None:
         if self._ahead:
             self.data_received(b"")
+
+    # -- between two requests -----------------------------------------------------------------------------------------
+    def _rest(self) -> None:
+        """Close in a while unless another request comes. One timer serves many requests: it looks when it rings."""
+        self._rests_until = self.loop.time() + self._limits.keep_alive
+        if self._resting is None:
+            self._resting = self.loop.call_later(self._limits.keep_alive, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        if self._partial is not None or self._reads_body or not self.cycle.response_complete:
+            return  # its own deadlines watch over that; the answer to it begins the next rest
+        left = self._rests_until - self.loop.time()
+        if left > 0:
+            self._resting = self.loop.call_later(left, self._rested)
+        elif not self.transport.is_closing():
+            self.transport.close()
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
     def _arm(self, seconds: float, then: Callable[[], None]) -> None:

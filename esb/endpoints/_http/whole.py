@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from esb.endpoints.base import Response
+from esb.endpoints.base import Memo, Response, Tell
 from esb.endpoints.problem import problem
 
 #: Targets that no two programs read in two ways.
@@ -26,6 +26,11 @@ _LINES: Mapping[int, str] = {status.value: f"HTTP/1.1 {status.value} {status.phr
 _BROKEN = problem(500, "internal", "the bus could not handle this request")
 
 
+#: Heads beyond this many bytes are not kept, nor lengths beyond this many digits.
+_KEPT, _MAX_DIGITS = 2_048, 15
+_LENGTH = re.compile(rb"\r\ncontent-length:[\t ]*+([0-9]++)[\t ]*+\r\n", re.IGNORECASE)
+
+
 class Whole(Struct, frozen=True):
     """The head of a request; header names in lower case, those that are repeated joined by commas."""
 
@@ -33,15 +38,56 @@ class Whole(Struct, frozen=True):
     path: str
     query: str
     headers: Mapping[str, str]
+    length: int  #: of the body, in bytes
+    memo: Memo
 
 
 class Answers(Protocol):
     """An application that takes requests whole, as well as by ASGI."""
 
-    def whole(self, head: Whole, body: bytes, client: str) -> Awaitable[Response]: ...
+    def whole(self, head: Whole, body: bytes, client: str, tell: Tell) -> Response | Awaitable[Response] | None:
+        """The answer, what gives it where that needs a task, or None where ``tell`` hears it on a later turn of the loop."""
+        ...
 
 
-def read_whole(head: bytes) -> Whole | None:
+class LastHead:
+    """The last head of one connection that could be read whole. One that differs in its length alone is not read again.
+
+    That is what the requests of one sender mostly are, and reading a head strictly is half the price of a small request.
+    """
+
+    __slots__ = ("_before", "_behind", "_digits", "_whole")
+
+    def __init__(self) -> None:
+        self._whole: Whole | None = None
+        self._before = self._behind = self._digits = b""
+
+    def keep(self, head: bytes, whole: Whole) -> None:
+        """Remember a head that was checked, and what it was read into."""
+        found = _LENGTH.search(head)
+        if len(head) > _KEPT or found is None:
+            self._whole = None
+            return
+        start, end = found.span(1)
+        self._before, self._digits, self._behind = head[:start], found[1], head[end:]
+        self._whole = whole
+
+    def again(self, head: bytes) -> Whole | None:
+        """What ``head`` would be read into; None where it must be read."""
+        if self._whole is None or not (head.startswith(self._before) and head.endswith(self._behind)):
+            return None
+        digits = head[len(self._before) : len(head) - len(self._behind)]
+        if digits != self._digits:
+            if not (digits.isdigit() and len(digits) <= _MAX_DIGITS):
+                return None
+            known = self._whole
+            headers, length = {**known.headers, "content-length": digits.decode()}, int(digits)
+            self._digits = digits
+            self._whole = Whole(known.method, known.path, known.query, headers, length, known.memo)
+        return self._whole
+
+
+def read_whole(head: bytes, length: int = 0) -> Whole | None:
     """A checked head in origin form, read; None where the long way must read it."""
     if not head.isascii():
         return None
@@ -58,7 +104,7 @@ def read_whole(head: bytes) -> Whole | None:
     if len(headers) != len(found):
         headers = _joined(found)
     path, _, query = target.partition("?")
-    return Whole(method, path, query, headers)
+    return Whole(method, path, query, headers, length, Memo())
 
 
 def _joined(found: list[tuple[str, str]]) -> dict[str, str]:
@@ -69,22 +115,19 @@ def _joined(found: list[tuple[str, str]]) -> dict[str, str]:
     return headers
 
 
-def written(response: Response, default: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-    """The bytes of an answer. Raises ValueError where a header cannot stand in one."""
-    lines = [_LINES.get(response.status) or f"HTTP/1.1 {response.status} \r\n"]
-    for raw_name, raw_value in default:
-        lines.append(f"{raw_name.decode()}: {raw_value.decode()}\r\n")
+def written(response: Response, date: str, *, keep_alive: bool) -> bytes:
+    """The bytes of an answer; ``date`` is the line that each has. Raises ValueError where a header cannot stand in one."""
+    status = response.status
+    head = (_LINES.get(status) or f"HTTP/1.1 {status} \r\n") + date
     for name, value in response.headers.items():
         if not (value.isascii() and value.isprintable()) and _UNSAFE.search(value):
             raise ValueError(f"the header `{name}` of an answer holds what no header can")
-        lines.append(f"{name}: {value}\r\n")
+        head += f"{name}: {value}\r\n"
     if not keep_alive:
-        lines.append("connection: close\r\n")
-    if response.status in (204, 304):
-        lines.append("\r\n")
-        return "".join(lines).encode("latin-1")
-    lines.append(f"content-length: {len(response.body)}\r\n\r\n")
-    return "".join(lines).encode("latin-1") + response.body
+        head += "connection: close\r\n"
+    if status in (204, 304):
+        return f"{head}\r\n".encode("latin-1")
+    return f"{head}content-length: {len(response.body)}\r\n\r\n".encode("latin-1") + response.body
 
 
 def answer_broken() -> Response:
@@ -110,4 +153,4 @@ class WholeCycle(Struct, eq=False):
     message_event: _Nobody = _Nobody()
 
 
-__all__ = ["Answers", "Whole", "WholeCycle", "answer_broken", "read_whole", "written"]
+__all__ = ["Answers", "LastHead", "Whole", "WholeCycle", "answer_broken", "read_whole", "written"]

@@ -88,6 +88,9 @@ class FakeIntake:
     async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         return None
 
+    def outcome_then(self, message_id: str, timeout: float, seq: int, told: Callable[[Outcome | None], None]) -> None:
+        asyncio.get_running_loop().call_soon(told, None)
+
     @property
     def payloads(self) -> list[bytes]:
         return [incoming.payload for incoming in self.accepted]

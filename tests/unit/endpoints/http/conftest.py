@@ -139,8 +139,17 @@ class FakeIntake:
         self.result: Outcome | None = Outcome("done")
         self.waited: list[tuple[str, float]] = []
 
+        self.soon = False  #: whether it takes what comes without a task of the source
+
     def accept_soon(self, incoming: Incoming, told: Callable[[Receipt | Exception], None]) -> bool:
-        return False
+        def ended(task: asyncio.Task[Receipt]) -> None:
+            if not task.cancelled():
+                error = task.exception()
+                told(error if isinstance(error, Exception) else task.result())
+
+        if self.soon:
+            asyncio.create_task(self.accept(incoming)).add_done_callback(ended)
+        return self.soon
 
     async def accept(self, incoming: Incoming) -> Receipt:
         await asyncio.sleep(0)
@@ -158,6 +167,10 @@ class FakeIntake:
         self.waited.append((message_id, timeout))
         return self.result
 
+    def outcome_then(self, message_id: str, timeout: float, seq: int, told: Callable[[Outcome | None], None]) -> None:
+        waiting = asyncio.ensure_future(self.outcome(message_id, timeout, seq))
+        waiting.add_done_callback(lambda ended: told(ended.result()))
+
     @property
     def open(self) -> bool:
         return True
@@ -166,16 +179,19 @@ class FakeIntake:
 class Bus:
     """An ingress on a real socket, and sources on it.
 
-    Tests leave it by `async with`, also when they fail: uvloop cannot close a loop that still listens.
+    Tests leave it by `async with`, also when they fail: uvloop cannot close a loop that still listens. ``way`` is that of
+    the requests of :meth:`ask`: `parsed`, or whole with a `task` or without one (`soon`).
     """
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, way: str = "parsed", **limits: Any) -> None:
+        self.way = way
         self.clock = ManualClock()
         self.logged: list[tuple[Any, ...]] = []
         self.ingress = HttpIngress(max_body=limits.pop("max_body", 1_000), max_held=10_000, log=self._log)
         app, tls = limits.pop("app", self.ingress), limits.pop("tls", None)
         self.listener = Listener(app, tls=tls, limits=ListenerLimits(**{"linger_time": 0.2, **limits}))
         self.intake = FakeIntake()
+        self.intake.soon = way == "soon"
 
     def _log(self, *args: Any, **fields: Any) -> None:
         self.logged.append((*args, fields))
@@ -208,6 +224,8 @@ class Bus:
         head = [*lines, "Host: bus"]
         if body and not any(line.lower().startswith(("content-length", "transfer")) for line in lines):
             head.append(f"Content-Length: {len(body)}")
+        if self.way != "parsed":
+            return await ask_once(self.listener.port, "\r\n".join([*head, "", ""]).encode() + body)
         answers = await talk(self.listener.port, "\r\n".join([*head, "Connection: close", "", ""]).encode() + body)
         return answers[0]
 
@@ -271,6 +289,19 @@ async def talk(port: int, *sent: bytes) -> list[Answered]:
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
     return split_answers(data)
+
+
+async def ask_once(port: int, sent: bytes) -> Answered:
+    """One request whose connection stays open until it is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    head = await reader.readuntil(b"\r\n\r\n")
+    (answered,) = split_answers(head)
+    answered.body = await reader.readexactly(int(answered.headers.get("content-length", "0")))
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return answered
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------

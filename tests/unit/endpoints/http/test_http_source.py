@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,12 @@ class Old(Plates):
     """One that is deprecated, and over soon."""
 
     life = Life(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 6, 30, tzinfo=UTC))
+
+
+@pytest.fixture(params=["parsed", "task", "soon"])
+def bus(request: pytest.FixtureRequest, bus: Any) -> Any:
+    """A bus whose answers are the same whichever way a request takes."""
+    return partial(bus, request.param)
 
 
 def once(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from typing import Any
 
 import pytest
 
-from esb.endpoints._http.whole import read_whole, written
+from esb.endpoints._http.framing import Refused, read_head
+from esb.endpoints._http.whole import LastHead, Whole, read_whole, written
 from esb.endpoints.base import Request, Response
 
 #: `Connection` with a word more than `keep-alive` takes the long way, and means the same.
@@ -211,4 +213,110 @@ def test_what_is_out_of_the_ordinary_takes_the_long_way(head: bytes) -> None:
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\x00b", "a\x7fb", "\u20ac"])
 def test_no_answer_is_written_with_what_no_header_can_hold(value: str) -> None:
     with pytest.raises(ValueError, match="x-own"):
-        written(Response(200, b"", {"x-own": value}), [], keep_alive=True)
+        written(Response(200, b"", {"x-own": value}), "", keep_alive=True)
+
+
+# -- a head that comes again --------------------------------------------------------------------------------------------
+
+KEPT = b"POST /a?x=1 HTTP/1.1\r\nHost: b\r\nX-Own: content-length\r\nContent-Length: 15\r\nX-Last: 5\r\n\r\n"
+
+
+def read(head: bytes) -> Whole | None:
+    """What a listener that has seen nothing before makes of a head; None where it is refused or takes the long way."""
+    try:
+        framing = read_head(head, max_headers=100, max_target=8_192)
+    except Refused:
+        return None
+    return None if framing.length < 0 or framing.expects_continue else read_whole(framing.head, framing.length)
+
+
+def parts(whole: Whole | None) -> Any:
+    return whole and (whole.method, whole.path, whole.query, list(whole.headers.items()), whole.length)
+
+
+def kept(head: bytes = KEPT) -> LastHead:
+    last, whole = LastHead(), read(head)
+    assert whole is not None
+    last.keep(head, whole)
+    return last
+
+
+@pytest.mark.parametrize("digits", ["15", "0", "7", "015", "1500000", "9" * 15])
+def test_a_head_that_differs_in_its_length_alone_is_read_as_if_for_the_first_time(digits: str) -> None:
+    head = KEPT.replace(b": 15", f": {digits}".encode())
+    again = kept().again(head)
+    assert again is not None
+    assert parts(again) == parts(read(head))
+
+
+def test_what_was_made_of_a_head_is_found_again_with_it() -> None:
+    last = kept()
+    first = last.again(KEPT)
+    assert first is not None
+    assert first is last.again(KEPT)
+    other = last.again(KEPT.replace(b": 15", b": 16"))
+    assert other is not None
+    assert other.memo is first.memo
+    assert parts(last.again(KEPT)) == parts(first)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        KEPT.replace(b": 15", b": " + b"9" * 16),
+        KEPT.replace(b": 15", b": "),
+        KEPT.replace(b": 15", b": +5"),
+        KEPT.replace(b": 15", b": 1 5"),
+        KEPT.replace(b": 15", b": 1\r\nContent-Length: 5"),
+        KEPT.replace(b": 15", b": 1\r\nTransfer-Encoding: chunked\r\nX: 5"),
+        KEPT.replace(b": 15", ": \u0661".encode()),
+        KEPT.replace(b": 15", b": 15\r\nContent-Length: 15"),
+        KEPT.replace(b"Host: b", b"Host: c"),
+        KEPT.replace(b"X-Last: 5", b"X-Last: 6"),
+        KEPT.replace(b"POST", b"PUT"),
+        KEPT[:-2],
+        b"",
+    ],
+)
+def test_every_other_head_is_read_anew(head: bytes) -> None:
+    assert kept().again(head) is None
+
+
+def test_no_change_of_a_head_is_overlooked() -> None:
+    """Whatever becomes of a head on its way, it is known again only as what it is now."""
+    chance, last, known = random.Random(7), kept(), 0
+    for _ in range(20_000):
+        head = bytearray(KEPT)
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(head)) if chance.random() < 0.5 else KEPT.index(b"15") + chance.randint(-1, 2)
+            piece = chance.choice([b"1", b"23", b"", b" ", b"\r\n", b"x", b"Content-Length: 3\r\n", b"\xff"])
+            head[at : at + chance.randint(0, 2)] = piece
+        again = last.again(bytes(head))
+        if again is not None:
+            known += 1
+            assert parts(again) == parts(read(bytes(head)))
+    assert known > 500
+
+
+def test_a_large_head_and_one_without_a_length_are_not_kept() -> None:
+    for head in (
+        KEPT.replace(b"X-Own: ", b"X-Own: " + b"y" * 3_000),
+        b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nHost: b\r\nContent-Length: 1\r\n\r\n",
+    ):
+        whole, last = read(head), LastHead()
+        assert whole is not None
+        last.keep(head, whole)
+        assert (last.again(head) is None) == (b"Content-Length: 1\r\n" not in head)
+
+
+def test_each_request_of_a_connection_sees_its_own_length(bus: Any, tools: Any, run: Any) -> None:
+    async def story() -> None:
+        async with serving(bus) as server:
+            sent = b"".join(request("POST /a HTTP/1.1", b"x" * n, SHORT) for n in (3, 12, 0, 12, 1_001, 5))
+            answers = await tools.talk(server.listener.port, sent + LAST)
+            assert [one.status for one in answers[:-1]] == [200, 200, 200, 200, 413, 200]
+            seen = [(one.json[3]["content-length"], len(one.json[4]) // 2) for one in answers[:-1] if one.status == 200]
+            assert seen == [("3", 3), ("12", 12), ("0", 0), ("12", 12), ("5", 5)]
+
+    run(story())

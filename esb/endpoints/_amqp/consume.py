@@ -8,17 +8,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import amqp
+from msgspec import Struct
 
+from esb.endpoints._amqp.frames import Content
 from esb.endpoints._amqp.hand import Hand
 from esb.endpoints._amqp.link import FIRST_WAIT, LAST_WAIT, Address, Link
 from esb.endpoints._amqp.wire import Wire, WireChannel
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """One delivery: raw bytes and what the broker says about them."""
 
     tag: int
@@ -168,7 +170,7 @@ class Consumer:
         channel.basic_consume(
             subscription.queue,
             consumer_tag=f"esb{number}",
-            callback=lambda message: self._delivered(subscription, channel, number, message),
+            callback=partial(self._delivered, subscription, channel, number),
             on_cancel=lambda _: self._cancelled(subscription, channel),
         )
 
@@ -181,17 +183,28 @@ class Consumer:
         if callback is not None:
             channel.callbacks[tag] = callback
 
-    def _delivered(self, subscription: Subscription, channel: WireChannel, number: int, message: Any) -> None:
+    def _delivered(
+        self,
+        subscription: Subscription,
+        channel: WireChannel,
+        number: int,
+        content: Content,
+        tag: int,
+        redelivered: bool,
+        exchange: str,
+        routing_key: str,
+    ) -> None:
         """Take a delivery, or give it back where there are more bytes in hand than may be, with all behind it."""
-        arrival = _arrival(message)
-        if number > subscription.refused and subscription.hand.take(arrival.tag, len(arrival.body)):
+        body = content.body
+        if number > subscription.refused and subscription.hand.take(tag, len(body)):
+            arrival = Arrival(tag, body, content.properties, exchange, routing_key, redelivered, content.fault)
             subscription.burst.append(arrival)
             return
         if number > subscription.refused:
             subscription.refused, subscription.over_full = number, True
             self._stop_consumer(channel, subscription)
-        subscription.hand.give_back(len(arrival.body))
-        channel.basic_reject(arrival.tag, requeue=True)
+        subscription.hand.give_back(len(body))
+        channel.basic_reject(tag, requeue=True)
 
     def _resize(self, wire: Wire, subscription: Subscription) -> None:
         """Consume again when there is room again, and with more at a time when the messages have become smaller."""
@@ -236,7 +249,7 @@ class Consumer:
     ) -> None:
         if subscription.channel is not None and epoch == subscription.epoch:
             for tag, multiple in tags:
-                subscription.channel.basic_ack(tag, multiple=multiple)
+                subscription.channel.acknowledge(tag, multiple=multiple)
                 subscription.hand.free(tag, multiple=multiple)
 
     def _cancel(self, wire: Wire | None, subscription: Subscription) -> None:
@@ -246,7 +259,7 @@ class Consumer:
                 self._stop_consumer(subscription.channel, subscription)
             # what comes until the broker has read this stays unacknowledged and goes back with the channel
             for tag in list(subscription.channel.callbacks):
-                subscription.channel.callbacks[tag] = lambda message: None
+                subscription.channel.callbacks[tag] = _leave_alone
 
     def _leave(self, wire: Wire | None, subscription: Subscription) -> None:
         subscription.wanted = False
@@ -269,14 +282,5 @@ class Consumer:
             self._link.tell(subscription.ended.set)
 
 
-def _arrival(message: Any) -> Arrival:
-    info = message.delivery_info
-    return Arrival(
-        tag=info["delivery_tag"],
-        body=getattr(message, "body", b"") or b"",
-        properties=message.properties,
-        exchange=info["exchange"],
-        routing_key=info["routing_key"],
-        redelivered=info["redelivered"],
-        fault=message.fault,
-    )
+def _leave_alone(*_: Any) -> None:
+    """What comes for a consumer that has ended."""

@@ -7,6 +7,7 @@ nothing may therefore be given back twice: until all of it has come again, only 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 #: Windows of messages without trouble after which twice as many are asked for.
 _CALM = 20
@@ -49,7 +50,8 @@ class Hand:
 
     def free(self, tag: int, *, multiple: bool) -> None:
         """A delivery, or all up to it, is acknowledged."""
-        tags = [one for one in self._sizes if one <= tag] if multiple else [tag]
+        # a channel counts its deliveries: they are in the order of their tags
+        tags = list(takewhile(tag.__ge__, self._sizes)) if multiple else [tag]
         for one in tags:
             self.bytes -= self._sizes.pop(one, 0)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import amqp
+from msgspec import Struct
 
 from esb.endpoints._http.media import Refusal, codec_or_refusal, read_content_type
 from esb.endpoints.carried import header_value
@@ -21,6 +21,8 @@ _NOT_PASSED_ON = frozenset({"compression"})
 _PLAIN = frozenset({"", "binary", "identity", "8bit", "7bit"})
 _CLOUD_EVENT = ("cloudevents:", "cloudevents_")
 _SHORT = 255
+#: most kinds of content that a source remembers the codec of
+_MOST_KNOWN = 256
 _LONGEST = 8_192
 
 
@@ -74,16 +76,37 @@ def codec_of(properties: Mapping[str, Any], fixed: Codec | None) -> tuple[Codec,
     A content type chooses among JSON, XML, CSV and text; none is JSON. A compressed body, or a type that nobody reads, is
     refused: nothing is ever inflated or unpickled.
     """
-    content_type = str(properties.get("content_type") or "")
-    encoding = str(properties.get("content_encoding") or "").strip().lower()
+    return Choice(fixed).codec_of(properties)
+
+
+class Choice:
+    """Chooses the codecs of one source, whose messages mostly say the same of themselves."""
+
+    def __init__(self, fixed: Codec | None) -> None:
+        self._fixed = fixed
+        self._known: dict[tuple[str, str], tuple[Codec, str]] = {}
+
+    def codec_of(self, properties: Mapping[str, Any]) -> tuple[Codec, str]:
+        """As the function of this name."""
+        says = (str(properties.get("content_type") or ""), str(properties.get("content_encoding") or ""))
+        chosen = self._known.get(says)
+        if chosen is None:
+            chosen = _chosen(*says, self._fixed)
+            if len(self._known) < _MOST_KNOWN:
+                self._known[says] = chosen
+        if "compression" in (properties.get("application_headers") or ()):
+            return Refusal("the body is compressed, which is not taken", "let the sender send it as it is"), chosen[1]
+        return chosen
+
+
+def _chosen(content_type: str, encoding: str, fixed: Codec | None) -> tuple[Codec, str]:
+    encoding = encoding.strip().lower()
     if encoding not in _PLAIN and not _is_charset(encoding):
         return Refusal(
             f"the body is encoded as `{encoding[:60]}`, which is not taken", "let the sender send it as it is"
         ), content_type
     if encoding not in _PLAIN and content_type and "charset" not in content_type.lower():
         content_type = f"{content_type}; charset={encoding}"
-    if "compression" in (properties.get("application_headers") or {}):
-        return Refusal("the body is compressed, which is not taken", "let the sender send it as it is"), content_type
     return codec_or_refusal(content_type, fixed), content_type
 
 
@@ -100,18 +123,25 @@ def _is_charset(name: str) -> bool:
 
 def short(name: str, value: str) -> str:
     """``value`` as it may stand in a short field of AMQP. Raises Invalid."""
+    if value.isascii() and value.isprintable() and len(value) <= _SHORT:
+        return value  # as nearly all are
     header_value(name, value)
     if len(value.encode()) > _SHORT:
         raise Invalid(f"`{name}` is longer than {_SHORT} bytes")
     return value
 
 
-def outgoing(body: bytes, content_type: str, headers: Mapping[str, str], **more: Any) -> amqp.basic_message.Message:
-    """A message with its properties; those that are None are left out."""
+class Outgoing(Struct, eq=False):
+    """A message that is sent: raw bytes, and properties by their names in AMQP; those that are None are none."""
+
+    body: bytes
+    properties: dict[str, Any]
+
+
+def outgoing(body: bytes, content_type: str, headers: Mapping[str, str], **more: Any) -> Outgoing:
+    """A message with its properties. Raises Invalid for a header that cannot be sent."""
     for name, value in headers.items():
         short("header", name)
         header_value(name, value)
-    given = {name: value for name, value in more.items() if value is not None}
-    return amqp.basic_message.Message(
-        body, content_type=short("content_type", content_type), application_headers=dict(headers), **given
-    )
+    more["content_type"], more["application_headers"] = short("content_type", content_type), headers
+    return Outgoing(body, more)

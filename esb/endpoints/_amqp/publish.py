@@ -7,13 +7,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import takewhile
 from typing import Any
 
-import amqp
-from amqp import spec
+from msgspec import Struct
 
+from esb.endpoints._amqp.frames import place_of, properties_of
 from esb.endpoints._amqp.link import MOST_UNSENT, Address, Link
+from esb.endpoints._amqp.properties import Outgoing
 from esb.endpoints._amqp.wire import Wire, WireChannel
+from esb.endpoints.deadlines import Deadlines
 from esb.errors import MessageError, Rejected, Timeout, Unavailable
 
 #: Messages in flight without their confirm; more gains nothing, fewer cost round trips.
@@ -22,13 +25,12 @@ WINDOW = 200
 MOST_LANES = 64
 
 
-@dataclass(slots=True, eq=False)
-class Parcel:
+class Parcel(Struct, eq=False):
     """One message on its way. ``sent`` once it is written: from then on its outcome may be unknown."""
 
     exchange: str
     routing_key: str
-    message: amqp.basic_message.Message
+    message: Outgoing
     mandatory: bool
     future: asyncio.Future[None]
     sent: bool = False
@@ -58,6 +60,7 @@ class Publisher:
         self._lanes: dict[str, Lane] = {}
         self._flying = 0
         self._halted = ""
+        self._deadlines = Deadlines(self._overtime)
         self._link = Link(address, self, log, f"{name} (out)")
 
     async def close(self) -> None:
@@ -70,17 +73,17 @@ class Publisher:
             raise Unavailable(self._link.trouble)
         self._waiting.append(parcel)
         self._link.wake()
-        # a timer of its own costs a fraction of `asyncio.timeout`, once for each message
-        timer = asyncio.get_running_loop().call_later(timeout, self._overtime, parcel, timeout)
+        self._deadlines.begin((parcel, timeout), timeout)
         try:
             await parcel.future
         except asyncio.CancelledError:
             self._give_up(parcel)
             raise
         finally:
-            timer.cancel()
+            self._deadlines.end((parcel, timeout))
 
-    def _overtime(self, parcel: Parcel, timeout: float) -> None:
+    def _overtime(self, watched: tuple[Parcel, float]) -> None:
+        parcel, timeout = watched
         if not parcel.future.done():
             self._give_up(parcel)
             parcel.future.set_exception(self._late(parcel, timeout))
@@ -140,8 +143,8 @@ class Publisher:
         lane.flying[lane.tag] = parcel
         parcel.lane, parcel.sent, parcel.confirms = lane, True, lane.confirms
         self._flying += 1
-        place = (0, parcel.exchange, parcel.routing_key, parcel.mandatory, False)
-        lane.channel.send_method(spec.Basic.Publish, "Bssbb", place, parcel.message)
+        place, message = place_of(parcel.exchange, parcel.routing_key, mandatory=parcel.mandatory), parcel.message
+        lane.channel.publish(place, properties_of(message.properties), message.body)
 
     def _open(self, wire: Wire, name: str) -> Lane:
         with wire.waiting():
@@ -149,7 +152,7 @@ class Publisher:
             lane = Lane(channel)
             channel.confirm_select()
         channel.on_lost = lambda reason: self._fail(lane, f"{self._link.address.where}: {reason}")
-        channel.events["basic_ack"].add(lambda tag, multiple: self._confirmed(lane, tag, multiple, None))
+        channel.on_confirm = lambda tag, multiple: self._confirmed(lane, tag, multiple, None)
         channel.events["basic_nack"].add(lambda tag, multiple: self._confirmed(lane, tag, multiple, "refused"))
         channel.events["basic_return"].add(lambda *words: self._returned(lane, *words))
         self._lanes[name] = lane
@@ -167,7 +170,7 @@ class Publisher:
 
     def _confirmed(self, lane: Lane, tag: int, multiple: bool, fault: str | None) -> None:
         lane.confirms += 1
-        tags = [known for known in lane.flying if known <= tag] if multiple else [tag]
+        tags = list(takewhile(tag.__ge__, lane.flying)) if multiple else [tag]  # they fly in the order of their tags
         for known in tags:
             parcel = lane.flying.pop(known, None)
             if parcel is None:

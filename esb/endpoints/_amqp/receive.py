@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from esb.endpoints._amqp.consume import Arrival, Subscription
-from esb.endpoints._amqp.properties import codec_of, headers_of, meta_of
+from esb.endpoints._amqp.properties import Choice, headers_of, meta_of
 from esb.endpoints._http.media import Refusal
 from esb.endpoints.base import Incoming, KeyConflict, Receipt, SourceContext
 from esb.endpoints.carried import correlation_id, trace_of
@@ -70,6 +70,7 @@ class AmqpReceiver:
         self._subscription = Subscription(
             source.queue, source.prefetch, source.declare, self._arrived, self._over, most=source.in_hand
         )
+        self._choice = Choice(source.format)
         self._epoch = 0
         self._tags = Tags()
         self._backlog: deque[Arrival] = deque()
@@ -202,7 +203,7 @@ class AmqpReceiver:
 
     def _incoming(self, arrival: Arrival) -> Incoming:
         source, properties = self._source, arrival.properties
-        codec, content_type = codec_of(properties, source.format)
+        codec, content_type = self._choice.codec_of(properties)
         if arrival.fault:
             codec = Refusal(arrival.fault)
         elif len(arrival.body) > source.max_size:

@@ -135,7 +135,7 @@ class VirtualPublisher(_Worker):
             if parcel.mandatory and not channel._lookup(parcel.exchange, parcel.routing_key):
                 raise Rejected(f"nothing is bound to exchange `{parcel.exchange}` with key `{parcel.routing_key}`")
             given = parcel.message.properties
-            properties = {name: given[name] for name in _PASSED if name in given}
+            properties = {name: given[name] for name in _PASSED if given.get(name) is not None}
             kombu.Producer(channel, auto_declare=False).publish(
                 parcel.message.body,
                 exchange=parcel.exchange,

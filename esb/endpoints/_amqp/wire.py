@@ -11,42 +11,34 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from struct import unpack_from
+from struct import Struct, unpack_from
+from struct import error as StructError  # noqa: N812 - what unpacking raises
 from typing import Any
 
 import amqp
 from amqp import spec
-from amqp.basic_message import Message
 from amqp.exceptions import UnexpectedFrame, error_for_code
 from amqp.transport import _AbstractTransport
 
+from esb.endpoints._amqp import frames
+from esb.endpoints._amqp.frames import ACK, DELIVER, Content
+
 #: What ends a connection: its errors, and whatever a broken peer makes the parser raise.
-WIRE_ERRORS = (OSError, amqp.AMQPError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
+WIRE_ERRORS = (
+    OSError, amqp.AMQPError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, StructError,
+)  # fmt: skip
 
 _CHUNK = 262_144
 _LARGEST_FRAME = 16 << 20
-_CONTENT = frozenset((spec.Basic.Return, spec.Basic.Deliver, spec.Basic.GetOk))
-
-
-class RawMessage(Message):  # type: ignore[misc]  # py-amqp has no types
-    """A message whose properties may be broken: that is its receiver's affair and must not end the connection."""
-
-    fault = ""
-
-    def _load_properties(self, class_id: int, buf: bytes, offset: int) -> int:
-        try:
-            return int(super()._load_properties(class_id, buf, offset))
-        except Exception as error:  # noqa: BLE001 - hostile properties: any error of the parser
-            self.fault = f"its properties cannot be read: {type(error).__name__}: {error}"
-            self.properties: dict[str, Any] = {}
-            return offset
+_FRAME = Struct(">BHI")
+_CONTENT = frozenset((DELIVER, frames.RETURN, frames.GET_OK))
 
 
 def _frame_handler(connection: Any, callback: Callable[..., None]) -> Callable[[Any], bool]:
     """Puts frames together to methods with their content; True where a method was complete."""
-    partial: dict[int, RawMessage] = {}
+    partial: dict[int, Content] = {}
 
     def on_frame(frame: tuple[int, int, bytes]) -> bool:
         kind, channel, payload = frame
@@ -54,23 +46,25 @@ def _frame_handler(connection: Any, callback: Callable[..., None]) -> Callable[[
         if kind == 8:
             return False
         if kind == 1:
-            method = unpack_from(">HH", payload, 0)
+            method = payload[:4]
             if method in _CONTENT:
-                partial[channel] = RawMessage(frame_method=method, frame_args=payload)
+                partial[channel] = Content(method, payload)
                 return False
-            callback(channel, method, payload, None)
+            if method == ACK:
+                connection.on_confirm(channel, payload)
+            else:
+                callback(channel, unpack_from(">HH", payload, 0), payload, None)
             return True
-        message = partial.get(channel)
-        if message is None or kind not in (2, 3):
+        content = partial.get(channel)
+        if content is None or kind not in (2, 3):
             raise UnexpectedFrame(f"frame of type {kind} where none belongs")
-        if kind == 2:
-            message.inbound_header(payload)
-        else:
-            message.inbound_body(payload)
-        if not message.ready:
+        if not (content.header(payload) if kind == 2 else content.part(payload)):
             return False
         del partial[channel]
-        callback(channel, message.frame_method, message.frame_args, message)
+        if content.method == DELIVER:
+            connection.on_delivery(channel, content)
+        else:
+            callback(channel, unpack_from(">HH", content.method), content.args, content)
         return True
 
     return on_frame
@@ -85,7 +79,7 @@ class WireTransport(_AbstractTransport):  # type: ignore[misc]  # py-amqp has no
         super().__init__(host, connect_timeout=connect_timeout, **more)
         self._tls, self._name = tls, name
         self.out = bytearray()
-        self._in = bytearray()
+        self._in = b""
         self.frames: deque[tuple[int, int, bytes]] = deque()
         self.deadline = 0.0
 
@@ -119,6 +113,7 @@ class WireTransport(_AbstractTransport):  # type: ignore[misc]  # py-amqp has no
 
     def fill(self) -> None:
         """Read what has come and cut it into frames; at most a megabyte, so that writing has its turn."""
+        parts = [self._in] if self._in else []
         for _ in range(4):
             try:
                 data = self.sock.recv(_CHUNK)
@@ -126,26 +121,27 @@ class WireTransport(_AbstractTransport):  # type: ignore[misc]  # py-amqp has no
                 break
             if not data:
                 raise ConnectionResetError("the broker closed the connection")
-            self._in += data
+            parts.append(data)
             if len(data) < _CHUNK and not isinstance(self.sock, ssl.SSLSocket):
                 break
-        self._cut()
+        self._in = self._cut(parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _cut(self) -> None:
-        data, at = self._in, 0
-        with memoryview(data) as view:
-            while len(data) - at >= 8:
-                kind, channel, size = unpack_from(">BHI", data, at)
-                if size > _LARGEST_FRAME:
-                    raise UnexpectedFrame(f"a frame of {size} bytes")
-                end = at + 7 + size
-                if len(data) <= end:
-                    break
-                if data[end] != 0xCE:
-                    raise UnexpectedFrame("a frame without its end")
-                self.frames.append((kind, channel, bytes(view[at + 7 : end])))
-                at = end + 1
-        del data[:at]
+    def _cut(self, data: bytes) -> bytes:
+        """Cut into frames; the rest, which is less than one."""
+        at, length, read, take = 0, len(data), _FRAME.unpack_from, self.frames.append
+        while length - at >= 8:
+            kind, channel, size = read(data, at)
+            if size > _LARGEST_FRAME:
+                raise UnexpectedFrame(f"a frame of {size} bytes")
+            start = at + 7
+            end = start + size
+            if length <= end:
+                break
+            if data[end] != 0xCE:
+                raise UnexpectedFrame("a frame without its end")
+            take((kind, channel, data[start:end]))
+            at = end + 1
+        return data[at:] if at else data
 
     def next_frame(self) -> tuple[int, int, bytes]:
         """The next frame, waited for until the deadline. Raises TimeoutError."""
@@ -165,7 +161,36 @@ class WireChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
     """A channel that tells its owner when the broker closes it, instead of raising into whatever runs just now."""
 
     on_lost: Callable[[str], None] | None = None
+    #: is told tag and multiple of each confirm
+    on_confirm: Callable[[int, bool], None] | None = None
     is_closing: bool
+
+    def deliver(self, content: Content) -> None:
+        """Hand a delivery to its consumer; one that nobody waits for any more goes back."""
+        if self.is_closing:
+            return
+        consumer, *place = frames.delivery_of(content.args)
+        take = self.callbacks.get(consumer)
+        if take is not None:
+            take(content, *place)
+        else:
+            self.basic_reject(place[0], requeue=True)
+
+    def acknowledge(self, tag: int, *, multiple: bool) -> None:
+        """Acknowledge a delivery, or all up to it."""
+        self._write((frames.acknowledgement(self.channel_id, tag, multiple=multiple),))
+
+    def publish(self, place: bytes, properties: bytes, body: bytes) -> None:
+        """Send a message; ``place`` and ``properties`` as :mod:`esb.endpoints._amqp.frames` writes them."""
+        most = self.connection.frame_max if self.connection is not None else 0
+        self._write(frames.publication(self.channel_id, place, properties, body, most))
+
+    def _write(self, parts: Sequence[bytes]) -> None:
+        connection = self.connection
+        if connection is None:
+            raise amqp.RecoverableConnectionError("the channel is closed")
+        connection.transport.write(b"".join(parts))
+        connection.bytes_sent += 1
 
     def dispatch_method(self, method: Any, payload: bytes, content: Any) -> None:
         if self.is_closing and method not in self._ALLOWED_METHODS_WHEN_CLOSING:
@@ -213,6 +238,18 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
         target = (self.channels or {}).get(channel)
         if target is not None:  # else a channel that was given up
             target.dispatch_method(method, payload, content)
+
+    def on_delivery(self, channel: int, content: Content) -> None:
+        """A delivery, past the tables of py-amqp."""
+        target = (self.channels or {}).get(channel)
+        if target is not None:
+            target.deliver(content)
+
+    def on_confirm(self, channel: int, args: bytes) -> None:
+        """A confirm, past them as well."""
+        target = (self.channels or {}).get(channel)
+        if target is not None and target.on_confirm is not None and not target.is_closing:
+            target.on_confirm(*frames.confirm_of(args))
 
     @contextmanager
     def waiting(self, seconds: float | None = None) -> Iterator[None]:

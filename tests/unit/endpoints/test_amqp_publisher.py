@@ -6,11 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-import amqp
 import pytest
 
 from esb.endpoints._amqp import publish
 from esb.endpoints._amqp.link import Address
+from esb.endpoints._amqp.properties import Outgoing
 from esb.endpoints._amqp.publish import WINDOW, Lane, Parcel, Publisher
 
 WIRE: Any = SimpleNamespace(transport=SimpleNamespace(out=b""))
@@ -49,7 +49,7 @@ def sent(publisher: Publisher, count: int) -> list[Parcel]:
     lane, made = publisher._lanes[""], []
     for _ in range(count):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        parcel = Parcel("", "q", amqp.basic_message.Message(b""), True, future, True, lane.confirms, lane=lane)
+        parcel = Parcel("", "q", Outgoing(b"", {}), True, future, True, lane.confirms, lane=lane)
         lane.tag += 1
         lane.flying[lane.tag] = parcel
         publisher._flying += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from esb.endpoints.base import BadRow, Incoming, KeyConflict, Receipt, SourceContext
@@ -201,8 +202,12 @@ class FilePoller(Poller):
         await self._settle(taken, receipt)
 
     async def _accept(self, incoming: Incoming) -> Receipt:
+        intake, told = self._context.intake, asyncio.get_running_loop().create_future()
         try:
-            return await self._context.intake.accept(incoming)
+            if intake.accept_soon(incoming, partial(_tell, told)):
+                receipt: Receipt = await told
+                return receipt
+            return await intake.accept(incoming)
         except (StoreBusy, Unavailable) as error:
             self._rest(error)  # at once: the files behind this one must not be accepted before it
             raise
@@ -295,6 +300,15 @@ class FilePoller(Poller):
 
     def _log(self, level: str, event: str, **fields: Any) -> None:
         self._context.log(level, event, route=self._context.route, **fields)
+
+
+def _tell(told: asyncio.Future[Receipt], answer: Receipt | Exception) -> None:
+    if told.done():  # the source was stopped meanwhile; what is stored stays stored
+        return
+    if isinstance(answer, Exception):
+        told.set_exception(answer)
+    else:
+        told.set_result(answer)
 
 
 def _path(found: Found) -> str:

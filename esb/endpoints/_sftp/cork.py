@@ -1,13 +1,17 @@
-"""Fewer system calls for an SSH connection: all that is written in one turn of the loop goes out together.
+"""Less work for an SSH connection: what is written in one turn of the loop goes out together.
 
-asyncssh writes twice for each request (it sends an ignored packet ahead), and many requests in one turn.
+asyncssh seals two packets for each request (it sends an ignored one ahead), writes each by itself, and many in one turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
+
+#: bytes of what has come that asyncssh is given at once
+_PIECE = 32_768
 
 
 class Corked(asyncio.Transport):
@@ -21,16 +25,17 @@ class Corked(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(bytes(data))  # a copy where whoever writes may go on to change it
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand over what was written so far."""
         if self._parts:
             data, self._parts = b"".join(self._parts), []
             self._transport.write(data)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -54,11 +59,15 @@ class _Between(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.corked = Corked(cast("asyncio.Transport", transport))  # uvloop's is no subclass of it
-        self.data_received = self.inner.data_received  # type: ignore[method-assign]  # straight on, many times
         self.inner.connection_made(self.corked)
 
     def data_received(self, data: bytes) -> None:
-        self.inner.data_received(data)
+        if len(data) <= _PIECE:
+            self.inner.data_received(data)
+            return
+        # asyncssh moves what it has not read yet for each packet that it takes out: a long piece costs its square
+        for at in range(0, len(data), _PIECE):
+            self.inner.data_received(data[at : at + _PIECE])
 
     def eof_received(self) -> bool | None:
         answer: bool | None = self.inner.eof_received()
@@ -69,7 +78,9 @@ class _Between(asyncio.Protocol):
 
 
 class CorkedTcp:
-    """What asyncssh takes for a `tunnel`: connects over TCP, corked."""
+    """What asyncssh takes for a `tunnel`: connects over TCP, corked. ``transport`` is there once it is connected."""
+
+    transport: Corked | None = None
 
     async def create_connection(
         self, session_factory: Callable[[], Any], remote_host: str, remote_port: int
@@ -77,7 +88,47 @@ class CorkedTcp:
         """Connect; the transport and the session that asyncssh has made."""
         between = _Between(session_factory())
         await asyncio.get_running_loop().create_connection(lambda: between, remote_host, remote_port)
+        self.transport = between.corked
         return between.corked, between.inner
 
 
-__all__ = ["Corked", "CorkedTcp"]
+class Requests:
+    """In front of the writer of an SFTP client: the requests of one turn become one packet of SSH, sealed once."""
+
+    def __init__(self, writer: Any, transport: Corked) -> None:
+        self._writer, self._transport = writer, transport
+        self._parts: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def _flush(self) -> None:
+        if self._parts:
+            data, self._parts = b"".join(self._parts), []
+            with suppress(OSError):  # the channel was closed meanwhile: its client tells everybody who waits
+                self._writer.write(data)
+            self._transport.flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._writer.write_eof()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+
+def join(client: Any, transport: Corked | None) -> None:
+    """Have a client of asyncssh write its requests together, where it is made as those that are known."""
+    handler = getattr(client, "_handler", None)
+    if transport is not None and getattr(handler, "_writer", None) is not None:
+        handler._writer = Requests(handler._writer, transport)  # type: ignore[union-attr]  # it has one
+
+
+__all__ = ["Corked", "CorkedTcp", "Requests", "join"]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from esb.blob import Blob
-from esb.endpoints._sftp.cork import CorkedTcp
+from esb.endpoints._sftp.cork import CorkedTcp, join
 from esb.endpoints.base import ConnectionContext
+from esb.endpoints.deadlines import Deadlines
 from esb.endpoints.folders import apart
 from esb.errors import Unavailable
 
@@ -53,6 +54,15 @@ CHUNK = 4_000_000
 _PAGE = 512
 
 
+class _Operation:
+    """What waits for the server."""
+
+    __slots__ = ("client", "late")
+
+    def __init__(self, client: SFTPClient) -> None:
+        self.client, self.late = client, False
+
+
 class Session:
     """A :class:`~esb.endpoints.base.LiveConnection`. Faults come as OSError or Unavailable, never as the driver's own."""
 
@@ -67,6 +77,7 @@ class Session:
         self._why = ""
         self._told = ""
         self._closed = False
+        self._deadlines = Deadlines(self._expire)
         self.patience = options.patience.total_seconds()
         #: whether a plain rename of this server is known to refuse a name that is taken
         self.careful_rename = False
@@ -87,25 +98,24 @@ class Session:
         client = self._client
         if client is None:
             client = await self._connected()
-        limit, late = self.patience + size / SLOWEST, False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            self._drop(client)  # what waits for an answer on it ends with an error
-
-        deadline = asyncio.get_running_loop().call_later(limit, expire)
+        limit = self.patience + size / SLOWEST
+        operation = _Operation(client)
+        self._deadlines.begin(operation, limit)
         try:
             return await work(client)
         except Exception as error:
-            fault = OSError(errno.ETIMEDOUT, f"no answer within {limit:g} s") if late else translate(error)
+            fault = OSError(errno.ETIMEDOUT, f"no answer within {limit:g} s") if operation.late else translate(error)
             if fault is None:
                 raise
             if isinstance(fault, ConnectionError):
                 self._drop(client)
             raise fault from error
         finally:
-            deadline.cancel()
+            self._deadlines.end(operation)
+
+    def _expire(self, operation: _Operation) -> None:
+        operation.late = True
+        self._drop(operation.client)  # what waits for an answer on it ends with an error
 
     async def listing(self, folder: bytes) -> list[SFTPName]:
         """Every entry of a folder but `.` and `..`; each page of it within the time of one operation."""
@@ -200,12 +210,13 @@ class Session:
             login["client_keys"] = [self._private_key()]
         if options.password is not None:
             login["password"] = options.password.reveal()
+        tunnel = CorkedTcp()
         known = None if options.trust_all else asyncssh.read_known_hosts(str(self._path(options.known_hosts)))
         connection = await asyncssh.connect(
             options.host,
             options.port,
             username=options.user,
-            tunnel=CorkedTcp(),
+            tunnel=tunnel,
             known_hosts=known,
             config=None,
             agent_path=None,
@@ -226,6 +237,7 @@ class Session:
         except BaseException:
             connection.abort()
             raise
+        join(client, tunnel.transport)
         self._connection = connection
         self.careful_rename = b"OpenSSH" in str(connection.get_extra_info("server_version", "")).encode()
         return client

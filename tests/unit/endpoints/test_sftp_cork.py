@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from types import SimpleNamespace
 from typing import Any
 
-from esb.endpoints._sftp.cork import Corked, CorkedTcp
+from esb.endpoints._sftp.cork import Corked, CorkedTcp, Requests, _Between, join
 
 
 class Kept(asyncio.Transport):
@@ -94,5 +96,96 @@ def test_over_a_socket() -> None:
         assert await session.heard.get() == b"ping"
         assert await session.heard.get() == "lost"
         server.close()
+
+    asyncio.run(scenario())
+
+
+class Sealed:
+    """A writer of asyncssh: each write is a packet behind an ignored one."""
+
+    channel = "channel"
+
+    def __init__(self, transport: Corked) -> None:
+        self.transport, self.broken = transport, False
+
+    def write(self, data: bytes) -> None:
+        if self.broken:
+            raise BrokenPipeError("Channel not open for sending")
+        self.transport.write(b"-")
+        self.transport.write(b"[" + data + b"]")
+
+    def write_eof(self) -> None:
+        self.transport.write(b"eof")
+
+    def close(self) -> None:
+        self.transport.write(b"end")
+
+
+def test_the_requests_of_one_turn_are_sealed_together() -> None:
+    async def scenario() -> None:
+        kept = Kept()
+        corked = Corked(kept)
+        client = SimpleNamespace(_handler=SimpleNamespace(_writer=Sealed(corked)))
+        join(client, corked)
+        writer: Any = client._handler._writer
+        writer.write(b"a")
+        writer.write(b"b")
+        assert kept.told == []
+        await asyncio.sleep(0)
+        assert kept.told == [b"-[ab]"]
+        writer.write(b"c")
+        writer.write_eof()
+        writer.close()
+        await asyncio.sleep(0)
+        assert kept.told[1:] == [b"-[c]", b"eofend"]
+        assert writer.channel == "channel"
+
+    asyncio.run(scenario())
+
+
+def test_requests_to_a_channel_that_is_closed_meanwhile_are_its_clients_affair() -> None:
+    async def scenario() -> None:
+        corked = Corked(Kept())
+        sealed = Sealed(corked)
+        writer = Requests(sealed, corked)
+        writer.write(b"a")
+        sealed.broken = True
+        told: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        await asyncio.sleep(0)
+        assert told == []
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_is_made_otherwise_is_left_as_it_is() -> None:
+    async def scenario() -> None:
+        client = SimpleNamespace(handler=None)
+        join(client, Corked(Kept()))
+        assert vars(client) == {"handler": None}
+
+    asyncio.run(scenario())
+
+
+class Pieces(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        pass
+
+    def data_received(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        self.heard += data
+
+
+def test_what_comes_is_handed_on_in_short_pieces() -> None:
+    async def scenario() -> None:
+        between, data = _Between(pieces := Pieces()), random.Random(1).randbytes(150_000)
+        between.connection_made(Kept())
+        between.data_received(data)
+        between.data_received(b"x")
+        assert (pieces.heard, max(pieces.sizes) < 40_000) == (data + b"x", True)
 
     asyncio.run(scenario())

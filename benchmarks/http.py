@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import core, nodered
+from benchmarks import core, ingest, nodered
 from benchmarks.figures import Figure, Rate, Skipped, alternate, median, quantile, ratio
 from benchmarks.programs import bare, bus, folder, sink, wrk
 
@@ -31,6 +31,7 @@ CONNECTIONS = 64
 
 
 def report(*, full: bool) -> Iterator[Figure]:
+    yield from ingest.report(rounds=5 if full else 3)
     yield from accept(rounds=5 if full else 3)
     for rate in (300, 1000):
         yield from open_loop(rate, requests=6_000 if full else 2_000)
@@ -64,7 +65,7 @@ def through(rounds: int) -> Iterator[Figure]:
                 lambda: wrk(ours_at, "/through", body),
                 lambda: wrk(floor, "/", body),
                 core.floor,
-                lambda: client(target),
+                lambda: ingest.client(target, CONNECTIONS, requests=6_000),
             )
             parts = [one_after_the_other(*rates) for rates in zip(ins, cores, outs, strict=True)]
             said = f"{median(ours):.0f}/s; uvicorn + core floor + aiohttp {median(parts):.0f}/s{core.cpu(ours, parts)}"
@@ -87,28 +88,6 @@ def one_after_the_other(*rates: Rate) -> Rate:
     together = Rate(1 / sum(1 / rate for rate in rates))
     together.cpu = sum(rate.cpu for rate in rates)
     return together
-
-
-def client(url: str, requests: int = 6_000) -> Rate:
-    """Requests a second of a bare aiohttp session, 64 at a time."""
-
-    async def main() -> Rate:
-        import aiohttp
-
-        numbers = iter(range(requests))
-        body = core.payload(1)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-
-            async def one() -> None:
-                for _ in numbers:
-                    async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
-                        await answer.read()
-
-            began = Rate.now()
-            await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-            return Rate.since(began, requests)
-
-    return core.run(main())
 
 
 def open_loop(rate: int, requests: int) -> Iterator[Figure]:

@@ -28,6 +28,48 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": ANSWER})
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False, lifespan="off", http="httptools", loop="uvloop")
 """
+KEY = "bench-0123456789abcdef"
+RAW = f"""
+import asyncio, hmac, json, sys
+import httptools, uvloop
+KEY = b"{KEY}"
+ANSWER = b'{{"message_id":"00000000-0000-0000-0000-000000000000","state":"queued"}}'
+HEAD = b"HTTP/1.1 %b\\r\\ncontent-type: application/json\\r\\ncontent-length: %d\\r\\n\\r\\n"
+TAKEN, REFUSED = HEAD % (b"202 Accepted", len(ANSWER)) + ANSWER, HEAD % (b"401 Unauthorized", 0)
+class Server(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.parser = transport, httptools.HttpRequestParser(self)
+    def data_received(self, data):
+        self.parser.feed_data(data)
+    def on_message_begin(self):
+        self.key, self.parts = b"", []
+    def on_header(self, name, value):
+        if name.lower() == b"x-api-key":
+            self.key = value
+    def on_body(self, body):
+        self.parts.append(body)
+    def on_message_complete(self):
+        json.loads(b"".join(self.parts))
+        self.transport.write(TAKEN if hmac.compare_digest(self.key, KEY) else REFUSED)
+async def main():
+    server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+uvloop.run(main())
+"""
+STARLETTE = f"""
+import hmac, sys
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+ANSWER = b'{{"message_id":"00000000-0000-0000-0000-000000000000","state":"queued"}}'
+async def take(request):
+    if not hmac.compare_digest(request.headers.get("x-api-key", ""), "{KEY}"):
+        return Response(status_code=401)
+    await request.json()
+    return Response(ANSWER, 202, media_type="application/json")
+uvicorn.run(Starlette(routes=[Route("/", take, methods=["POST"])]), host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False, lifespan="off", http="httptools", loop="uvloop")
+"""
 NGINX = """daemon off; pid {folder}/pid; error_log {folder}/error error; worker_processes 1;
 events {{ worker_connections 1024; }}
 http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
@@ -37,6 +79,7 @@ http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path {fo
 POST = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
+if "{key}" ~= "" then wrk.headers["X-API-Key"] = "{key}" end
 local file = io.open("{body}", "rb"); wrk.body = file:read("*a"); file:close()
 """
 
@@ -105,12 +148,17 @@ def bus(root: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 @contextlib.contextmanager
-def bare() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """uvicorn with httptools and uvloop under an application that reads the body and answers 202."""
+def python(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server in Python that takes its port as the last word: its address, and the process."""
     port = free_port()
-    with ended(subprocess.Popen([sys.executable, "-c", BARE, str(port)], text=True)) as process:
+    with ended(subprocess.Popen([sys.executable, *words, str(port)], text=True)) as process:
         wait_for(port, process)
         yield f"http://127.0.0.1:{port}", process
+
+
+def bare() -> contextlib.AbstractContextManager[tuple[str, subprocess.Popen[str]]]:
+    """uvicorn with httptools and uvloop under an application that reads the body and answers 202."""
+    return python("-c", BARE)
 
 
 @contextlib.contextmanager
@@ -133,14 +181,15 @@ def wrk(
     connections: int = 64,
     seconds: float = 3,
     refused: bool = False,
+    key: str = "",
 ) -> Rate:
     """Requests a second that were answered with success (wrk, one thread, closed loop), and the server's CPU time of one.
 
-    ``refused``: some requests may be answered with 503.
+    ``refused``: some requests may be answered with 503. ``key``: what is shown as `X-API-Key`.
     """
     url, server_process = server[0] + path, server[1]
     script = body.with_suffix(".lua")
-    script.write_text(POST.format(body=body))
+    script.write_text(POST.format(body=body, key=key))
     before = cpu_of(server_process.pid)
     command = [need("wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,6 @@
 """The worker process: runs the plain steps of large or slow messages, one after the other, beside the bus.
 
-It speaks over its standard streams: frames of bytes with their length before them, an empty one ends what belongs together.
+It speaks over one stream: frames of bytes with their length before them, an empty one ends what belongs together.
 It holds no connection and no store, and it dies with its bus. It may be killed at any moment: nothing that it does has an
 effect outside of it.
 """
@@ -358,17 +358,22 @@ def _die_with(parent: int) -> None:
     os._exit(0)
 
 
-def main(memory: int, parent: int) -> int:
-    """Serve; the exit code. The streams of the process are the protocol's alone: what a step prints goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the bus, which ends its workers when it has drained
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+def work(source: BinaryIO, sink: BinaryIO, memory: int, parent: int) -> int:
+    """Serve until the bus closes the stream or ``parent`` is gone; the exit code."""
     if sys.platform != "win32":
         threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     try:
-        Worker(sys.stdin.buffer, sink, memory).serve()
+        Worker(source, sink, memory).serve()
     except MemoryError:
         return NO_MEMORY
-    except BrokenPipeError:
+    except ConnectionError:
         return 0
     return 0
+
+
+def main(memory: int, parent: int) -> int:
+    """Serve as a program of its own. The standard streams are the protocol's alone: what a step prints goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the bus, which ends its workers when it has drained
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return work(sys.stdin.buffer, sink, memory, parent)

@@ -9,9 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import struct
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import Any
 
 from esb.errors import InternalFault
 from esb.runtime import parcels
+from esb.runtime.starting import Child, Starter, starter_of
 
 #: Seconds for a worker to start and to read the workspace.
 START = 60.0
@@ -33,13 +32,6 @@ NO_MEMORY = 71
 KEPT = 4
 #: Seconds after which a worker without a task is ended.
 IDLE = 120.0
-
-
-#: Starts a worker. It gives way to the loop from the start: what it must load first is most of what many tasks cost.
-BOOT = (
-    "import os, sys; getattr(os, 'nice', abs)(10); from esb.runtime.worker import main;"
-    " os._exit(main(int(sys.argv[1]), int(sys.argv[2])))"
-)
 
 
 class WorkerLost(Exception):
@@ -90,7 +82,7 @@ class Task:
 class _Process:
     """A live worker, seen from the bus."""
 
-    process: asyncio.subprocess.Process
+    child: Child
     versions: list[str] = field(default_factory=list)
     reaper: asyncio.TimerHandle | None = None
     lost: bool = False
@@ -137,8 +129,7 @@ class _Process:
 
     # -- frames -------------------------------------------------------------------------------------------------------
     async def _send(self, head: Mapping[str, Any], value: Any) -> None:
-        pipe = self.process.stdin
-        assert pipe is not None
+        pipe = self.child.writer
         async with asyncio.timeout(START):
             pipe.write(_framed(json.dumps(head).encode()))
             for piece in parcels.pack(value):
@@ -149,25 +140,21 @@ class _Process:
             await pipe.drain()
 
     async def _frame(self, limit: float) -> bytes:
-        pipe = self.process.stdout
-        assert pipe is not None
+        stream = self.child.reader
         async with asyncio.timeout(limit):
-            (length,) = struct.unpack(">I", await pipe.readexactly(4))
-            return await pipe.readexactly(length)
+            (length,) = struct.unpack(">I", await stream.readexactly(4))
+            return await stream.readexactly(length)
 
     # -- the end ------------------------------------------------------------------------------------------------------
     async def end(self) -> None:
         if self.reaper is not None:
             self.reaper.cancel()
         if self.lost:  # it is about to end by itself, and its exit code says why
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), LAST_WORDS)
+            await asyncio.wait([self.child.ended], timeout=LAST_WORDS)
         with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        transport: Any = getattr(self.process, "_transport", None)
-        await self.process.wait()
-        if transport is not None:
-            transport.close()  # the pipes, at once and not when the collector comes
+            self.child.kill()
+        await asyncio.wait([self.child.ended])
+        self.child.writer.close()
 
 
 def _framed(content: bytes) -> bytes:
@@ -177,8 +164,9 @@ def _framed(content: bytes) -> bytes:
 class Workers:
     """The pool. ``run`` gives what a task answers; its faults are InternalFault, TooLong and WorkerLost."""
 
-    def __init__(self, size: int, memory: int, log: Callable[..., None]) -> None:
-        self._size, self._memory, self._log = size, memory, log
+    def __init__(self, size: int, memory: int, log: Callable[..., None], starter: Starter | None = None) -> None:
+        self._size, self._log = size, log
+        self._starter = starter or starter_of(memory)
         self._slots = asyncio.Semaphore(size)
         self._shares: dict[str, asyncio.Semaphore] = {}
         self._idle: list[_Process] = []
@@ -213,7 +201,7 @@ class Workers:
             self._all.discard(worker)
             await asyncio.shield(worker.end())
             if isinstance(error, WorkerLost):
-                error.memory = worker.process.returncode == NO_MEMORY
+                error.memory = worker.child.code == NO_MEMORY
             raise
         worker.reaper = asyncio.get_running_loop().call_later(IDLE, self._retire, worker)
         self._idle.append(worker)
@@ -225,23 +213,17 @@ class Workers:
             worker = self._idle.pop()
             if worker.reaper is not None:
                 worker.reaper.cancel()
-            if worker.process.returncode is None:
+            if worker.child.code is None:
                 return worker
             self._all.discard(worker)
+            worker.child.writer.close()
         return None
 
     async def _start(self) -> _Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            BOOT,
-            str(self._memory),
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 20,
-        )
-        worker = _Process(process)
+        try:
+            worker = _Process(await self._starter.start())
+        except OSError as error:
+            raise InternalFault("a worker process did not start", hint=error.strerror or "") from error
         self._all.add(worker)
         try:
             await worker.ready()
@@ -269,3 +251,4 @@ class Workers:
         self._idle.clear()
         if self._ending:
             await asyncio.wait(self._ending)
+        await self._starter.close()

@@ -1,0 +1,136 @@
+"""How worker processes begin and end: beside the loop, from one process that has loaded everything, and never without their bus."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from esb.runtime.starting import Child, Forks, Spawns, Starter
+from examples.demo.harness import until
+
+MEMORY = 500_000_000
+READY = b"\0\0\0\1r"
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+KINDS = [pytest.param(Forks, marks=ON_LINUX), Spawns]
+
+#: A bus that is killed: it starts two workers, says so and waits.
+BUS = """
+import asyncio, sys
+from esb.runtime.starting import Forks, Spawns
+
+async def main():
+    starter = {"Forks": Forks, "Spawns": Spawns}[sys.argv[1]](500_000_000)
+    both = [await starter.start() for _ in range(2)]
+    for one in both:
+        await one.reader.readexactly(5)
+    print("ready", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def run(scenario: Callable[[Starter], Coroutine[Any, Any, None]], kind: Callable[[int], Starter]) -> None:
+    """Under a time limit, with a starter that is closed at the end."""
+
+    async def go() -> None:
+        starter = kind(MEMORY)
+        try:
+            async with asyncio.timeout(60):
+                await scenario(starter)
+        finally:
+            await starter.close()
+
+    asyncio.run(go())
+    until(lambda: not below(), within=10, what="the end of every process")
+
+
+def below() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+
+
+async def born(starter: Starter) -> Child:
+    child = await starter.start()
+    assert await child.reader.readexactly(5) == READY
+    return child
+
+
+async def ended(child: Child) -> int | None:
+    await asyncio.wait([child.ended], timeout=30)
+    child.writer.close()
+    return child.code
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worker_ends_in_peace_when_its_stream_does_and_at_once_when_it_is_killed(kind: Any) -> None:
+    async def scenario(starter: Starter) -> None:
+        first, second = await born(starter), await born(starter)
+        assert (first.code, second.code) == (None, None)
+        first.writer.close()
+        assert await ended(first) == 0
+        assert second.code is None, "the stream of one is not held by the other"
+        second.kill()
+        assert await ended(second) not in (None, 0)
+        second.kill()  # nobody is hit by this
+
+    run(scenario, kind)
+
+
+@ON_LINUX
+def test_workers_are_forked_from_one_process_that_lives_on() -> None:
+    async def scenario(starter: Starter) -> None:
+        first = await born(starter)
+        (nursery,) = psutil.Process().children()
+        (worker,) = nursery.children()
+        worker.kill()
+        assert await ended(first) == -9
+        second = await born(starter)
+        assert psutil.Process().children() == [nursery]
+        second.kill()
+        assert await ended(second) == -9
+
+    run(scenario, Forks)
+
+
+@ON_LINUX
+def test_where_the_process_that_forks_has_died_another_one_does() -> None:
+    async def scenario(starter: Starter) -> None:
+        first = await born(starter)
+        (nursery,) = psutil.Process().children()
+        (worker,) = nursery.children()
+        nursery.kill()
+        assert await ended(first) is not None
+        await asyncio.to_thread(worker.wait, 20)
+        second = await born(starter)
+        assert psutil.Process().children() != [nursery]
+        second.writer.close()
+        assert await ended(second) == 0
+
+    run(scenario, Forks)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize("kind", ["Forks" if sys.platform == "linux" else "Spawns", "Spawns"])
+def test_no_worker_outlives_a_bus_that_is_killed(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "bus.py").write_text(BUS, encoding="utf-8")
+    with subprocess.Popen([sys.executable, tmp_path / "bus.py", kind], stdout=subprocess.PIPE) as bus:
+        assert bus.stdout is not None
+        assert bus.stdout.readline() == b"ready\n"
+        workers = psutil.Process(bus.pid).children(recursive=True)
+        assert len(workers) >= 2
+        bus.kill()
+    until(lambda: not any(alive(one) for one in workers), within=20, what="the end of its workers")
+
+
+def alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False

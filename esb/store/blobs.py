@@ -86,6 +86,7 @@ class Blobs:
                 _make(blob.file.parent)
                 fresh.replace(blob.file)
             files.sync_folder(blob.file.parent)  # also where it is known: whoever wrote it may have died before its own
+            hit("blob.named")
         except BaseException:
             self.release(blob)
             raise

@@ -169,7 +169,9 @@ CLAIM = PASS.replace(
 )
 
 
-@pytest.mark.parametrize("point", ["blob.written=kill@1", "file.accepted=kill@1", "claim.held=kill@1"])
+@pytest.mark.parametrize(
+    "point", ["blob.written=kill@1", "blob.named=kill@1", "file.accepted=kill@1", "claim.held=kill@1"]
+)
 def test_a_large_file_is_taken_once_whenever_the_bus_dies(tmp_path: Path, point: str) -> None:
     route = PASS if "claim" not in point else CLAIM
     with site_of(tmp_path, (), "limits: { blob: 100KB }\n") as site:
@@ -186,6 +188,22 @@ def test_a_large_file_is_taken_once_whenever_the_bus_dies(tmp_path: Path, point:
             what="its files",
             alive=lambda: None,
         )
+        site.whole()
+
+
+def test_a_payload_whose_message_never_came_is_removed(tmp_path: Path) -> None:
+    """C8: the bus dies between a payload's file and its commit, and the sender takes back what it had put there."""
+    with site_of(tmp_path, (), "limits: { blob: 100KB }\n") as site:
+        (tmp_path / "routes" / "r.yaml").write_text(PASS, encoding="utf-8")
+        drop(site, "raw", "a.bin", [b"a" * MB])
+        site.start_to_die("blob.named=kill@1")
+        site.died()
+        assert len(blobs(tmp_path)) == 1
+        for place in (tmp_path / "raw").rglob("a.bin"):
+            place.unlink()
+        site.start()
+        until(lambda: not blobs(tmp_path), within=60, what="the end of the orphan", alive=lambda: None)
+        assert [one["accepted"] for one in site.bus.json("status")] == [0]
         site.whole()
 
 

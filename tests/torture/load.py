@@ -45,19 +45,20 @@ class Load:
     """Client threads that post to one route: ``{"id", "lot", "n", "kind"}``; use it in a ``with`` block.
 
     One in ten is MINOR, which a route of these tests filters. ``again`` are ids to send first, as a sender does that got no
-    answer. A thread ends when the bus hangs up; ``refused`` counts answers other than 202.
+    answer. One in ten is larger by ``pad`` characters. A thread ends when the bus hangs up; ``refused`` counts answers other
+    than 202.
     """
 
     def __init__(
         self, url: str, ledger: Ledger, *, name: str, clients: int = 4, lots: int = 7, again: tuple[str, ...] = (),
-        patience: float = PATIENCE,
+        patience: float = PATIENCE, pad: int = 0,
     ) -> None:  # fmt: skip
         self.ledger = ledger
         self.acked = 0
         self.refused = 0
         self.refusal, self.retry_after = "", 0  #: of the last answer that was no 202
         self._url = urlsplit(url)
-        self._name, self._lots, self._patience = name, lots, patience
+        self._name, self._lots, self._patience, self._pad = name, lots, patience, pad
         self._again = list(again)
         self._ending = threading.Event()
         self._left = clients
@@ -100,6 +101,8 @@ class Load:
                 kind = "MINOR" if id_.endswith("7") else "MAJOR"
                 self.ledger.sending(id_, wanted=kind == "MAJOR")
                 body = {"id": id_, "lot": f"L{chance.randrange(self._lots)}", "n": count, "kind": kind}
+                if self._pad and id_.endswith("3"):
+                    body["pad"] = "x" * self._pad
                 connection.request("POST", self._url.path, json.dumps(body), {"Content-Type": "application/json"})
                 with connection.getresponse() as answer:
                     words = answer.read().decode(errors="replace")

@@ -121,6 +121,16 @@ PLANTED = (
         "        if self.when.truth(context.scope(message)):\n", "        if self.when.text:\n",
         KILL_LOOP, r"leaked \d+",
     ),
+    Planted(
+        "M14-file", "a payload file is not synced before the commit that names it", "esb/store/blobs.py",
+        "            os.fsync(self._file)\n            os.close(self._file)\n", "            os.close(self._file)\n",
+        POWER_CUT, r"the payload file ID is (missing|damaged)",
+    ),
+    Planted(
+        "M14-folder", "the folder of a payload file is not synced", "esb/store/blobs.py",
+        "            files.sync_folder(blob.file.parent)  # also", "            pass  # also",
+        POWER_CUT, r"the payload file ID is missing",
+    ),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from examples.demo.harness import Bus, Process, until
 from tests.torture.account import Seen, Verdict, judge
 from tests.torture.load import Ledger, Load
+from tests.torture.tier import rounds
 
 #: One key, one dedupe, a filter, and two sinks: one that honours the delivery id, one whose file names carry it.
 ROUTE = """
@@ -96,13 +97,13 @@ class Rig:
         again = (*(one.id for one in sent if not one.acked), *[one.id for one in sent if one.acked and one.wanted][-5:])
         return Load(self.bus.http + path, self.ledger, name=name, again=again, **options)
 
-    def drop(self, id_: str) -> None:
-        """Put a whole file where the route `drop` takes it; that it lies there is its acknowledgement."""
+    def drop(self, id_: str, *, pad: int = 0) -> None:
+        """Put a whole file where the route `drop` takes it, larger by ``pad`` characters; that it lies there is its acknowledgement."""
         folder = self.root / "in"
         folder.mkdir(exist_ok=True)
         self.dropped.sending(id_)
         fresh = folder / f"{id_}.tmp"
-        fresh.write_text(json.dumps({"id": id_}), encoding="utf-8")
+        fresh.write_text(json.dumps({"id": id_, "pad": "x" * pad}), encoding="utf-8")
         fresh.rename(folder / f"{id_}.json")
         self.dropped.acked(id_)
 
@@ -138,11 +139,15 @@ class Rig:
             if item["accepted"] != sum(item["states"].values()) + item["purged"]
         ]
 
-    def killed(self, kills: int) -> None:
-        """Kill the bus that often, each time at another moment under load, and start it again; ``ESB_TORTURE_SEED`` draws the moments."""
+    def killed(self, kills: int) -> int:
+        """Kill the bus that often, each time at another moment under load, and start it again; gives how often it was.
+
+        ``ESB_TORTURE_SEED`` draws the moments.
+        """
+        done = 0
         seed = os.environ.get("ESB_TORTURE_SEED", "4711")
         chance = random.Random(seed)
-        for round_ in range(kills):
+        for round_ in rounds(kills):
             bus = self.start()
             for number in range(5):
                 self.drop(f"f{round_}-{number}")
@@ -150,7 +155,9 @@ class Rig:
                 enough = chance.randrange(1, 150)
                 load.until(lambda load, enough=enough: load.acked >= enough)  # type: ignore[misc]  # a default binds it
                 bus.kill()
+            done += 1
         self.start()
+        return done
 
     def whole(self) -> None:
         """Nothing is lost or doubled, the bus still works, and it ends in peace; asserts all of it."""

@@ -8,6 +8,7 @@ C2     commit / 202                                http.accepted       once; the
 C3     the commit itself                           store.before_commit not accepted, or once
 C6     file claimed / stored                       file.claimed        read again, once
 C7     file stored / filed away                    file.accepted       once; only the filing is done again
+C8     payload file written / stored               blob.written        read again, once; an orphan is removed
 C10    timer slot stored / remembered              timer.accepted      one message per slot
 C11    attempt stored / sent                       send.started        sent once, the attempt counts
 C12    answered / end stored                       send.answered       sent twice under one delivery id
@@ -23,7 +24,7 @@ C23    synchronous answer                          http.answering      the repea
 =====  ==========================================  ==================  ======================================
 
 C4 and C5 (a broker's acknowledgement), C9 (a poll of a table) and C16 (a database as target) are struck in the contracts of their
-endpoints, C6 and C7 over a real SFTP server there, too; C8 has no part in this version (payloads are rows).
+endpoints, C6 and C7 over a real SFTP server there, too; C8 in ``acceptance/test_large_payloads.py``, and by the power cut.
 """
 
 from __future__ import annotations

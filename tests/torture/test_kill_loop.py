@@ -18,7 +18,7 @@ pytestmark = [
 
 def test_kills_under_load_lose_nothing_and_double_nothing(make_rig: MakeRig) -> None:
     rig = make_rig(routes=(ROUTE, DROP))
-    kills = sized(6, 500, brief=2)
-    rig.killed(kills)
+    kills = rig.killed(sized(6, 500, brief=2))
+    print(f"{kills} kills, {rig.ledger.count} messages acknowledged, {rig.dropped.count} files dropped")
     assert rig.ledger.count > 20 * kills
     rig.whole()

@@ -13,10 +13,16 @@ import jmespath
 
 from esb.clock import ManualClock
 from esb.config.loader import load_workspace
+from esb.endpoints._http.events import event_key, unwrapped
 from esb.endpoints._http.framing import CHUNKED, Chunks, Refused, read_head
+from esb.endpoints.base import Request
 from esb.errors import EsbError, Invalid
 from esb.formats.csv import Csv
+from esb.formats.edifact import Edifact
+from esb.formats.form import Form
+from esb.formats.idoc import Idoc
 from esb.formats.json import Json
+from esb.formats.x12 import X12
 from esb.formats.xml import Xml
 from esb.language.base import ExpressionError
 from esb.language.workspace import WorkspaceLanguage
@@ -59,6 +65,54 @@ def xml(data: bytes) -> None:
         Xml().decode(data)
     except Invalid:
         return
+
+
+def edifact(data: bytes) -> None:
+    _read_and_written(Edifact(faults="report"), data)
+
+
+def x12(data: bytes) -> None:
+    _read_and_written(X12(faults="report"), data)
+
+
+def idoc(data: bytes) -> None:
+    try:
+        Idoc().decode(data)
+    except Invalid:
+        return
+
+
+def _read_and_written(codec: Edifact | X12, data: bytes) -> None:
+    """What was read is refused for writing, or is the same when it was written and read."""
+    try:
+        body = codec.decode(data)
+        body.pop("faults", None)
+        written = codec.encode(body)
+    except Invalid:
+        return
+    again = codec.decode(written)
+    again.pop("faults", None)
+    assert again == body, (body, again)
+
+
+def form(data: bytes) -> None:
+    try:
+        Form().decode(data)
+    except Invalid:
+        return
+
+
+def event(data: bytes) -> None:
+    """An envelope is refused with a reason, or has an identity and headers of one line each."""
+    request = Request(
+        "POST", "/a", "", {"content-type": "application/cloudevents+json", "ce-id": "of the sender"}, data
+    )
+    found = unwrapped(request)
+    if not isinstance(found, Request):
+        assert found.status == 400
+        return
+    assert event_key(found.headers) is not None
+    assert all(value.isprintable() for value in found.headers.values())
 
 
 def route(data: bytes) -> None:
@@ -124,12 +178,25 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "json": json,
     "csv": csv,
     "xml": xml,
+    "edifact": edifact,
+    "x12": x12,
+    "idoc": idoc,
+    "form": form,
+    "event": event,
     "route": route,
     "http": http,
     "expression": expression,
     "template": template,
 }
 _HTTP = b"POST /a HTTP/1.1\r\nHost: bus\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+_FORM = (
+    b'--b\r\nContent-Disposition: form-data; name="lot"\r\n\r\n0012\r\n--b\r\n'
+    b'Content-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\n'
+)
+_EVENTS = (
+    b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":{"lot":"0012"}}',
+    b'{"specversion":"1.0","id":"1","source":"/a","type":"t","datacontenttype":"text/plain","data_base64":"eA=="}',
+)
 _EXPRESSIONS = ("body.lot", "body.qty[?@ > `1`] | [0]", "join('-', [body.lot, 'x'])", "{a: body.a.b, b: vars.x[*].y}")
 _TEMPLATES = (
     "{{ body.lot }}",
@@ -143,6 +210,8 @@ def seeds(name: str) -> list[bytes]:
     """The first inputs of a target: files of the examples and golden tests, small ones first."""
     own = {
         "http": [_HTTP],
+        "form": [_FORM],
+        "event": [*_EVENTS],
         "expression": [e.encode() for e in _EXPRESSIONS],
         "template": [t.encode() for t in _TEMPLATES],
     }
@@ -150,6 +219,8 @@ def seeds(name: str) -> list[bytes]:
         return own[name]
     if name == "route":
         found = [*ROOT.glob("tests/golden/diagnostics/*/routes/*.yaml"), *ROOT.glob("examples/**/*.yaml")]
+    elif name in ("edifact", "x12", "idoc"):
+        found = [path for path in (ROOT / "examples" / "data" / name).iterdir() if path.suffix != ".md"]
     else:
         found = [*ROOT.glob(f"examples/**/*.{name}")]
     texts = sorted((path.read_bytes() for path in found), key=len)

@@ -5,17 +5,32 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
 
 def make_certificates(folder: Path) -> None:
     """Write ``ca``, ``server`` and ``client`` as ``.crt`` and ``.key`` into ``folder``."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test ca")  # fmt: skip
+    make_authority(folder)
     for name in ("server", "client"):
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key",
-                "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "2", "-copy_extensions", "copy", "-out", f"{name}.crt")  # fmt: skip
+        make_certificate(folder, name)
+
+
+def make_authority(folder: Path, name: str = "ca") -> None:
+    """Write a certificate that signs itself; also what a server shows that has no other."""
+    names = ("-subj", f"/CN=test {name}", "-addext", "subjectAltName=IP:127.0.0.1")
+    _openssl(folder, "req", "-x509", *_KEY, "-days", "2", "-keyout", f"{name}.key", "-out", f"{name}.crt", *names)
+
+
+def make_certificate(
+    folder: Path, name: str, *, authority: str = "ca", of: str = "IP:127.0.0.1", days: int = 2
+) -> None:
+    """Write a certificate that ``authority`` signs for the host ``of``; negative ``days``: it has ended."""
+    names = ("-subj", f"/CN={name}", "-addext", f"subjectAltName={of}")
+    _openssl(folder, "req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", *names)
+    signed_by = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial")
+    _openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signed_by, "-days", str(days), "-copy_extensions", "copy",
+             "-out", f"{name}.crt")  # fmt: skip
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)

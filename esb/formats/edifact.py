@@ -126,7 +126,7 @@ class Edifact:
             lines.extend(_written(message, index, marks))
         lines.append(write_segment("UNZ", [[[str(len(messages))]], [[reference]]], marks, _UNWRITABLE))
         text = ("\r\n" if self.newline else "").join(lines) + ("\r\n" if self.newline else "")
-        encoding = CHARSETS.get(syntax, "utf-8") if self.encoding == "auto" else self.encoding
+        encoding = CHARSETS.get(syntax[:4], "utf-8") if self.encoding == "auto" else self.encoding
         return encode_text(text, encoding, _UNWRITABLE)
 
     def _loop(self) -> Loop | None:

@@ -157,3 +157,10 @@ def test_a_wrong_segment_has_a_pointer(segment: Any, words: str) -> None:
         Edifact().encode({"interchange": about, "messages": [{"type": "X", "segments": [segment]}]})
     assert words in caught.value.message
     assert caught.value.violations[0].pointer.startswith("/messages/0/segments/0")
+
+
+def test_a_syntax_that_is_none_is_written_in_the_characters_it_was_read_in() -> None:
+    data = HEAD.replace(b"UNOC", b"UNOCO").replace(b"+A:", b"+\xc4:") + b"BGM+351'UNT+3+1'UNZ+1+7'"
+    body = Edifact().decode(data)
+    assert body["interchange"]["sender"] == "Ä"
+    assert Edifact().decode(Edifact().encode(body)) == body

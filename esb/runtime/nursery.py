@@ -34,8 +34,9 @@ class Nursery:
         os.set_blocking(waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        watched: list[socket.socket | int] = [self.control, wake]
         try:
-            while self._take(select.select([self.control, wake], [], [])[0], wake):
+            while self._take(select.select(watched, [], [])[0], wake):
                 self._bury()
         except ConnectionError:
             pass  # the bus is gone

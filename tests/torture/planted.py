@@ -84,7 +84,7 @@ PLANTED = (
     ),
     Planted(
         "M5", "a message that no queue takes is no matter", "esb/endpoints/_amqp/publish.py",
-        "parcel.mandatory, False)", "False, False)",
+        "mandatory=parcel.mandatory)", "mandatory=False)",
         f"{BROKER}::test_a_deleted_target_queue_makes_dead_letters_with_the_reason_and_a_missing_exchange_retries",
         "TimeoutError",
     ),

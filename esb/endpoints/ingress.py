@@ -279,34 +279,37 @@ class HttpIngress:
         request = _request(mounted, parts, head.query, head.headers, body, client, head.memo)
         size = len(body)
         self._held += size
-        answer = self._begin_whole(mounted, request, partial(self._tell, mounted, size, tell))
-        if answer is None:
-            return None
+        answer: Response | Awaitable[Response] | None
+        try:
+            answer = self._refuse(mounted, request)
+            if answer is None:
+                if self._held > self._max_held:
+                    answer = problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)
+                elif mounted.soon is None:
+                    answer = mounted.handler(request)
+                else:
+                    answer = mounted.soon(request, partial(self._tell, mounted, size, tell))
+                    if answer is None:
+                        return None
+        except Exception as error:  # noqa: BLE001 - as above
+            answer = self._failed(mounted, error)
         if isinstance(answer, Response):
             self._held -= size
             return answer
         return self._finish_whole(mounted, size, answer)
 
-    def _begin_whole(self, mounted: Mounted, request: Request, tell: Tell) -> Response | Awaitable[Response] | None:
-        try:
-            refusal = self._refuse(mounted, request)
-            if refusal is not None:
-                return refusal
-            if self._held > self._max_held:
-                return problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)
-            return mounted.handler(request) if mounted.soon is None else mounted.soon(request, tell)
-        except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(mounted, error)
-
     def _tell(
         self, mounted: Mounted, size: int, tell: Tell, answer: Response | Awaitable[Response] | Exception
     ) -> None:
         """Hears what a handler says later, and passes it on."""
-        if not isinstance(answer, (Response, Exception)):
+        if isinstance(answer, Response):
+            self._held -= size
+            tell(answer)
+        elif isinstance(answer, Exception):
+            self._held -= size
+            tell(self._failed(mounted, answer))
+        else:
             tell(self._finish_whole(mounted, size, answer))
-            return
-        self._held -= size
-        tell(answer if isinstance(answer, Response) else self._failed(mounted, answer))
 
     async def _finish_whole(self, mounted: Mounted, size: int, answer: Awaitable[Response]) -> Response:
         try:

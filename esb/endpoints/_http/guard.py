@@ -166,7 +166,7 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             # armed once per request and only where it did not come whole in one piece
             if self._deadline is None and not self._over:
-                if self._reads_body:
+                if self._left or self._chunks is not None:
                     self._arm(self._limits.body_time, self._body_too_slow)
                 elif self._partial is not None:
                     self._arm(self._limits.header_time, self._head_too_slow)
@@ -179,7 +179,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # -- requests -----------------------------------------------------------------------------------------------------
     def _consume(self, data: bytes) -> None:
         while data and not self._over:
-            if self._reads_body:
+            if self._left or self._chunks is not None:
                 data = self._take_body(data)
             elif self.cycle is not None and not self.cycle.response_complete:
                 if len(data) > _MAX_AHEAD:

@@ -84,11 +84,11 @@ class Database:
         """Rows a second of our own poll as its thread runs it: read, end the transaction or mark, and with ``bodies`` make JSON."""
         from esb.clock import SystemClock
         from esb.endpoints._sql.live import LiveSql
-        from esb.endpoints._sql.rows import Marking, only_reads, prepared, read, rows_of
+        from esb.endpoints._sql.rows import Marking, Statement, only_reads, read
         from esb.endpoints.base import ConnectionContext
 
         live = LiveSql(options, ConnectionContext("bench", SystemClock(), Path(), lambda *a, **k: None))
-        marking, query, seen = Marking(mark, "postgresql") if mark else None, prepared(statement), 0
+        marking, query, seen = Marking(mark, "postgresql") if mark else None, Statement(statement), 0
         with live.engine.connect() as connection:
             if marking is None:
                 only_reads(connection, "postgresql")
@@ -100,7 +100,7 @@ class Database:
                 if bodies:
                     rows = [one.row for one in read(connection, query, values)]
                 else:
-                    rows = rows_of(connection, query, values)
+                    rows = query.rows(connection, values)
                 if marking is not None:
                     marking.run(connection, rows)
                     connection.commit()

@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection
 
 from esb.endpoints._sql.dialects import locked, outbox, page
 from esb.endpoints._sql.faults import fault_of
 from esb.endpoints._sql.listen import Listener
 from esb.endpoints._sql.live import READS, LiveSql, Session
-from esb.endpoints._sql.rows import Marking, Read, key_of, numbered, only_reads, prepared, read
+from esb.endpoints._sql.rows import Marking, Read, Statement, key_of, numbered, only_reads, read
 from esb.endpoints._sql.values import earlier, mark_of, of_mark
 from esb.endpoints.base import Incoming, SourceContext
 from esb.endpoints.polling import Poller
@@ -167,7 +167,7 @@ class ByWatermark:
     def __init__(self, options: Watermark) -> None:
         self._options = options
         self._seen: dict[str, Any] = {}
-        self._pages: dict[str, TextClause] = {}
+        self._pages: dict[str, Statement] = {}
 
     async def take(self, poller: SqlPoller) -> int:
         saved = await poller.context.state.get("watermark")
@@ -209,7 +209,7 @@ class ByWatermark:
         if start not in self._pages:
             query, column, tie = poller.options.query or "", self._options.column, self._options.tie
             snapshot = self._options.bound == "snapshot"
-            self._pages[start] = prepared(page(poller.dialect, query, column, tie, start=start, snapshot=snapshot))
+            self._pages[start] = Statement(page(poller.dialect, query, column, tie, start=start, snapshot=snapshot))
         try:
             return read(connection, self._pages[start], {**values, "esb_batch": poller.options.batch})
         finally:
@@ -250,7 +250,7 @@ class ByMark:
             assert options.query is not None
             assert options.mark is not None
             query, mark = options.query, options.mark.update
-        self._query = prepared(locked(dialect, query))
+        self._query = Statement(locked(dialect, query))
         self._marking = Marking(mark, dialect)
         self._generation: int | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from esb.formats.json import Json
 
 class Calls:
     """Stands for a connection: keeps what it is asked to execute."""
+
+    dialect = SimpleNamespace(driver="other")
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Any]] = []

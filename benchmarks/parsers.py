@@ -17,8 +17,11 @@ from typing import Any
 
 from benchmarks.figures import Figure, Rate, alternate, ratio
 
+ISA = "ISA*00*          *00*          *ZZ*A              *ZZ*B              *260101*1200*U*00401*000000007*0*P*>~"
 FIELDS = {"lot": (0, 10), "material": (10, 28), "qty": (28, 38), "text": (38, 198)}
 TEXT = "grain size and hardness as agreed " * 4
+#: Kinds whose floor is no library: pydifact needs some twenty times what we need for a message of EDIFACT.
+BY_HAND = frozenset({"edifact", "x12"})
 #: Bytes that a payload of any size may add to one of a megabyte.
 FLAT = 24.0
 
@@ -52,6 +55,8 @@ def write(kind: str, path: Path, size: int) -> int:
             "</Doc>",
             lambda n, r: "<Row>" + "".join(f"<{k}>{v}</{k}>" for k, v in r.items()) + "</Row>",
         ),
+        "edifact": ("UNB+UNOC:3+A:14+B:14+260101:1200+7'\n", "UNZ+{count}+7'", _edifact),
+        "x12": (f"{ISA}GS*PO*A*B*20260101*1200*1*X*004010~\n", "GE*{count}*1~IEA*1*000000007~", _x12),
     }[kind]
     count = written = 0
     with path.open("w", encoding="utf-8") as file:
@@ -59,7 +64,7 @@ def write(kind: str, path: Path, size: int) -> int:
         while written < size:
             written += file.write(one(count, record(count)))
             count += 1
-        file.write(tail)
+        file.write(tail.replace("{count}", str(count)))
     return count
 
 
@@ -67,13 +72,25 @@ def _json(fields: dict[str, str]) -> str:
     return "{" + ", ".join(f'"{k}": {v}' if k == "qty" else f'"{k}": "{v}"' for k, v in fields.items()) + "}"
 
 
+def _edifact(n: int, fields: dict[str, str]) -> str:
+    lines = f"LIN+1++{fields['material']}:VP'\nRFF+LO:{fields['lot']}'\nQTY+12:{fields['qty']}:PCE'\n"
+    return f"UNH+{n}+ORDERS:D:96A:UN'\n{lines}FTX+AAI+++{fields['text']}'\nUNT+6+{n}'\n"
+
+
+def _x12(n: int, fields: dict[str, str]) -> str:
+    lines = f"PO1*1*{fields['qty']}*EA***VP*{fields['material']}~\nREF*LO*{fields['lot']}~\n"
+    return f"ST*850*{n:09d}~\n{lines}MSG*{fields['text']}~\nSE*5*{n:09d}~\n"
+
+
 def codecs() -> dict[str, tuple[Any, tuple[str, ...]]]:
     """Our codec for each kind, and where its list stands."""
     from esb.formats.csv import Csv
+    from esb.formats.edifact import Edifact
     from esb.formats.fixed import Fixed
     from esb.formats.json import Json
     from esb.formats.jsonl import JsonLines
     from esb.formats.places import Place
+    from esb.formats.x12 import X12
     from esb.formats.xml import Xml
 
     places = {name: Place(start, end) for name, (start, end) in FIELDS.items()}
@@ -83,6 +100,8 @@ def codecs() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "jsonl": (JsonLines(), ()),
         "json": (Json(), ()),
         "xml": (Xml(), ("Doc", "Row")),
+        "edifact": (Edifact(), ("messages",)),
+        "x12": (X12(), ("interchanges[]", "groups[]", "transactions[]")),
     }
 
 
@@ -122,12 +141,44 @@ def _bare_xml(source: Any) -> Iterator[Any]:
             del row.getparent()[0]
 
 
+def _bare_edifact(source: Any) -> Iterator[Any]:
+    return _bare_edi(source.read().decode("iso-8859-1"), "'", "+", ":", ("UNH", "UNT"))
+
+
+def _bare_x12(source: Any) -> Iterator[Any]:
+    return _bare_edi(source.read().decode("utf-8"), "~", "*", ">", ("ST", "SE"))
+
+
+def _bare_edi(text: str, end: str, element: str, component: str, frame: tuple[str, str]) -> Iterator[Any]:
+    """Split at the marks, as one would by hand: no library of Python reads faster."""
+    message: dict[str, Any] = {}
+    segments: list[dict[str, str]] = []
+    for line in text.split(end):
+        tag, *fields = line.strip().split(element)
+        if tag == frame[0]:
+            segments = []
+            kind = fields[1].split(component)
+            message = {"reference": fields[0], "type": kind[0], "release": kind[1:], "segments": segments}
+        elif tag == frame[1]:
+            yield message
+        else:
+            segment = {"tag": tag}
+            for number, field in enumerate(fields, 1):
+                first, *others = field.split(component)
+                segment[f"e{number}"] = first
+                for place, part in enumerate(others, 2):
+                    segment[f"e{number}_{place}"] = part
+            segments.append(segment)
+
+
 BARE: dict[str, Callable[[Any], Iterator[Any]]] = {
     "csv": _bare_csv,
     "fixed": _bare_fixed,
     "jsonl": _bare_jsonl,
     "json": _bare_json,
     "xml": _bare_xml,
+    "edifact": _bare_edifact,
+    "x12": _bare_x12,
 }
 
 
@@ -158,7 +209,8 @@ def _speed(kind: str, path: Path, count: int, rounds: int) -> Figure:
     streamed, decoded, floor = alternate(rounds, ours, whole, bare)
     cpu = ratio([rate.cpu for rate in floor], [rate.cpu for rate in streamed])
     said = f"{max(streamed):,.0f} items/s of {max(floor):,.0f}, CPU {cpu:.2f}; as a whole {ratio(decoded, floor):.2f}"
-    return Figure(f"{kind}, item by item, of its library by hand", ratio(streamed, floor), 0.7, said=said)
+    goal, of = (0.5, "the text split by hand") if kind in BY_HAND else (0.7, "its library by hand")
+    return Figure(f"{kind}, item by item, of {of}", ratio(streamed, floor), goal, said=said)
 
 
 def _rate(read: Callable[[], Iterable[Any]], count: int) -> Rate:
@@ -170,7 +222,8 @@ def _rate(read: Callable[[], Iterable[Any]], count: int) -> Rate:
 
 def _at(body: Any, path: tuple[str, ...]) -> Any:
     for name in path:
-        body = body[name]
+        inner = [part[name.removesuffix("[]")] for part in (body if isinstance(body, list) else [body])]
+        body = [one for part in inner for one in part] if name.endswith("[]") else inner[0]
     return body
 
 

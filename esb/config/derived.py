@@ -7,22 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from esb.errors import Position
-from esb.formats.csv import Csv
+from esb.formats.unread import MarkingCodec
 from esb.steps.base import LOOK, Block, StepNode, WhenDown
 from esb.steps.compensate import UNDO, Compensate, Undo
 from esb.steps.split import Split
+from esb.steps.split_stream import path_of
 
 
 def marking(source: Any, steps: Block) -> Any:
-    """The source, its format made to mark bad rows where the first step sets them aside and nothing says otherwise."""
+    """The source, its format made to mark bad items where the first step sets them aside and nothing says otherwise."""
     options, first = source.options, next((node.step for node in steps.nodes if node.kind != LOOK), None)
     format_ = getattr(options, "format", None)
-    if not isinstance(format_, Csv) or format_.bad_rows is not None or getattr(options, "contract", None) is not None:
+    if not isinstance(format_, MarkingCodec) or getattr(options, "contract", None) is not None:
         return source
-    if not isinstance(first, Split) or first.on_item_error != "quarantine" or first.each.text.strip() != "body":
+    if not isinstance(first, Split) or first.on_item_error != "quarantine" or (path := path_of(first.each)) is None:
         return source
-    marks = dataclasses.replace(format_, bad_rows="mark")
-    return dataclasses.replace(source, options=dataclasses.replace(options, format=marks))
+    marks = format_.marking(path)
+    return source if marks is None else dataclasses.replace(source, options=dataclasses.replace(options, format=marks))
 
 
 def undo_of(steps: list[StepNode], position: Position) -> Iterator[tuple[str, Block]]:

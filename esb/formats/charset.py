@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import codecs
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO
 
 from esb.errors import Invalid
 from esb.formats.faults import invalid
@@ -50,12 +52,52 @@ def decode_text(data: bytes, encoding: str, message: str) -> str:
         raise invalid(message, f"not {encoding} text ({error})") from None
 
 
+def text_pieces(source: BinaryIO, encoding: str, message: str, size: int) -> Iterator[str]:
+    """The text from here on, of at most ``size`` bytes at a time (-1: all of it); the source can be read again.
+
+    Raises Invalid as :func:`decode_text`, once all the text before the byte was given.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)()
+    at = source.tell()
+    while True:
+        data, before = source.read(size), decoder.getstate()
+        try:
+            text = decoder.decode(data, not data)
+        except UnicodeDecodeError as error:
+            good = len(data) - len(error.object) + error.start
+            decoder.setstate(before)
+            if good > 0 and (text := decoder.decode(data[:good])):
+                yield text
+            raise _undecodable_in(source, at + good, encoding, message) from None
+        except UnicodeError as error:
+            raise invalid(message, f"not {encoding} text ({error})") from None
+        if text:
+            yield text
+        if not data:
+            return
+        at += len(data)
+
+
+def _undecodable_in(source: BinaryIO, offset: int, encoding: str, message: str) -> Invalid:
+    source.seek(0)
+    begin, line, left = source.read(4), 1, offset
+    source.seek(0)
+    while left > 0 and (data := source.read(min(left, 1 << 16))):
+        line += data.count(b"\n")
+        left -= len(data)
+    return _undecodable(offset, line, source.read(1), encoding, message, begin)
+
+
 def undecodable(data: bytes, offset: int, encoding: str, message: str) -> Invalid:
     """The error for a byte that is no text in ``encoding``."""
     line = data.count(b"\n", 0, offset) + 1
-    bad = f"0x{data[offset]:02X}" if offset < len(data) else "the end"
+    return _undecodable(offset, line, data[offset : offset + 1], encoding, message, data)
+
+
+def _undecodable(offset: int, line: int, byte: bytes, encoding: str, message: str, begin: bytes) -> Invalid:
+    bad = f"0x{byte[0]:02X}" if byte else "the end"
     detail = f"byte {offset} (line {line}) is {bad}, which is not {encoding} text"
-    return invalid(message, detail, hint=_hint(data, encoding))
+    return invalid(message, detail, hint=_hint(begin, encoding))
 
 
 def _hint(data: bytes, encoding: str) -> str:

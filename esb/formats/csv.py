@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, BinaryIO, ClassVar, Literal
 
 from esb.errors import Invalid
@@ -142,6 +142,10 @@ class Csv:
         """The records one by one. Raises Invalid at the first bad row."""
         del path
         return self._quick(text_lines(source, self.encoding, _BAD))
+
+    def marking(self, path: tuple[str, ...]) -> Csv | None:
+        """The same that marks bad rows, where nothing else is said."""
+        return replace(self, bad_rows="mark") if self.bad_rows is None and not path else None
 
     def _quick(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         """The records, up to the first bad row, which is raised."""

@@ -11,17 +11,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
-from esb.errors import Invalid
+from msgspec import Struct
+
+from esb.formats.csv import ERROR
 from esb.formats.faults import invalid, shown
 from esb.formats.numbers import in_bounds
 
 _NAME = re.compile(r"e([1-9]\d{0,2})(?:_([1-9]\d?))?")
+_NAMES = tuple(f"e{number}" for number in range(1, 1000))
 _COMPONENT = re.compile(r"[1-9]\d?")
 
 #: elements → repetitions → components
 Elements = list[list[list[str]]]
+#: what counts and references that do not match mean
+Mode = Literal["refuse", "report", "mark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,75 +44,78 @@ class Marks:
         return self.component + self.element + self.terminator + self.release + self.repetition
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One segment of the file; ``number`` counts from 1."""
+class Segment(Struct, frozen=True):
+    """One segment of the file; ``number`` counts from 1, ``fields`` are its elements as they stand there.
+
+    ``odd``: a release character or a repetition is in it.
+    """
 
     number: int
     tag: str
-    elements: Elements
+    fields: list[str]
+    marks: Marks
+    odd: bool
 
     def get(self, element: int, component: int = 1) -> str:
         """The text of a component of the element's first repetition; empty where it is not there."""
         try:
-            return self.elements[element - 1][0][component - 1]
+            field = self.fields[element - 1]
+            if component == 1 and not self.odd and self.marks.component not in field:
+                return field
+            return self.parts(element)[component - 1]
         except IndexError:
             return ""
 
-
-def split_segments(text: str, marks: Marks, message: str) -> Iterator[Segment]:
-    """The segments of ``text``. Raises Invalid with the number of the segment that is none."""
-    number = 0
-    for part in _split(text, marks.terminator, marks.release):
-        raw = part.lstrip("\r\n \t")
-        if not raw.strip("\0\x1a \t\r\n"):
-            continue
-        number += 1
-        fields = _split(raw, marks.element, marks.release)
-        tag = fields[0].rstrip("\r\n")
-        if not (tag.isalnum() and tag.isascii() and 2 <= len(tag) <= 3):
-            raise invalid(message, f"segment {number} begins with {shown(tag)}, which is no segment tag")
-        yield Segment(number, tag, [_element(field, marks) for field in fields[1:]])
+    def parts(self, element: int) -> list[str]:
+        """The components of the element's first repetition. Raises IndexError where the segment is too short for it."""
+        field = self.fields[element - 1]
+        return _element(field, self.marks)[0] if self.odd else field.split(self.marks.component)
 
 
 class Faults:
-    """Counts and references that do not match: the file is refused, or read all the same and the faults are listed."""
+    """Counts and references that do not match: the file is refused, or read all the same and the faults are listed.
 
-    def __init__(self, message: str, *, report: bool) -> None:
+    With ``mark`` a message that is wrong for itself is an item with what is wrong in ``$error``, as a row of a CSV file is; what
+    is wrong with the whole refuses the file.
+    """
+
+    def __init__(self, message: str, mode: Mode | None) -> None:
         self._message = message
-        self._report = report
+        self._mode = mode or "refuse"
         self.found: list[str] = []
+        self.size = 0  #: characters of all that were found
 
-    def add(self, detail: str, hint: str = "the file was cut or edited; ask for it again") -> None:
-        """Raises Invalid unless faults are reported."""
-        if not self._report:
-            raise invalid(self._message, detail, hint=f"{hint}, or set `faults: report`")
+    def add(self, detail: str, *, of_item: bool = False) -> None:
+        """Raises Invalid unless faults (of a message: ``of_item``) are reported or marked."""
+        if self._mode == "refuse" or (self._mode == "mark" and not of_item):
+            hint = "the file was cut or edited; ask for it again, or set `faults: report`"
+            raise invalid(self._message, detail, hint=hint)
         self.found.append(detail)
+        self.size += len(detail)
 
     def beside(self, body: dict[str, Any], since: int = 0) -> dict[str, Any]:
         """``body`` with the faults that were found after the first ``since`` ones."""
         found = self.found[since:]
-        return body | {"faults": found} if found else body
+        return body | {"faults": found} if found and self._mode == "report" else body
+
+    def beside_item(self, body: dict[str, Any], since: int) -> dict[str, Any]:
+        """The same for a message, which may be marked."""
+        found = self.found[since:]
+        if not found or self._mode == "report":
+            return self.beside(body, since)
+        return body | {ERROR: {"pointer": "", "message": "; ".join(found)}}
 
 
-def unterminated(text: str, marks: Marks, message: str) -> Invalid | None:
-    """The fault of a text that ends within a segment (a cut file); None for a whole one."""
-    rest = _split(text, marks.terminator, marks.release)[-1].strip("\r\n \t\0\x1a")
-    if not rest:
-        return None
-    return invalid(message, f"the last segment {shown(rest)} has no end", hint="the file was cut; ask for it again")
-
-
-def _split(text: str, mark: str, release: str) -> list[str]:
+def split_at(text: str, mark: str, release: str) -> list[str]:
+    """What stands between marks whose meaning is not taken by a release character."""
     parts = text.split(mark)
     if not release or release not in text:
         return parts
     joined = [parts[0]]
     for part in parts[1:]:
         before = joined[-1]
-        if (
-            len(before) - len(before.rstrip(release))
-        ) % 2:  # an odd number of release characters takes the mark's meaning
+        # an odd number of release characters takes the mark's meaning
+        if before.endswith(release) and (len(before) - len(before.rstrip(release))) % 2:
             joined[-1] = before + mark + part
         else:
             joined.append(part)
@@ -115,9 +123,9 @@ def _split(text: str, mark: str, release: str) -> list[str]:
 
 
 def _element(field: str, marks: Marks) -> list[list[str]]:
-    repeats = _split(field, marks.repetition, marks.release) if marks.repetition else [field]
+    repeats = split_at(field, marks.repetition, marks.release) if marks.repetition else [field]
     return [
-        [_plain(part, marks.release) for part in _split(repeat, marks.component, marks.release)] for repeat in repeats
+        [_plain(part, marks.release) for part in split_at(repeat, marks.component, marks.release)] for repeat in repeats
     ]
 
 
@@ -180,13 +188,22 @@ def items_of(body: Mapping[str, Any], name: str, at: Sequence[str | int], messag
 def to_json(segment: Segment) -> dict[str, Any]:
     """The segment as a mapping can address it."""
     body: dict[str, Any] = {"tag": segment.tag}
-    for number, repeats in enumerate(segment.elements, 1):
+    component, odd = segment.marks.component, segment.odd
+    fields = segment.fields
+    names = _NAMES if len(fields) <= len(_NAMES) else [f"e{number}" for number in range(1, len(fields) + 1)]
+    for name, field in zip(names, fields, strict=False):
+        if not field:
+            continue
+        if component not in field and not odd:  # most elements are one text
+            body[name] = field
+            continue
+        repeats = _element(field, segment.marks) if odd else [field.split(component)]
         if len(repeats) > 1:
-            body[f"e{number}"] = [{str(i): text for i, text in enumerate(parts, 1) if text} for parts in repeats]
+            body[name] = [{str(i): text for i, text in enumerate(parts, 1) if text} for parts in repeats]
             continue
         for index, text in enumerate(repeats[0], 1):
             if text:
-                body[f"e{number}" if index == 1 else f"e{number}_{index}"] = text
+                body[name if index == 1 else f"{name}_{index}"] = text
     return body
 
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+import io
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, BinaryIO, ClassVar, Literal
 
-from esb.formats.charset import decode_text, encode_text, is_encoding
-from esb.formats.edi import (
-    Faults,
-    Loop,
-    Marks,
-    Segment,
-    body_segments,
-    cell,
-    items_of,
-    split_segments,
-    to_json,
-    unterminated,
-    write_segment,
-)
+from esb.formats.charset import encode_text, is_encoding, text_pieces
+from esb.formats.edi import Faults, Loop, Marks, Segment, body_segments, cell, items_of, to_json, write_segment
+from esb.formats.edi_read import CONTENT, PIECE, Kept, Segments, look, skip_blank
 from esb.formats.faults import invalid, shown
+from esb.formats.lines import LONGEST
 from esb.registry import format_
 from esb.spec import Kind, Node, Reader, ScalarNode, option
 
@@ -35,6 +26,11 @@ CHARSETS: Mapping[str, str] = {
 }  # fmt: skip
 #: where the summary section of a message begins
 SUMMARY = frozenset({"UNS", "CNT"})
+#: what ends a message that has no trailer
+_ENDS = frozenset({"UNH", "UNT", "UNZ", "UNB", "UNE"})
+_MESSAGES = ("messages",)
+#: the components of the second element of UNH
+_KIND = ("type", "version", "release", "agency", "association")
 
 
 class AutoEncodingKind(Kind):
@@ -61,8 +57,9 @@ class Edifact:
     `{ interchange: { sender, recipient, reference, … }, messages: [ { type: DESADV, reference, segments: [ … ] } ] }`. A segment
     is `{ tag: LIN, e1: "10", e3: WIDGET-001, e3_2: VP }`: `e3` is the third element (its first component), `e3_2` its second
     component. With `loop: LIN` the repeating part is under `items`, each with its own `segments`, what follows under `summary`.
-    A message count, a segment count or a reference that does not match refuses the interchange (a cut or edited file). When
-    written, counts and trailers are made, texts are escaped.
+    A message count, a segment count or a reference that does not match refuses the interchange (a cut or edited file). A `split` with
+    `each: body.messages` (with `loop` also `body.messages[].items[]`) reads a large one message by message. When written, counts and
+    trailers are made, texts are escaped.
     """
 
     content_type: ClassVar[str] = "application/edifact"
@@ -70,6 +67,8 @@ class Edifact:
     #: what senders call it as well, where a source names this format
     also_accepts: ClassVar[tuple[str, ...]] = ("text/plain",)
     suffixes: ClassVar[tuple[str, ...]] = (".edi", ".edifact")
+    #: what a `split` reads piece by piece
+    each: ClassVar[str] = "body.messages"
 
     loop: str = option(
         default="",
@@ -82,28 +81,62 @@ class Edifact:
         doc="Encoding of the bytes; `auto`: what the interchange declares (`UNOC` is ISO 8859-1, `UNOA` may be UTF-8).",
         example="iso-8859-1",
     )
-    faults: Literal["refuse", "report"] = option(
-        default="refuse",
-        doc="Counts, references or trailers that do not match: `refuse` the file, or read it and list them under `faults`, "
-        "those of a message beside it, too.",
+    faults: Literal["refuse", "report", "mark"] | None = option(
+        default=None,
+        doc="Counts, references or trailers that do not match: `refuse` the file, read it and list them under `faults`, those of a"
+        " message beside it, too (`report`), or give a message with its own in `$error`, for a `split` with `on_item_error: quarantine`"
+        " (`mark`). Without it `mark` where such a split of `body.messages` is the first step of the route, else `refuse`.",
         example="report",
+    )
+    envelope: bool = option(
+        default=False,
+        doc="Give each message what its interchange says under `interchange`, for a `split` whose items need it.",
+        example=True,
     )
     newline: bool = option(default=True, doc="Write a line end after each segment.", example=False)
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """The interchange. Raises Invalid with the number of the segment that is wrong."""
-        text, marks = self._text(data)
-        if (cut := unterminated(text, marks, _BAD)) is not None:
-            raise cut
-        segments = deque(split_segments(text, marks, _BAD))
-        head = segments.popleft() if segments else None
-        if head is None or head.tag != "UNB":
-            found = "it is empty" if head is None else f"it begins with {head.tag}"
-            raise invalid(_BAD, f"{found}; an interchange begins with UNB")
-        faults = Faults(_BAD, report=self.faults == "report")
-        messages, trailer = _messages(segments, self._loop(), faults)
-        _check_trailer(head, trailer, messages, faults)
-        return faults.beside({"interchange": _interchange(head), "messages": messages})
+        reading = self._reading(io.BytesIO(data), -1)
+        messages = list(reading.messages())
+        return reading.faults.beside({"interchange": reading.about, "messages": messages})
+
+    def streams(self, path: tuple[str, ...]) -> bool:
+        """The list is the one of the messages, or with `loop` of all their items (`body.messages[].items[]`)."""
+        return path in (_MESSAGES, ("messages[]",)) or (bool(self.loop) and path == ("messages[]", "items[]"))
+
+    def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:
+        """The messages (or their items) one by one, each message of bounded size. Raises Invalid as :meth:`decode`."""
+        reading = self._reading(source, PIECE, LONGEST)
+        for message in reading.messages():
+            if len(path) == 1:
+                yield message
+            else:
+                yield from message["items"]
+            reading.faults.found.clear()
+
+    def outlines(self, removed: AbstractSet[tuple[str, ...]]) -> bool:
+        """Whether the body without what is at these places is small: without its messages, or without their segments."""
+        parts = CONTENT if self.loop else CONTENT[:1]
+        return _MESSAGES in removed or all((*_MESSAGES, part) in removed for part in parts)
+
+    def outline(self, source: BinaryIO, removed: AbstractSet[tuple[str, ...]]) -> Generator[None, None, dict[str, Any]]:
+        """That body; pauses after each message. Raises Invalid as :meth:`decode`, and where it is not small."""
+        reading = self._reading(source, PIECE, LONGEST)
+        kept = Kept(_BAD, "it has very many messages: `remove` them all, `body.messages`")
+        messages: list[dict[str, Any]] = []
+        for message in reading.messages():
+            left = {name: value for name, value in message.items() if name not in CONTENT}
+            kept.add({} if _MESSAGES in removed else left, reading.faults.size)
+            if _MESSAGES not in removed:
+                messages.append(left)
+            yield
+        rest: dict[str, Any] = {"interchange": reading.about}
+        return reading.faults.beside(rest if _MESSAGES in removed else rest | {"messages": messages})
+
+    def marking(self, path: tuple[str, ...]) -> Edifact | None:
+        """The same that marks messages which are wrong for themselves, where nothing else is said."""
+        return replace(self, faults="mark") if self.faults is None and path in (_MESSAGES, ("messages[]",)) else None
 
     def encode(self, body: Any) -> bytes:
         """The interchange with its trailers. Raises Invalid with the pointer of what does not fit."""
@@ -129,28 +162,37 @@ class Edifact:
         encoding = CHARSETS.get(syntax[:4], "utf-8") if self.encoding == "auto" else self.encoding
         return encode_text(text, encoding, _UNWRITABLE)
 
-    def _loop(self) -> Loop | None:
-        return Loop(self.loop, SUMMARY) if self.loop else None
+    def _reading(self, source: BinaryIO, piece: int, most: int = 0) -> _Reading:
+        """The interchange whose messages are still to be read; raises Invalid where it is none."""
+        at, marks, encoding = self._begin(source)
+        source.seek(at)
+        segments = Segments(text_pieces(source, encoding, _BAD, piece), marks, _BAD, most=most)
+        head = segments.take()
+        if head is None or head.tag != "UNB":
+            found = "it is empty" if head is None else f"it begins with {head.tag}"
+            raise invalid(_BAD, f"{found}; an interchange begins with UNB")
+        loop = Loop(self.loop, SUMMARY) if self.loop else None
+        return _Reading(head, segments, loop, Faults(_BAD, self.faults), self.envelope)
 
-    def _text(self, data: bytes) -> tuple[str, Marks]:
-        start = data.lstrip(b"\xef\xbb\xbf\r\n\t ")
+    def _begin(self, source: BinaryIO) -> tuple[int, Marks, str]:
+        """Where the segments begin, the service characters and the encoding."""
+        at = skip_blank(source, 0, b"\xef\xbb\xbf\r\n\t ")
         marks = Marks(":", "+", "'", "?", "")
-        given = start.startswith(b"UNA")
+        una = look(source, at, 9).decode("latin-1")
+        given = una.startswith("UNA")
         if given:
-            if len(start) < 9:
+            if len(una) < 9:
                 raise invalid(_BAD, "its service characters (UNA) are cut")
-            una = start[3:9].decode("latin-1")
-            marks = Marks(una[0], una[1], una[5], una[3].strip(), una[4].strip())
-            start = start[9:]
-        head = start.lstrip()[:40].decode("latin-1")
+            marks = Marks(una[3], una[4], una[8], una[6].strip(), una[7].strip())
+            at += 9
+        head = look(source, skip_blank(source, at, b" \t\n\r\x0b\f"), 40).decode("latin-1")
         syntax = head[4:8] if head.startswith("UNB") else ""
         version = head[9:10] if head.startswith("UNB") else ""
         if not given and version >= "4":
             marks = Marks(":", "+", "'", "?", "*")
         elif version < "4":
             marks = Marks(marks.component, marks.element, marks.terminator, marks.release, "")
-        encoding = CHARSETS.get(syntax, "utf-8") if self.encoding == "auto" else self.encoding
-        return decode_text(start, encoding, _BAD), marks
+        return at, marks, CHARSETS.get(syntax, "utf-8") if self.encoding == "auto" else self.encoding
 
 
 def _interchange(unb: Segment) -> dict[str, Any]:
@@ -174,68 +216,77 @@ def _unb(about: Mapping[str, str], syntax: str, version: str) -> list[list[list[
     return [[part] for part in (*parts, *([about.get(name, "")] for name in plain))]
 
 
-def _messages(
-    segments: deque[Segment], loop: Loop | None, faults: Faults
-) -> tuple[list[dict[str, Any]], Segment | None]:
-    messages: list[dict[str, Any]] = []
-    group: str | None = None
-    while segments:
-        segment = segments.popleft()
-        match segment.tag:
-            case "UNH":
-                messages.append(_message(segment, segments, loop, group, faults))
-            case "UNG":
-                group = segment.get(5) or segment.get(1)
-            case "UNE":
-                group = None
-            case "UNZ":
-                if segments:
-                    rest = segments[0]
-                    hint = "send one interchange per file, or `split` it before"
-                    detail = f"segment {rest.number} ({rest.tag}) follows the end of the interchange"
-                    raise invalid(_BAD, detail, hint=hint)
-                return messages, segment
-            case _:
-                detail = f"segment {segment.number} ({segment.tag}) stands outside of a message"
-                raise invalid(_BAD, detail, at=("messages", len(messages)))
-    return messages, None
+class _Reading:
+    """An interchange while its messages are read; ``about`` is what its head says."""
 
+    def __init__(self, head: Segment, segments: Segments, loop: Loop | None, faults: Faults, envelope: bool) -> None:
+        self.about = _interchange(head)
+        self.faults = faults
+        self._head = head
+        self._segments = segments
+        self._loop = loop
+        self._envelope = {"interchange": self.about} if envelope else {}
+        self._count = self._groups = 0
 
-def _message(
-    unh: Segment, segments: deque[Segment], loop: Loop | None, group: str | None, faults: Faults
-) -> dict[str, Any]:
-    about = {
-        "reference": unh.get(1), "type": unh.get(2), "version": unh.get(2, 2), "release": unh.get(2, 3),
-        "agency": unh.get(2, 4), "association": unh.get(2, 5), "access": unh.get(3), "group": group or "",
-    }  # fmt: skip
-    message: dict[str, Any] = {name: value for name, value in about.items() if value}
-    body: list[Segment] = []
-    while segments and segments[0].tag not in ("UNH", "UNT", "UNZ", "UNB", "UNE"):
-        body.append(segments.popleft())
-    unt = segments.popleft() if segments and segments[0].tag == "UNT" else None
-    what, seen = f"message {shown(about['reference'])}", len(faults.found)
-    if unt is None:
-        faults.add(f"{what} has no trailer (UNT)")
-    else:
-        if unt.get(1).lstrip("0") != str(len(body) + 2):
-            faults.add(f"{what} has {len(body) + 2} segments, its trailer says {unt.get(1) or 'nothing'}")
-        if unt.get(2) != about["reference"]:
-            faults.add(f"{what} ends with the reference {shown(unt.get(2))}")
-    parts = {"segments": [to_json(one) for one in body]} if loop is None else loop.parts(body)
-    return faults.beside(message | parts, seen)
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Each message when it is complete; then the trailer is checked. Raises Invalid."""
+        group = ""
+        while (segment := self._segments.take()) is not None:
+            match segment.tag:
+                case "UNH":
+                    yield self._message(segment, group)
+                    self._count += 1
+                case "UNG":
+                    group = segment.get(5) or segment.get(1)
+                    self._groups += 1
+                case "UNE":
+                    group = ""
+                case "UNZ":
+                    if (rest := self._segments.next) is not None:
+                        hint = "send one interchange per file, or `split` it before"
+                        detail = f"segment {rest.number} ({rest.tag}) follows the end of the interchange"
+                        raise invalid(_BAD, detail, hint=hint)
+                    self._check_trailer(segment)
+                    return
+                case _:
+                    detail = f"segment {segment.number} ({segment.tag}) stands outside of a message"
+                    raise invalid(_BAD, detail, at=("messages", self._count))
+        self.faults.add("the interchange has no trailer (UNZ)")
 
+    def _message(self, unh: Segment, group: str) -> dict[str, Any]:
+        reference, kind = unh.get(1), unh.parts(2) if len(unh.fields) > 1 else []
+        about = [("reference", reference), *zip(_KIND, kind, strict=False), ("access", unh.get(3)), ("group", group)]
+        message: dict[str, Any] = {name: value for name, value in about if value}
+        self._segments.begin()
+        body = self._segments.body(_ENDS, "message", reference)
+        end, count, seen = self._segments.next, len(body) + 2, len(self.faults.found)
+        if end is None or end.tag != "UNT":
+            self._wrong(reference, "has no trailer (UNT)")
+        else:
+            self._segments.take()
+            said, ends = end.get(1), end.get(2)
+            if said.lstrip("0") != str(count):
+                self._wrong(reference, f"has {count} segments, its trailer says {said or 'nothing'}")
+            if ends != reference:
+                self._wrong(reference, f"ends with the reference {shown(ends)}")
+        message.update(self._envelope)
+        if self._loop is None:
+            message["segments"] = [to_json(one) for one in body]
+        else:
+            message.update(self._loop.parts(body))
+        return self.faults.beside_item(message, seen)
 
-def _check_trailer(unb: Segment, unz: Segment | None, messages: Sequence[Mapping[str, Any]], faults: Faults) -> None:
-    if unz is None:
-        faults.add("the interchange has no trailer (UNZ)")
-        return
-    groups = {message["group"] for message in messages if "group" in message}
-    count, said = len(groups) or len(messages), unz.get(1)
-    if said.lstrip("0") != str(count):
-        what = "groups" if groups else "messages"
-        faults.add(f"the interchange has {count} {what}, its trailer says {said or 'nothing'}")
-    if unz.get(2) != unb.get(5):
-        faults.add(f"the interchange begins with the reference {shown(unb.get(5))} and ends with {shown(unz.get(2))}")
+    def _wrong(self, reference: str, what: str) -> None:
+        self.faults.add(f"message {shown(reference)} {what}", of_item=True)
+
+    def _check_trailer(self, unz: Segment) -> None:
+        count, said = self._groups or self._count, unz.get(1)
+        if said.lstrip("0") != str(count):
+            what = "groups" if self._groups else "messages"
+            self.faults.add(f"the interchange has {count} {what}, its trailer says {said or 'nothing'}")
+        begins, ends = self._head.get(5), unz.get(2)
+        if ends != begins:
+            self.faults.add(f"the interchange begins with the reference {shown(begins)} and ends with {shown(ends)}")
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ class Idoc:
     #: what senders call it as well, where a source names this format
     also_accepts: ClassVar[tuple[str, ...]] = ("application/xml", "text/xml", "text/plain")
     suffixes: ClassVar[tuple[str, ...]] = (".idoc",)
+    #: what a `split` reads piece by piece
+    each: ClassVar[str] = "body.TYPE.IDOC"
 
     segments: Mapping[str, Mapping[str, PlaceOption]] = option(
         factory=dict,
@@ -98,7 +100,7 @@ class Idoc:
 
     def streams(self, path: tuple[str, ...]) -> bool:
         """The list is the one of the IDocs in a file: `body.MATMAS05.IDOC`."""
-        return len(path) == 2 and path[1] == "IDOC" and path[0] not in self.always_list
+        return len(path) == 2 and path[1] == "IDOC" and path[0] not in self.always_list and not path[0].endswith("[]")
 
     def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:
         """The IDocs one by one, each of bounded size. Raises Invalid as :meth:`decode`, at the first fault."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -16,7 +17,10 @@ class StreamingCodec(Protocol):
     """A codec that can give the items of a list in the payload while it reads it."""
 
     def streams(self, path: tuple[str, ...]) -> bool:
-        """Whether it can do so for the list at ``path`` of the decoded body (empty: the body itself)."""
+        """Whether it can do so for the list at ``path`` of the decoded body (empty: the body itself).
+
+        A name that ends in ``[]`` is a list on the way, whose items' lists are one (``body.messages[].items[]``).
+        """
         ...
 
     def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:
@@ -24,6 +28,31 @@ class StreamingCodec(Protocol):
 
         Raises Invalid where ``decode`` would; the items before the fault have been given then.
         """
+        ...
+
+
+@runtime_checkable
+class OutlineCodec(Protocol):
+    """A codec that can give what is left of a large payload once its long lists were taken out."""
+
+    def outlines(self, removed: AbstractSet[tuple[str, ...]]) -> bool:
+        """Whether the body is small without what is at these places (names; a name that meets a list means every item)."""
+        ...
+
+    def outline(self, source: BinaryIO, removed: AbstractSet[tuple[str, ...]]) -> Generator[None, None, Any]:
+        """That body, which may still have some of them; pauses where others may have their turn.
+
+        Raises Invalid where ``decode`` would, and where it is not small all the same.
+        """
+        ...
+
+
+@runtime_checkable
+class MarkingCodec(Protocol):
+    """A codec that can give an item which cannot be read as one that has what is wrong in ``$error``."""
+
+    def marking(self, path: tuple[str, ...]) -> Codec | None:
+        """The codec that does so for the items at ``path``; None where it cannot, or is told to do something else."""
         ...
 
 
@@ -44,4 +73,4 @@ class Unread:
         return isinstance(self.codec, Raw)
 
 
-__all__ = ["StreamingCodec", "Unread"]
+__all__ = ["MarkingCodec", "OutlineCodec", "StreamingCodec", "Unread"]

@@ -37,6 +37,8 @@ class Xml:
     content_type: ClassVar[str] = "application/xml"
     media_types: ClassVar[tuple[str, ...]] = ("application/xml", "text/xml")
     suffixes: ClassVar[tuple[str, ...]] = (".xml",)
+    #: what a `split` reads piece by piece
+    each: ClassVar[str] = "body.ROOT.ELEMENT"
 
     namespaces: Literal["strip", "keep"] = option(
         default="strip",
@@ -86,6 +88,8 @@ class Xml:
 
     def streams(self, path: tuple[str, ...]) -> bool:
         """Whether the list is one of elements that stand beside each other, below elements that are there once."""
+        if any(name.endswith("[]") for name in path):
+            return False
         return len(path) >= (1 if self.root == "drop" else 2) and not set(path[:-1]) & set(self.always_list)
 
     def items(self, source: BinaryIO, path: tuple[str, ...]) -> Iterator[Any]:

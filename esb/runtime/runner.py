@@ -47,6 +47,8 @@ PER_TURN = 16
 AFTER_TROUBLE = timedelta(seconds=1)
 #: Decoded messages kept in memory per route; beyond it the store is asked when their turn comes.
 KEPT_DECODED = 4096
+#: and bytes of them, if all were as large as the one that comes; what is not kept is read from the store when its turn is
+KEPT_BYTES = 16_000_000
 
 
 class RouteRunner:
@@ -112,7 +114,7 @@ class RouteRunner:
         if envelope.overtakes and entry.lane is not None:
             self.lanes.unblock(entry.lane)
             self.lanes.supersede_running(entry.lane, entry.seq)
-        if len(self.lanes) < KEPT_DECODED:
+        if len(self.lanes) < KEPT_DECODED and len(self.lanes) * envelope.size < KEPT_BYTES:
             entry.envelope, entry.message = envelope, birth.message
         self.lanes.add(entry)
         rouse(self.lanes, entry, self._versions)

@@ -39,6 +39,11 @@ class Claim:
         """The place that this step sets."""
         return (self.part,)
 
+    @property
+    def cuts_body(self) -> bool:
+        """Whether a claim check stands for the body behind it."""
+        return bool(self.part == ("body",))
+
     def takes_unread(self, body: Unread) -> bool:
         """Whether the body, or a part that is not in it, can be put aside without reading the body."""
         return self.part[0] != "body" or (self.part == ("body",) and can_claim(body) and body.blob.size > self.above)

@@ -41,13 +41,14 @@ class Split:
     `meta.split.index` counts from 0 and `meta.split.count` is their number; `vars` and `headers` are those of the whole,
     so keep in `vars` what items need of it. Items run side by side, unless they share a `key` given here; each has retries
     and a dead letter of its own, so that an item that fails does not stop the others. Null is an empty list.
-    Where `each` is a plain path, the list of a large `csv`, `fixed`, `jsonl`, `json` or `xml` payload is read item by item and
-    stored in batches; after an interruption it goes on behind the last one.
+    Where `each` is a plain path, the list of a large `csv`, `fixed`, `jsonl`, `json`, `xml` or `idoc` payload is read item by item and
+    stored in batches, and so are the messages of an `edifact` (`body.messages`) or `x12` one
+    (`body.interchanges[].groups[].transactions[]`); after an interruption it goes on behind the last one.
     With `on_item_error: quarantine` the steps up to the first one that waits are tried on every item first. Those that fail
     for good are left out and reported: row, code, pointer and message beside the original columns, in the file that
     `failed: { report: errors.csv }` of a file source names, and in a message of the route that ends as done. Rows that the CSV
-    format could not read are among them where this is the first step and `each` is `body`. What fails later,
-    at a target, is a dead letter of its own as ever.
+    format could not read, and messages of EDIFACT and X12 with a wrong count or reference of their own, are among them where this
+    is the first step and `each` is the list of the format. What fails later, at a target, is a dead letter of its own as ever.
     `{ each: body.lines, key: body.line_id, steps: [ { to: erp.line } ] }`
     """
 

@@ -24,11 +24,11 @@ MOST_BAD = 10_000
 NEXT = "/next"
 #: Seconds of the loop that are used at a time before others have their turn.
 SLICE = 0.002
-_PATH = re.compile(r"body((?:\.[A-Za-z_][A-Za-z0-9_]*)*)")
+_PATH = re.compile(r"body((?:\.[A-Za-z_][A-Za-z0-9_]*(?:\[\])?)*)")
 
 
 def path_of(each: Expression) -> tuple[str, ...] | None:
-    """Where the list stands in the body (``body.order.lines``); None for an expression that is more than a path."""
+    """Where the list stands in the body (``body.order.lines``, ``body.messages[].items[]``); None for an expression that is more."""
     found = _PATH.fullmatch(each.text.strip())
     return tuple(found[1].split(".")[1:]) if found is not None else None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from esb.formats.unread import Unread
@@ -38,9 +41,26 @@ class Streams(Protocol):
     def stream(self, message: Message, context: StreamContext) -> Awaitable[Answer]: ...
 
 
+#: Seconds of the loop that are used at a time before others have their turn.
+SLICE = 0.002
+#: Texts in an expression, which read nothing, and names in quotes.
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|`(?:\\.|[^`\\])*`|("(?:\\.|[^"\\])*")""", re.DOTALL)
+#: The name `body` where it is not a member of something else, and what stands for all that an expression sees.
+_BODY = re.compile(r"""(?<![\w.])(?<!\.")body(?!\w)|@|\$(?!\.(?!body\b)[A-Za-z_])""")
+
+
 def touches_body(rule: Expression | TextTemplate | None) -> bool:
     """Whether an expression or a text may look into the body."""
-    return rule is not None and ("body" in rule.text or "@" in rule.text or bool(rule.name))
+    if rule is None or rule.name:
+        return rule is not None
+    if isinstance(rule, Expression):
+        return _BODY.search(_QUOTED.sub(_unquoted, rule.text)) is not None
+    return "body" in rule.text
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    """Nothing for a text, and of the names in quotes those that may be `body`."""
+    return '"body"' if found[1] and (found[1] == '"body"' or "\\" in found[1]) else '""'
 
 
 def takes_unread(node: StepNode, body: Unread) -> bool:
@@ -56,12 +76,50 @@ def begins_unread(block: Block, body: Unread) -> bool:
     for node in block.nodes:
         if not takes_unread(node, body):
             return False
-        if node.kind in CONSUMERS:
+        if node.kind in CONSUMERS or _replaces(node):
             return True
     return False
+
+
+def first_reader(block: Block, body: Unread) -> StepNode | None:
+    """The first step that needs the body as a whole; None where none does, also because something else takes its place."""
+    for node in block.nodes:
+        if not takes_unread(node, body):
+            return node
+        if _replaces(node):
+            return None
+    return None
+
+
+def _replaces(node: StepNode) -> bool:
+    """Whether the body behind the step is a small one."""
+    return bool(getattr(node.step, "cuts_body", False)) and not node.into
+
+
+async def to_end(work: Generator[None, None, Any]) -> Any:
+    """What comes of the work, with pauses in which the loop does other work."""
+    since = time.perf_counter()
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+        if time.perf_counter() - since > SLICE:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
 
 
 #: Steps for whose sake a body is left unread.
 CONSUMERS = frozenset({"split", "to", "claim"})
 
-__all__ = ["CONSUMERS", "StreamContext", "Streams", "TakesUnread", "begins_unread", "takes_unread", "touches_body"]
+__all__ = [
+    "CONSUMERS",
+    "StreamContext",
+    "Streams",
+    "TakesUnread",
+    "begins_unread",
+    "first_reader",
+    "takes_unread",
+    "to_end",
+    "touches_body",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ steps:
       each: EACH
       max_items: 1000000
       steps:
-        - filter: "body.n == '7' || body.n == `7`"
+        - filter: "body.n == '7' || body.n == `7` || body.reference == '7' || body.control_number == '7'"
         - to: { file: { path: "out/{{ meta.split.index }}-of-{{ meta.split.count }}.json" } }
 """
 
@@ -124,12 +125,27 @@ def lines_of(kind: str, count: int) -> tuple[str, str, list[bytes]]:
         case "json":
             items = ",".join(f'{{"n": {n % 1000}, "w": "{weight}"}}' for n in range(count))
             return "json", "body", [f"[{items}]".encode()]
+        case "edifact" | "x12":
+            return interchange(kind, count, weight)
         case _:
             rows = (f"<i><n>{n % 1000}</n><w>{weight}</w></i>".encode() for n in range(count))
             return "xml", "body.r.i", [b"<r>", *rows, b"</r>"]
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "xml"])
+def interchange(kind: str, count: int, weight: str) -> tuple[str, str, list[bytes]]:
+    """The same for one interchange of ``count`` messages."""
+    numbers = (n % 1000 for n in range(count))
+    if kind == "edifact":
+        rows = (f"UNH+{n}+ORDERS:D:96A:UN'FTX+{weight}'UNT+3+{n}'\n".encode() for n in numbers)
+        head, end = b"UNB+UNOC:3+A+B+260101:1200+7'\n", f"UNZ+{count}+7'".encode()
+        return kind, "body.messages", [head, *rows, end]
+    isa = "ISA*00*          *00*          *ZZ*A              *ZZ*B              *260101*1200*U*00401*000000007*0*P*>~"
+    rows = (f"ST*850*{n}~MSG*{weight}~SE*3*{n}~\n".encode() for n in numbers)
+    head, end = f"{isa}GS*PO*A*B*20260101*1200*1*X*004010~".encode(), f"GE*{count}*1~IEA*1*000000007~".encode()
+    return kind, '"body.interchanges[].groups[].transactions[]"', [head, *rows, end]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "xml", "edifact", "x12"])
 def test_a_split_that_dies_between_batches_goes_on_where_it_was(tmp_path: Path, kind: str) -> None:
     format_, each, chunks = lines_of(kind, 1010)
     with site_of(tmp_path, (), "limits: { blob: 100KB }\n") as site:
@@ -143,6 +159,66 @@ def test_a_split_that_dies_between_batches_goes_on_where_it_was(tmp_path: Path, 
         site.start()
         site.ends("rows", done=1011)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1007-of-1010.json", "7-of-1010.json"]
+        site.whole()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize("kind", ["edifact", "x12"])
+def test_an_interchange_of_any_size_is_worked_off_and_answered_in_constant_memory(tmp_path: Path, kind: str) -> None:
+    count = SIZE * 5 // 2  # messages of 100 KB
+    format_, each, _ = lines_of(kind, 1)
+    with site_of(tmp_path, ()) as site:
+        route = ROWS.replace("FORMAT", format_).replace("EACH", each)
+        parts = each.strip('"').removesuffix("[]") + "[].segments"
+        route += f'  - remove: ["{parts}"]\n'
+        route += f"  - to: {{ file: {{ path: 'out/{{{{ meta.file_name }}}}.answer', format: {{ {kind}: {{}} }} }} }}\n"
+        (tmp_path / "routes" / "r.yaml").write_text(route, encoding="utf-8")
+        site.start()
+        drop(site, "in", "first", interchange(kind, 40, "x" * 100_000)[2])
+        site.ends("rows", done=41)
+        before = peak(site.bus)
+        drop(site, "in", "large", interchange(kind, count, "x" * 100_000)[2])
+        site.ends("rows", done=count + 42)
+        assert peak(site.bus) - before < ROOM
+        answered = (tmp_path / "out" / "large.answer").read_text(encoding="utf-8")
+        assert answered.count("UNH+" if kind == "edifact" else "ST*850") == count
+        site.whole()
+
+
+ITEMS = """
+route: rows
+KEY
+from:
+  file: { path: "in/*", every: 100ms, ready: { rename: true }, failed: { move: ../bad/, report: true }, format: csv }
+steps:
+  - split: { each: body, max_items: 1000000, steps: [ { filter: "body.n == '7'" } ] }
+"""
+
+
+def test_a_key_of_the_body_refuses_what_cannot_be_held_in_memory_and_says_what_to_write(tmp_path: Path) -> None:
+    chunks = lines_of("csv", 1010)[2]
+    with site_of(tmp_path, (), "limits: { blob: 100KB, in_memory: 1MB }\n") as site:
+        (tmp_path / "routes" / "r.yaml").write_text(ITEMS.replace("KEY", "key: body[0].n"), encoding="utf-8")
+        drop(site, "in", "rows.csv", chunks)
+        site.start()
+        site.ends("rows", dead=1)
+        (dead,) = site.bus.json("dlq", "ls")
+        assert dead["error"]["class"] == "invalid"
+        assert (
+            "more than can be held in memory as a whole (1000000), and `key: body[0].n` needs all of it"
+            in dead["error"]["message"]
+        )
+        report = json.loads((tmp_path / "bad" / "rows.csv.error.json").read_text(encoding="utf-8"))
+        assert "such as `meta.file_name`; a `split` may have a `key` of its own" in json.dumps(report)
+        assert site.bus.stop() == 0
+        (tmp_path / "routes" / "r.yaml").write_text(
+            ITEMS.replace("KEY", "key: meta.file_name\ndedupe: meta.file_name\ntrack: { file: meta.file_name }"),
+            encoding="utf-8",
+        )
+        site.start()
+        drop(site, "in", "again.csv", chunks)
+        site.ends("rows", dead=1, done=1011)
+        assert site.bus.json("messages", "ls", "--track", "file=again.csv")
         site.whole()
 
 

@@ -343,6 +343,12 @@ _RELIABILITY = {
         "`# esb: allow CODE reason` at the end of a line, or in the line above it, accepts a warning there. The reason is what the "
         "next reader needs; without one the warning stays. Errors cannot be allowed.",
     ),
+    "ESB611": Code(
+        "files that cannot be read",
+        "A warning: the source lets in files larger than `limits.in_memory`, and something of the route needs them as a whole: `key`, `dedupe`, "
+        "`track` or a `contract` that look into the body, or a step that does not work piece by piece. Such a file is dead at once. The hint says "
+        "what to write instead; or lower `max_size`.",
+    ),
     "ESB620": Code(
         "a field of another system is written",
         "`ownership` in esb.yaml says which system a field belongs to, `writes` of a connector which fields its operations change. A route that "

@@ -43,6 +43,7 @@ from esb.config.settings import SETTINGS, Peek, read_settings
 from esb.config.site_reader import SiteReader
 from esb.config.steps import Weave
 from esb.config.template_reader import Parametrised, Template, read_parametrised, read_template, told, unused
+from esb.config.whole import check_whole
 from esb.config.yaml import Document, read_documents
 from esb.errors import ConfigError, Position, Problem
 from esb.language.workspace import WorkspaceLanguage
@@ -198,6 +199,7 @@ class _Loading:
         for doc in docs:
             self._add(deprecated_contracts(doc, self._clock.now()) if doc.spec is not None else ())
         self._add(check_effects(docs, resources, self._site(settings)))
+        self._add(check_whole(docs, registry, whole.settings.limits))
         resources.assets.load_all()
         self._problems[:] = told(self._problems, templates.values())
         loaded = self._loaded(self._workspace(resources, settings, docs, kpis, alerts, sites), settings)

@@ -241,7 +241,7 @@ class Limits:
     in_memory: Size = option(
         default=100_000_000,
         doc="Largest payload that is held in memory as a whole; a larger one can only be worked through piece by piece:"
-        " by `split`, or by a `to` that writes it as it is. Beyond it the message is dead.",
+        " by `split`, or by a `to` that writes it as it is. Beyond it the message is dead where something of its route needs the whole.",
         example="100MB",
     )
     workers: int = option(

@@ -52,6 +52,11 @@ class Form:
     max_parts: int = option(default=100, doc="Most fields and files.", example=10, minimum=1, maximum=10_000)
     max_part: Size = option(default=10_000_000, doc="Largest field or file.", example="2MB")
 
+    @property
+    def apart(self) -> bool:
+        """Whether a file in it is never read on the loop."""
+        return any(getattr(codec, "apart", False) for codec in self.files.values())
+
     def decode(self, data: bytes) -> Any:
         """The fields and files. Raises Invalid with the name of a part that cannot be read."""
         # its first line names the boundary: it holds wherever the bytes come from, also from the store

@@ -18,9 +18,10 @@ from esb.message import OPEN_STATES, State
 from esb.pipeline import Overtime
 from esb.runtime.births import Birth
 from esb.runtime.hub import Hub
-from esb.runtime.large import is_large, put_aside, release_all, stays_unread, too_large
+from esb.runtime.large import is_large, put_aside, release_all, stays_unread
 from esb.runtime.origin import with_origin
 from esb.runtime.outcomes import Told, Waiting
+from esb.runtime.payload import reads_apart
 from esb.runtime.runner import RouteRunner
 from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
@@ -119,7 +120,7 @@ class RouteIntake:
         payload, away = len(incoming.payload), runner.bench.away
         if incoming.blob is not None or payload > runner.bench.store.blobs.above or self._slow is runner.spec:
             return False
-        if away is not None and away.is_heavy(payload):
+        if away is not None and (away.is_heavy(payload) or reads_apart(runner.spec, incoming.payload)):
             return False
         if incoming.in_order and self._in_turn() is not None:
             return False
@@ -167,13 +168,14 @@ class RouteIntake:
         """Read the payload and apply the route's rules to it; None where that is not quick enough for the loop."""
         runner = self._runner
         spec, births, away, now = runner.spec, runner.births, runner.bench.away, runner.bench.clock.now()
-        if stays_unread(spec, incoming, runner.registry):
-            return births.of_unseen(spec, incoming, now)
-        if incoming.blob is not None and incoming.blob.size > self.limits.in_memory:
-            return births.of_refused(spec, incoming, now, too_large(incoming.blob.size, self.limits))
+        try:
+            if stays_unread(spec, incoming, runner.registry, self.limits):
+                return births.of_unseen(spec, incoming, now)
+        except Invalid as error:
+            return births.of_refused(spec, incoming, now, error)
         if away is None:
             return births.of_incoming(spec, incoming, now)
-        if incoming.blob is None and not away.is_heavy(len(incoming.payload)):
+        if incoming.blob is None and not (away.is_heavy(len(incoming.payload)) or reads_apart(spec, incoming.payload)):
             return self._quick_birth(incoming)
         return None
 

@@ -20,6 +20,8 @@ from esb.registry import Registry
 
 JSON = Json()
 RAW = Raw()
+#: How a workbook begins: a zip archive, or a compound file.
+_PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 def codec_of(spec: RouteSpec, meta: Mapping[str, Any], registry: Registry) -> Codec:
@@ -31,6 +33,12 @@ def codec_of(spec: RouteSpec, meta: Mapping[str, Any], registry: Registry) -> Co
     if not content_type and not name:
         return JSON
     return by_content_type(registry, content_type, PurePath(name).suffix) or JSON
+
+
+def reads_apart(spec: RouteSpec, data: bytes) -> bool:
+    """Whether also a small payload is read in a worker process: its size does not say what it becomes."""
+    declared = getattr(spec.source.options, "format", None)
+    return bool(getattr(declared, "apart", False)) if declared is not None else data[:4] in _PACKED
 
 
 def encode_body(body: Any) -> tuple[bytes, str]:

@@ -28,7 +28,7 @@ from esb.runtime.findings import track
 from esb.runtime.groups import absorb, peers
 from esb.runtime.hub import Hub
 from esb.runtime.lanes import Entry, Lanes
-from esb.runtime.large import as_it_lies, work_out
+from esb.runtime.large import as_it_lies, is_for, work_out
 from esb.runtime.origin import claimant_of, echo_of
 from esb.runtime.payload import decode_body, message_of
 from esb.runtime.reports import report
@@ -98,8 +98,8 @@ class MessageRun(Struct, eq=False):
     def first(self) -> Message:
         """The message that the first step sees; a large payload is left for a worker to read, with the steps after it."""
         away, envelope = self.bench.away, self.envelope
-        if envelope.blob is not None or (away is not None and away.is_heavy(envelope.size)):
-            message = as_it_lies(envelope, self.spec, self.entry, self.registry)
+        if envelope.blob is not None or (away is not None and is_for(away, envelope, self.spec, self.entry)):
+            message = as_it_lies(envelope, self.spec, self.entry, self.registry, away)
             self.unread = self.heavy = away is not None
             if self.unread or message.body is not None:
                 return message

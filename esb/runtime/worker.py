@@ -350,6 +350,8 @@ def limit_memory(more: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = now + more if hard == resource.RLIM_INFINITY else min(now + more, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    # without memory there is none for a trace either: a library in Rust would hang in it instead of ending
+    os.environ["RUST_BACKTRACE"] = "0"
 
 
 def _die_with(parent: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import signal
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -201,7 +202,8 @@ class Workers:
             self._all.discard(worker)
             await asyncio.shield(worker.end())
             if isinstance(error, WorkerLost):
-                error.memory = worker.child.code == NO_MEMORY
+                # a library in C or Rust that gets no memory ends its process
+                error.memory = worker.child.code in (NO_MEMORY, -signal.SIGABRT)
             raise
         worker.reaper = asyncio.get_running_loop().call_later(IDLE, self._retire, worker)
         self._idle.append(worker)

@@ -39,6 +39,11 @@ class Parse:
         aliases=("source", "path", "value", "body"),
     )
 
+    @property
+    def apart(self) -> bool:
+        """Whether the format is never read on the loop."""
+        return bool(getattr(self.as_, "apart", False))
+
     def apply(self, message: Message, context: Context) -> Message:
         data = message.body if self.from_ is None else self.from_(context.scope(message))
         if isinstance(data, bytes):

@@ -99,6 +99,8 @@ def _undecodable(incoming: Incoming) -> bool:
     """Tells a body that cannot be read from one that breaks its contract; only asked once it was refused."""
     if incoming.codec is None:
         return False
+    if getattr(incoming.codec, "apart", False):  # it must not be read here
+        return incoming.contract is None
     try:
         incoming.codec.decode(incoming.payload)
     except Invalid:

@@ -23,7 +23,7 @@ C22    retention removes                           retention.purging   nothing h
 C23    synchronous answer                          http.answering      the repeat gets the answer of the first
 =====  ==========================================  ==================  ======================================
 
-C4 and C5 (a broker's acknowledgement), C9 (a poll of a table) and C16 (a database as target) are struck in the contracts of their
+C4 and C5 (a broker's acknowledgement, ``endpoints/test_broker_kills.py``), C9 (a poll of a table) and C16 (a database as target) are struck in the contracts of their
 endpoints, C6 and C7 over a real SFTP server there, too; C8 in ``acceptance/test_large_payloads.py``, and by the power cut.
 """
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,16 @@ def test_kill_ends_the_process_at_once() -> None:
     environment = {**os.environ, "ESB_TEST": "1", "ESB_FAILPOINTS": "x=kill@2"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, b"")
+
+
+def test_every_place_is_struck_by_a_test() -> None:
+    """A gap that no test strikes is a gap of the crash table. A test names what it strikes as ``name=…`` or in a list."""
+    root = Path(__file__).parents[3]
+    places = {
+        name
+        for path in (root / "esb").rglob("*.py")
+        for name in re.findall(r"(?:hit|failpoint)\(\"([a-z._]+)\"", path.read_text(encoding="utf-8"))
+    }
+    said = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("test_*.py"))
+    assert len(places) > 20
+    assert {name for name in places if f'"{name}"' not in said and f"{name}=" not in said} == set()

@@ -1,0 +1,98 @@
+"""C4, C5: the bus dies between the commit of what a broker gave it and the acknowledgements. Nothing is lost or comes twice."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import amqp
+import pytest
+
+from examples.demo.harness import until
+from tests.servers.certificates import make_certificates
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.rabbitmq import RabbitMq
+from tests.torture.crash_site import Site, site_of
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+
+COUNT = 6
+AMQP = """
+route: taken
+from: {{ amqp: {{ connector: broker, queue: "{queue}", prefetch: 10, declare: {{ type: classic }} }} }}
+steps: [ {{ to: {{ file: {{ path: "out/{{{{ body.n }}}}.json", exists: unique }} }} }} ]
+"""
+MQTT = """
+route: taken
+dedupe: to_string(body.n)
+from: {{ mqtt: {{ connector: broker, topics: ["plant/{name}"], client_id: "{name}" }} }}
+steps: [ {{ to: {{ file: {{ path: "out/{{{{ body.n }}}}.json", exists: unique }} }} }} ]
+"""
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    (tmp_path / "tls").mkdir()
+    make_certificates(tmp_path / "tls")
+    broker = Mosquitto(tmp_path / "tls")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.close()
+
+
+def struck(root: Path, connector: str, route: str, failpoint: str, put: Callable[[], None]) -> None:
+    """Messages come while the bus is away; it dies at the failpoint, and starts again."""
+    with site_of(root, (), "") as site:
+        (root / "connectors").mkdir()
+        (root / "connectors" / "broker.yaml").write_text(connector, encoding="utf-8")
+        (root / "routes" / "taken.yaml").write_text(route, encoding="utf-8")
+        site.start()  # the queue, or the session, begins with it
+        until(lambda: _reads(site), within=60, what="the source")
+        assert site.bus.stop() == 0
+        put()
+        site.start_to_die(failpoint)
+        site.died()
+        site.start()
+        until(lambda: site.states("taken").get("done") == COUNT, within=60, what="every message", alive=lambda: None)
+        names = sorted(path.name.partition(".")[0] for path in (root / "out").glob("*.json"))
+        assert names == [str(n) for n in range(COUNT)]
+        site.whole()
+
+
+def _reads(site: Site) -> bool:
+    return site.bus.status()["taken"]["state"] == "running"
+
+
+@pytest.mark.parametrize("nth", [1, 4])
+def test_what_was_stored_and_not_acknowledged_is_known_when_amqp_gives_it_again(
+    rabbitmq: RabbitMq, tmp_path: Path, nth: int
+) -> None:
+    queue = f"k.{uuid.uuid4().hex[:10]}"
+
+    def put() -> None:
+        with rabbitmq.channel() as channel:
+            for n in range(COUNT):
+                words = {"message_id": f"{queue}-{n}", "content_type": "application/json", "delivery_mode": 2}
+                channel.basic_publish(amqp.basic_message.Message(b'{"n":%d}' % n, **words), "", queue)
+
+    connector = f'connector: broker\ntype: amqp\nurl: "amqp://127.0.0.1:{rabbitmq.port}/"\n'
+    struck(tmp_path / "site", connector, AMQP.format(queue=queue), f"amqp.accepted=kill@{nth}", put)
+    until(lambda: rabbitmq.depth(queue) == 0, within=30, what="an empty queue")
+
+
+@pytest.mark.parametrize("nth", [1, 4])
+def test_what_was_stored_and_not_acknowledged_is_known_when_mqtt_gives_it_again(
+    mosquitto: Mosquitto, tmp_path: Path, nth: int
+) -> None:
+    name = f"k-{uuid.uuid4().hex[:10]}"
+
+    def put() -> None:
+        for n in range(COUNT):
+            mosquitto.publish(f"plant/{name}", b'{"n":%d}' % n)
+
+    connector = f'connector: broker\ntype: mqtt\nurl: "{mosquitto.url}"\n'
+    struck(tmp_path / "site", connector, MQTT.format(name=name), f"mqtt.accepted=kill@{nth}", put)

@@ -90,8 +90,9 @@ PLANTED = (
     ),
     Planted(
         "M6", "what cannot be read goes back to its queue", "esb/endpoints/_amqp/receive.py",
-        '        await failpoint("amqp.accepted")\n',
-        '        await failpoint("amqp.accepted")\n        if receipt.state == "dead":\n'
+        "    def _stored(self, epoch: int, arrival: Arrival, receipt: Receipt) -> None:\n",
+        "    def _stored(self, epoch: int, arrival: Arrival, receipt: Receipt) -> None:\n"
+        '        if receipt.state == "dead":\n'
         "            self._live.consumer.give_back(self._subscription)\n"
         "            self._live.consumer.subscribe(self._subscription)\n            return\n",
         f"{BROKER}::test_hostile_messages_become_dead_letters_and_the_next_one_passes", "TimeoutError",

@@ -25,7 +25,19 @@ from esb.store.codes import (
     WAITING,
 )
 from esb.store.facts import apply
-from esb.store.values import dump, dump_any, dump_error, dump_trace, dump_vars, group_of, id_of, micros, mid_of
+from esb.store.values import (
+    NULL,
+    cell,
+    dump,
+    dump_any,
+    dump_error,
+    dump_trace,
+    dump_vars,
+    group_of,
+    id_of,
+    micros,
+    mid_of,
+)
 from esb.store.writer import Writer
 
 _MESSAGE = (
@@ -75,10 +87,14 @@ class Ending:
         self.due = None if settlement.due is None else micros(settlement.due)
         if settlement.state is State.WAITING and self.due is None:
             raise StoreError("a waiting message needs `due`")
-        self.error = dump_error(settlement.error)
+        self.error = None if settlement.error is None else dump_error(settlement.error)
         self.trace = dump_trace(settlement.trace)
-        self.ledger = [(settlement.seq, entry.step, dump_any(entry.value)) for entry in settlement.ledger]
-        self.children = [Draft(child) for child in settlement.children]
+        self.ledger: Sequence[tuple[int, str, bytes]] = ()
+        if settlement.ledger:
+            self.ledger = [(settlement.seq, entry.step, dump_any(entry.value)) for entry in settlement.ledger]
+        self.children: Sequence[Draft] = ()
+        if settlement.children:
+            self.children = [Draft(child) for child in settlement.children]
 
 
 class Draft:
@@ -91,39 +107,40 @@ class Draft:
         if new.state not in _BIRTH:
             raise StoreError(f"a message cannot be born {new.state}")
         self.new = new
-        self.mid = mid_of(envelope.id)
+        self.mid = mid_of(own := envelope.id)
         self.created = micros(envelope.accepted_at)
-        self.error = dump_error(new.error)
-        self.ending = _told_before(new.ending)
-        own = envelope.id
+        self.error = None if new.error is None else dump_error(new.error)
+        self.ending = None if new.ending is None else _told_before(new.ending)
+        body, blob, headers, meta, track = envelope.body, envelope.blob, envelope.headers, envelope.meta, envelope.track
+        vars_ = dump_vars(envelope.vars) if envelope.vars else None
         self.columns: tuple[Any, ...] = (
-            self.mid,
-            envelope.key,
+            bytearray(self.mid),
+            NULL if envelope.key is None else envelope.key,
             self.created,
-            None if envelope.correlation_id == own else envelope.correlation_id,
-            None if envelope.parent_id is None else mid_of(envelope.parent_id),
-            None if envelope.replay_of is None else mid_of(envelope.replay_of),
-            None if envelope.duplicate_of is None else mid_of(envelope.duplicate_of),
-            None if envelope.origin == own else envelope.origin,
+            NULL if envelope.correlation_id == own else envelope.correlation_id,
+            NULL if envelope.parent_id is None else bytearray(mid_of(envelope.parent_id)),
+            NULL if envelope.replay_of is None else mid_of(envelope.replay_of),
+            NULL if envelope.duplicate_of is None else mid_of(envelope.duplicate_of),
+            NULL if envelope.origin == own else envelope.origin,
             1 if envelope.overtakes else 0,
             envelope.priority,
-            content_of(envelope.content, envelope.blob),
-            dump(envelope.headers),
-            dump_vars(envelope.vars),
-            dump(envelope.meta),
-            dump(envelope.track),
-            envelope.body,
+            envelope.content if blob is None else content_of(envelope.content, blob),
+            cell(dump(headers)) if headers else NULL,
+            cell(vars_),
+            cell(dump(meta)) if meta else NULL,
+            cell(dump(track)) if track else NULL,
+            bytearray(body),
         )
-        self.claimed = claims_in(envelope.body, self.columns[12])
+        self.claimed = claims_in(body, vars_)
 
     def as_duplicate_of(self, first: bytes | None) -> tuple[Any, ...]:
         return (*self.columns[:6], first, *self.columns[7:])
 
 
-def _told_before(ending: Settlement | None) -> Ending | None:
+def _told_before(ending: Settlement) -> Ending | None:
     """The end that a message comes with; None where a child of it cannot be stored: the ordinary way says what is wrong."""
     try:
-        return None if ending is None else Ending(ending)
+        return Ending(ending)
     except (TypeError, ValueError, StoreError):
         return None
 
@@ -167,7 +184,9 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         for name, value in envelope.track.items():
             writer.later(_TRACK, (value, name, seq))
     ending = draft.ending
-    if ending is not None and not (state is State.QUEUED and _is_first(writer, (route, scope, envelope.key))):
+    if ending is not None and not (
+        state is State.QUEUED and (envelope.key is None or _is_first(writer, (route, scope, envelope.key)))
+    ):
         ending = None
     if ending is not None:
         state = State.DONE
@@ -180,10 +199,10 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
             _PENDING,
             (
                 seq,
-                draft.mid,
+                columns[0],
                 route,
                 scope,
-                envelope.key,
+                columns[1],
                 CODES[state],
                 1 if started else 0,
                 draft.created,
@@ -213,11 +232,11 @@ def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State
             CODES[state],
             draft.created,
             0,
-            None,
-            draft.error if error is not None else None,
-            None,
-            group_of(draft.new.envelope.route, error) if state is State.DEAD else None,
-            (error.dead_letter or None) if error is not None else None,
+            NULL,
+            cell(draft.error if error is not None else None),
+            NULL,
+            group_of(draft.new.envelope.route, error) if state is State.DEAD else NULL,
+            (error.dead_letter or NULL) if error is not None else NULL,
         ),
     )
 
@@ -225,9 +244,8 @@ def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State
 def _end_at_once(writer: Writer, ending: Ending, seq: int, route: int) -> tuple[Accepted, ...]:
     """The good end of a message that was worked off before it was stored, with everything that belongs to it."""
     settlement = ending.settlement
-    reason = settlement.reason or None
-    row = (seq, route, ending.code, ending.at, settlement.attempts, reason, None, ending.trace, None, None)
-    writer.later(_OUTCOME, row)
+    reason, trace = settlement.reason or NULL, cell(ending.trace)
+    writer.later(_OUTCOME, (seq, route, ending.code, ending.at, settlement.attempts, reason, NULL, trace, NULL, NULL))
     if settlement.facts:
         apply(writer, settlement.facts)
     return tuple([accept(writer, child) for child in ending.children]) if ending.children else ()
@@ -240,10 +258,8 @@ def _is_held(writer: Writer, lane: tuple[int, int, str]) -> bool:
     return row is not None
 
 
-def _is_first(writer: Writer, lane: tuple[int, int, str | None]) -> bool:
+def _is_first(writer: Writer, lane: tuple[int, int, str]) -> bool:
     """Whether nothing open is before a message in its lane. What this transaction ends may still count as open."""
-    if lane[2] is None:
-        return True
     return lane not in writer.waiting and writer.execute(IS_OPEN, lane).fetchone() is None
 
 

@@ -44,12 +44,10 @@ def keep(writer: Writer, seq: int, blob: Blob) -> None:
 
 def claims_in(*parts: bytes | None) -> list[bytes]:
     """The files that claim checks in a message name; at most ``MOST_CLAIMS``."""
-    found: set[bytes] = set()
-    for part in parts:
-        if part and _CLAIM in part:
-            found.update(_CLAIMS.findall(part))
-    if not found:
+    named = [part for part in parts if part and _CLAIM in part]
+    if not named:
         return []
+    found = {sha for part in named for sha in _CLAIMS.findall(part)}
     return [bytes.fromhex(sha.decode()) for sha in sorted(found)[:MOST_CLAIMS]]
 
 

@@ -14,7 +14,7 @@ from esb.store.accept import Draft, Ending, accept
 from esb.store.base import Accepted
 from esb.store.codes import CODES, DEAD, HELD, LAST_OPEN, QUEUED, RUNNING, STATES, WAITING
 from esb.store.facts import Fact, apply
-from esb.store.values import dump_any, group_of
+from esb.store.values import NULL, cell, dump_any, group_of
 from esb.store.writer import Writer
 
 OPEN = "SELECT route, scope, key, state, earlier, traces FROM pending WHERE seq = ?"
@@ -130,13 +130,13 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
 
 def _end(writer: Writer, ending: Ending, route: int, attempts: int) -> None:
     settlement, code = ending.settlement, ending.code
-    trace, group, letter = ending.trace, None, None
+    trace, group, letter = ending.trace, NULL, NULL
     if code == DEAD:
         trace, group = None, group_of(writer.words.texts[route], settlement.error)
-        letter = (settlement.error.dead_letter or None) if settlement.error is not None else None
-    reason = settlement.reason or None
+        letter = (settlement.error.dead_letter or NULL) if settlement.error is not None else NULL
+    reason, error = settlement.reason or NULL, cell(ending.error)
     writer.later(
-        _OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, ending.error, trace, group, letter)
+        _OUTCOME, (settlement.seq, route, code, ending.at, attempts, reason, error, cell(trace), group, letter)
     )
 
 

@@ -25,6 +25,7 @@ from esb.errors import StoreError
 from esb.store.accept import CLAIM
 from esb.store.ahead import Ahead, Questions
 from esb.store.dialect import for_postgresql
+from esb.store.values import NULL
 
 if TYPE_CHECKING:
     from sqlalchemy.sql import ClauseElement
@@ -127,7 +128,8 @@ class Cursor:
                 self._claim(ahead)
         connection.busy_since = time.monotonic()
         try:
-            self._raw.executemany(for_postgresql(sql).encode(), parameters)
+            rows = [[None if value is NULL else value for value in row] for row in parameters]
+            self._raw.executemany(for_postgresql(sql).encode(), rows)
         except psycopg.Error as error:
             raise judged(error) from error
         finally:

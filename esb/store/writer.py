@@ -194,7 +194,7 @@ class Writer:
 
     # -- rows of a group ----------------------------------------------------------------------------------------------
     def later(self, statement: str, row: tuple[Any, ...]) -> None:
-        """Write a row together with all others of the group: half as dear as one by one.
+        """Write a row together with all others of the group: half as dear as one by one, and less with ``NULL`` and byte arrays in it.
 
         The statement changes exactly one row; where it turns out that it did not, the group is taken back and its commands
         run one by one, so that only the one whose row it was fails.
@@ -232,9 +232,14 @@ class Writer:
         """The next place in the order, taken by a message of that instant."""
         seq = self.next_seq
         self.next_seq = seq + 1
-        n = seq // SPAN
-        first, last = self._spans.get(n, (created, created))
-        self._spans[n] = (min(first, created), max(last, created))
+        n, spans = seq // SPAN, self._spans
+        known = spans.get(n)
+        if known is None:
+            spans[n] = (created, created)
+        elif created > known[1]:
+            spans[n] = (known[0], created)
+        elif created < known[0]:
+            spans[n] = (created, known[1])
         return seq
 
     def count(self, route: int, state: int, n: int = 1) -> None:

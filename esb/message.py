@@ -118,7 +118,7 @@ class Message(Struct, frozen=True):
         return {"body": self.body, "headers": self.headers, "vars": self.vars, "meta": self.meta, "site": site}
 
 
-class Envelope(Struct, frozen=True):
+class Envelope(Struct, frozen=True, gc=False):
     """A message as the store keeps it: payload bytes plus everything that identifies, orders and links it.
 
     ``seq`` is its place in the order of acceptance (0 until the store gave one). ``scope`` is empty for a message of the

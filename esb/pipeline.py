@@ -149,6 +149,28 @@ async def run_block(block: Block, message: Message, run: Run) -> Message | Stop:
     return message
 
 
+def compute(block: Block, message: Message, run: Run) -> Message | Stop:
+    """The same for plain steps whose message can still go the ordinary way: whatever is out of the ordinary is raised."""
+    for node in block.nodes:
+        run.begin(node)
+        if node.guard is not None and not node.guard.truth(run.scope(message)):
+            run.end("skipped")
+            continue
+        answer: Answer = node.step.apply(message, run)  # type: ignore[assignment]  # as above: none of them waits
+        if node.into and type(answer) is Message:
+            answer = _relocate(node, message, answer)
+        run.end()
+        if type(answer) is Message:
+            message = answer
+            continue
+        if isinstance(answer, Enter):
+            answer = compute(answer.block, answer.message, run)
+        if isinstance(answer, Stop):
+            return answer
+        message = answer
+    return message
+
+
 def _here(node: StepNode, message: Message, run: Run) -> Answer | MessageError | None:
     """Run one step that does not wait on the loop; None where it takes too long for it."""
     watch = run.watch

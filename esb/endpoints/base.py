@@ -67,7 +67,7 @@ class Receipt(Struct, frozen=True):
     outcome: Outcome | None = None  #: how it ended, where that is known already
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """How a message ended, for ``reply: delivered``. ``response`` is what the ``respond`` step set."""
 
     state: str

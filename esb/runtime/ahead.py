@@ -9,22 +9,24 @@ A process that dies of such a step leaves nobody who counts its crashes: the nex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec.structs import replace
 
 from esb.config.model import RouteSpec
+from esb.errors import MessageError
 from esb.failpoints import hit
-from esb.message import State
-from esb.pipeline import Overtime, run_block
+from esb.message import Message, State
+from esb.pipeline import Overtime, compute
 from esb.runtime.births import Birth
 from esb.runtime.endings import completed
 from esb.runtime.lanes import Entry
 from esb.runtime.large import is_large
-from esb.runtime.run import MessageRun
+from esb.runtime.run import MessageRun, millis
 from esb.runtime.streams import children_of
 from esb.runtime.verdicts import event_of
-from esb.steps.base import Block
+from esb.steps.base import Block, StepNode, Stop
 from esb.store.base import Accepted
 from esb.store.suspect import AHEAD
 
@@ -46,6 +48,8 @@ class NotAhead(Exception):
 class AheadRun(MessageRun, eq=False):
     """An attempt that has no place in the store yet: it can neither wait nor leave the loop."""
 
+    node: StepNode | None = None  #: the step that runs
+
     async def elsewhere(self, *_: Any, **__: Any) -> NoReturn:
         raise NotAhead
 
@@ -55,6 +59,23 @@ class AheadRun(MessageRun, eq=False):
     async def started(self) -> NoReturn:
         raise NotAhead
 
+    def begin(self, node: StepNode) -> None:
+        if self.watch is not None and id(node) in self.watch.slow:
+            raise NotAhead
+        self.node, self.step = node, node.id
+        if not self._zero:
+            self._zero = self._began = self.bench.clock.monotonic()
+        self._record = {"step": node.id, "at": millis(self._began - self._zero)}
+        self.trace.append(self._record)
+
+    def end(self, note: str = "", error: MessageError | None = None) -> None:
+        del error  # none goes on
+        now = self.bench.clock.monotonic()
+        self._record["ms"] = millis(now - self._began)
+        self._began = now  # of the next one
+        if note:
+            self._record["note"] = note
+
 
 class Ahead:
     """Works off the messages of one route before they are stored."""
@@ -63,6 +84,7 @@ class Ahead:
         self._runner = runner
         self._known: RouteSpec | None = None  #: the version that `_pure` was read from
         self._pure = False
+        self._answers = False  #: whether its source may tell a caller what the message became
 
     def work(self, birth: Birth, depth: int = 0, until: float = 0.0) -> Birth:
         """The birth with its end where its steps could be worked off, else as it is.
@@ -72,6 +94,7 @@ class Ahead:
         runner = self._runner
         if runner.spec is not self._known:
             self._known, self._pure = runner.spec, is_pure(runner.spec)
+            self._answers = getattr(runner.spec.source.options, "reply", "") == "delivered"
         if not (self._pure and birth.message is not None and self._is_its_turn(birth)):
             return birth
         now = runner.bench.clock.monotonic()
@@ -103,24 +126,22 @@ class Ahead:
         assert message is not None
         entry = Entry(AHEAD, envelope.id, envelope.scope, envelope.key, envelope.accepted_at, envelope.version, 1)
         run = AheadRun(bench, spec, runner.births, entry, envelope, {}, runner.lanes, runner.registry, hub, runner.bear)
-        running = run_block(spec.steps, message, run)
-        try:
-            running.send(None)
-        except StopIteration as ended:
-            result = ended.value
-        else:
-            running.close()
-            return birth
+        bench.store.at_work(AHEAD)
+        result = (compute if run.watch is None else _watched)(spec.steps, message, run)
         hit("ahead.worked")
         now = bench.clock.now()
-        children = children_of(run.handoffs, run, now)
-        if run.fresh or any(is_large(child.new.envelope, bench.store.blobs) for child in children):
+        children: Sequence[Birth] = ()
+        if run.handoffs:
+            children = children_of(run.handoffs, run, now)
+            if any(is_large(child.new.envelope, bench.store.blobs) for child in children):
+                return birth
+            if depth < DEEPEST:
+                children = [hub.ahead(child, depth + 1, until) for child in children]
+        if run.fresh:
             return birth
-        if depth < DEEPEST:
-            children = [hub.ahead(child, depth + 1, until) for child in children]
-        verdict = completed(entry, run, result, children, now)
-        on = event_of(verdict.settlement)
-        if on in bench.observer.rules(spec.name):
+        verdict = completed(entry, run, result, children, now, answers=self._answers and not depth)
+        rules = bench.observer.rules(spec.name)
+        if rules and (on := event_of(verdict.settlement)) in rules:
             facts = bench.observer.event(on, envelope, now, message)
             verdict = replace(verdict, settlement=replace(verdict.settlement, facts=facts))
         # nothing but the store holds the decoded message while it waits for its commit
@@ -131,14 +152,31 @@ class Ahead:
         runner, verdict = self._runner, birth.ended
         assert verdict is not None
         bench, settlement, envelope = runner.bench, verdict.settlement, birth.new.envelope
-        passed = (settlement.at - envelope.accepted_at).total_seconds()
-        bench.observer.meters.attempt(runner.spec.name, settlement, max(0.0, passed))
-        bench.observer.spans(envelope, settlement)
-        for child, one in zip(verdict.births, accepted.children, strict=False):
-            runner.hub.arrived(child, one)
+        observer, passed = bench.observer, (settlement.at - envelope.accepted_at).total_seconds()
+        observer.meters.attempt(runner.spec.name, settlement, max(0.0, passed))
+        if observer.emit is not None:
+            observer.spans(envelope, settlement)
+        if verdict.births:
+            for child, one in zip(verdict.births, accepted.children, strict=False):
+                runner.hub.arrived(child, one)
         runner.meter.count(bench.clock.monotonic())
         assert verdict.outcome is not None
         runner.outcomes.tell(accepted.id, verdict.outcome)
+
+
+def _watched(block: Block, message: Message, run: AheadRun) -> Message | Stop:
+    """The result of the steps, interrupted (Overtime) where all of them together take too long for the loop."""
+    watch = run.watch
+    assert watch is not None
+    watch.arm()
+    try:
+        return compute(block, message, run)
+    except Overtime:
+        if run.node is not None:
+            watch.slow[id(run.node)] = run.node
+        raise
+    finally:
+        watch.disarm()
 
 
 def is_pure(spec: RouteSpec) -> bool:

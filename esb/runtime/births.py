@@ -110,6 +110,8 @@ class Births:
 
     def _observed(self, birth: Birth, message: Message | None) -> Birth:
         """The same birth with what it says about indicators."""
+        if not self._observer.rules(birth.new.envelope.route):
+            return birth
         facts = self._observer.born(birth.new.envelope, message)
         return replace(birth, new=replace(birth.new, facts=facts)) if facts else birth
 
@@ -141,12 +143,15 @@ class Births:
         parent: Envelope,
         spec: RouteSpec,
         now: datetime,
-        receivers: Callable[[str], Iterable[RouteSpec]],
+        receivers: Callable[[str, str], Iterable[RouteSpec]],
     ) -> list[Birth]:
-        """The children of one hand-off: one per subscribing route for a topic, else exactly one."""
+        """The children of one hand-off: one per subscribing route for a topic, else exactly one.
+
+        ``receivers`` gives the routes that a kind of hand-off and the name of its target mean.
+        """
         if handoff.kind in ("branch", "split"):
             return [self._inside(handoff, parent, spec, now)]
-        births, found = [], tuple(receivers(handoff.target))
+        births, found = [], tuple(receivers(handoff.kind, handoff.target))
         if not found and handoff.kind == "route":  # an older version names it; only a topic may have no reader
             raise InternalFault(
                 f"there is no route `{handoff.target}` to hand the message to",
@@ -265,11 +270,11 @@ class Births:
                 value = key_text(spec.dedupe.key(scope), "dedupe")
                 if value is not None:
                     dedupe = DedupeKey("dedupe", value, envelope.accepted_at + spec.dedupe.window)
-            track = {**envelope.track, **self._track(spec, message)}
-            overtakes = spec.order.overtake is not None and key is not None and spec.order.overtake.truth(scope)
+            envelope = replace(envelope, key=key, track={**envelope.track, **self._track(spec, message)})
+            if spec.order.overtake is not None and key is not None:
+                envelope = replace(envelope, overtakes=spec.order.overtake.truth(scope))
         except MessageError as error:
             return self._observed(Birth(_dead(spec, envelope, error, source_key), None), message)
-        envelope = replace(envelope, track=track, key=key, overtakes=overtakes)
         new = NewMessage(envelope, dedupe=dedupe, source_key=source_key, supersede=envelope.overtakes)
         if envelope.key is not None:
             message = message.with_meta("key", envelope.key)
@@ -309,7 +314,7 @@ def _source_key(incoming: Incoming, now: datetime) -> DedupeKey | None:
     return DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
 
 
-_BUS_META = ("message_id", "correlation_id", "route", "key", "received_at", "attempt", "version", "reply")
+_BUS_META = frozenset({"message_id", "correlation_id", "route", "key", "received_at", "attempt", "version", "reply"})
 
 
 def _carried(meta: Mapping[str, Any]) -> dict[str, Any]:

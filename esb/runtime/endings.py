@@ -29,9 +29,15 @@ def expires_at(spec: RouteSpec, entry: Entry) -> datetime | None:
 
 
 def completed(
-    entry: Entry, run: MessageRun, result: Message | Stop, children: Sequence[Birth], now: datetime
+    entry: Entry,
+    run: MessageRun,
+    result: Message | Stop,
+    children: Sequence[Birth],
+    now: datetime,
+    *,
+    answers: bool = True,
 ) -> Verdict:
-    """The good end of an attempt whose steps came to ``result``."""
+    """The good end of an attempt whose steps came to ``result``; ``answers``: a caller may wait for the body."""
     settlement = Settlement(
         entry.seq,
         State.DONE,
@@ -39,10 +45,10 @@ def completed(
         now,
         reason=result.reason if isinstance(result, Stop) else "",
         trace=run.trace,
-        children=[birth.new for birth in children],
-        told=[one for one in run.fresh if one.facts],
+        children=[birth.new for birth in children] if children else (),
+        told=[one for one in run.fresh if one.facts] if run.fresh else (),
     )
-    body = None if isinstance(result, Stop) or isinstance(result.body, Unread) else result.body
+    body = result.body if answers and not (isinstance(result, Stop) or isinstance(result.body, Unread)) else None
     return Verdict(entry, settlement, children, Outcome("done", response=run.response, body=body))
 
 

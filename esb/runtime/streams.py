@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from esb.blob import Spool
@@ -46,10 +45,10 @@ async def born(handoffs: Sequence[HandOff], run: MessageRun, now: datetime) -> l
 def children_of(handoffs: Sequence[HandOff], run: MessageRun, now: datetime) -> list[Birth]:
     """The same for a few hand-offs, whose payloads stay in memory."""
     children: list[Birth] = []
+    of_handoff, parent, spec, receivers = run.births.of_handoff, run.envelope, run.spec, run.hub.receivers
     for handoff in handoffs:
         hit("split.child")
-        receivers = partial(run.hub.receivers, handoff.kind)
-        children += run.births.of_handoff(handoff, run.envelope, run.spec, now, receivers)
+        children += of_handoff(handoff, parent, spec, now, receivers)
     return children
 
 
@@ -67,7 +66,7 @@ async def hand_on(runner: RouteRunner, run: MessageRun, handoffs: Sequence[HandO
     since = began = time.perf_counter()
     for handoff in handoffs:
         hit("split.child")
-        children.extend(run.births.of_handoff(handoff, run.envelope, run.spec, now, lambda _: ()))
+        children.extend(run.births.of_handoff(handoff, run.envelope, run.spec, now, lambda *_: ()))
         if time.perf_counter() - since > SLICE:
             await asyncio.sleep(0)
             since = time.perf_counter()

@@ -124,7 +124,7 @@ class Supervisor:
         now = self.clock.now()
         handoff = alert_of(name, envelope, error, now, self.workspace.marked)
         spec = self.workspace.routes[envelope.route]
-        for birth in self._births().of_handoff(handoff, envelope, spec, now, self.workspace.subscribers):
+        for birth in self._births().of_handoff(handoff, envelope, spec, now, self.receivers):
             self.store.accept(birth.new).add_done_callback(partial(self._alerted, birth))
 
     def recall(self, route: str, digest: str) -> RouteVersion | None:

@@ -36,7 +36,7 @@ class DedupeKey(Struct, frozen=True):
     fingerprint: str = ""
 
 
-class NewMessage(Struct, frozen=True):
+class NewMessage(Struct, frozen=True, gc=False):
     """A message to be stored.
 
     ``state`` is QUEUED, HELD, DEAD (refused by a contract) or DUPLICATE. ``source_key`` found again: nothing is stored and
@@ -61,7 +61,7 @@ class NewMessage(Struct, frozen=True):
     ending: Settlement | None = None
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """The answer to :class:`NewMessage`. ``state`` says what was stored; ``known`` that nothing was.
 
     ``first_id`` is the message that owns the dedupe or source key; ``conflict`` that the source key came with another
@@ -94,7 +94,7 @@ class Confirmed(Struct, frozen=True):
     facts: Sequence[Fact] = ()
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, gc=False):
     """The end of one attempt, with everything that must be true at the same instant.
 
     ``state``: DONE (with ``reason`` where filtered), WAITING (``due``), DEAD, EXPIRED, SUPERSEDED, QUEUED (given back at a

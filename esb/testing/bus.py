@@ -82,7 +82,7 @@ class _ToldBirths(Births):
         parent: Envelope,
         spec: RouteSpec,
         now: datetime,
-        receivers: Callable[[str], Iterable[RouteSpec]],
+        receivers: Callable[[str, str], Iterable[RouteSpec]],
     ) -> list[Birth]:
         if handoff.kind in ("topic", "route"):
             message = handoff.message

@@ -241,3 +241,55 @@ def test_a_message_with_many_readers_does_not_keep_the_loop(start: Any) -> None:
             bus.whole()
 
     asyncio.run(scenario())
+
+
+FORGIVING = """
+route: forgiving
+from: { route: {} }
+steps:
+  - map: { n: "number(body.n, 'en-US')" }
+    continue_on_error: true
+  - set: { body.seen: "`true`" }
+    if: body.n == 'seven'
+"""
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_step_that_may_fail_ends_the_same_both_ways(start: Any, ahead: bool) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": FORGIVING}) as bus:
+            bus.store.works_ahead = ahead
+            receipt = await bus.send("forgiving", {"n": "seven"})
+            await bus.settle()
+            stored = bus.store.get(receipt.message_id)
+            assert (stored.state.value, stored.attempts) == ("done", 1)
+            told = [(step["step"], "error" in step, step.get("note")) for step in stored.trace]
+            assert told == [("map", True, None), ("set", False, None)]
+            skipped = await bus.send("forgiving", {"n": "7"})
+            await bus.settle()
+            assert [step.get("note") for step in bus.store.get(skipped.message_id).trace] == [None, "skipped"]
+            bus.whole()
+
+    asyncio.run(scenario())
+
+
+OVERTAKING = """
+route: overtaking
+from: { route: {} }
+key: body.lot
+track: { lot: body.lot }
+order: { overtake: "number(body.n, 'en-US') > `0`" }
+steps:
+  - filter: body.lot
+"""
+
+
+def test_a_message_whose_precedence_cannot_be_worked_out_is_found_by_key_and_lot(start: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": OVERTAKING}) as bus:
+            receipt = await bus.send("overtaking", {"lot": "A", "n": "seven"})
+            envelope = bus.store.get(receipt.message_id).envelope
+            assert bus.state(receipt.message_id) == "dead"
+            assert (envelope.key, dict(envelope.track)) == ("A", {"lot": "A"})
+
+    asyncio.run(scenario())

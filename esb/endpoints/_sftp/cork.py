@@ -6,12 +6,15 @@ asyncssh seals two packets for each request (it sends an ignored one ahead), wri
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
 #: bytes of what has come that asyncssh is given at once
 _PIECE = 32_768
+#: bytes that are taken from it at once
+_MOST = 1 << 20
 
 
 class Corked(asyncio.Transport):
@@ -124,11 +127,58 @@ class Requests:
         return getattr(self._writer, name)
 
 
+class Replies:
+    """In front of its reader: what has come is cut into answers without a lock and a coroutine for each part of one."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self._data, self._at = b"", 0
+
+    async def readexactly(self, size: int) -> bytes:
+        """The next bytes. Raises IncompleteReadError at the end, and what the reader raises."""
+        end = self._at + size
+        if end > len(self._data):
+            parts, have = [self._data[self._at :]], len(self._data) - self._at
+            while have < size:
+                piece: bytes = await self._reader.read(_MOST)
+                if not piece:
+                    raise asyncio.IncompleteReadError(b"".join(parts), size)
+                parts.append(piece)
+                have += len(piece)
+            self._data, self._at, end = b"".join(parts), 0, size
+        data = self._data[self._at : end]
+        self._at = end
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+class Quiet:
+    """In front of its logger: what nobody reads is not put into words."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def debug1(self, *_: object, **__: object) -> None:
+        """Nothing; nor the two below."""
+
+    debug2 = packet = debug1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+
 def join(client: Any, transport: Corked | None) -> None:
-    """Have a client of asyncssh write its requests together, where it is made as those that are known."""
-    handler = getattr(client, "_handler", None)
-    if transport is not None and getattr(handler, "_writer", None) is not None:
-        handler._writer = Requests(handler._writer, transport)  # type: ignore[union-attr]  # it has one
+    """Have a client of asyncssh work on its requests and answers together, where it is made as those that are known."""
+    handler: Any = getattr(client, "_handler", None)
+    known = all(getattr(handler, name, None) is not None for name in ("_writer", "_reader", "_logger"))
+    if transport is None or not known:
+        return
+    handler._writer = Requests(handler._writer, transport)
+    handler._reader = Replies(handler._reader)
+    if not logging.getLogger("asyncssh").isEnabledFor(logging.DEBUG):
+        handler._logger = Quiet(handler._logger)
 
 
-__all__ = ["Corked", "CorkedTcp", "Requests", "join"]
+__all__ = ["Corked", "CorkedTcp", "Quiet", "Replies", "Requests", "join"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import posixpath
 import stat
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from esb.blob import Blob, Spool
-from esb.endpoints._sftp.session import CHUNK, Session, opened, write_whole
+from esb.blob import Blob
+from esb.endpoints._sftp.read import read_aside, read_large, read_small
+from esb.endpoints._sftp.session import Session, write_whole
 from esb.endpoints.base import SourceContext
 from esb.endpoints.file_desk import BAD_NAME, Desk, Taken, shown, too_big
 from esb.endpoints.file_options import FolderSource
@@ -26,7 +25,7 @@ from esb.errors import StoreBusy
 from esb.failpoints import pause as failpoint
 
 if TYPE_CHECKING:
-    from asyncssh import SFTPClient, SFTPName
+    from asyncssh import SFTPName
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder"}
 #: a file up to this size is read in one request; every server answers as much at once
@@ -156,7 +155,7 @@ class RemoteDesk(Desk):
         """Read the file; false where it is not the complete one that was seen."""
         size, spool = taken.found.size, self._context.spool
         if spool is not None and size > spool.above:
-            taken.blob = await self._session.run(lambda client: _read_aside(client, taken.place, size, spool), size)
+            taken.blob = await self._session.run(lambda client: read_aside(client, taken.place, size, spool), size)
             taken.sha256 = taken.blob.sha256 if taken.blob is not None else ""
             taken.copy = taken.blob if taken.in_place else None
             return taken.blob is not None
@@ -200,9 +199,9 @@ class RemoteDesk(Desk):
     async def _read(self, place: bytes, size: int) -> tuple[bytes, str]:
         """The content and its SHA-256; one byte more than ``size`` where the file has grown."""
         if size < _ONE_READ:
-            content = await self._session.run(lambda client: _read_small(client, place, size), size)
+            content = await self._session.run(lambda client: read_small(client, place, size), size)
             return content, hashlib.sha256(content).hexdigest()
-        return await self._session.run(lambda client: _read_large(client, place, size), size)
+        return await self._session.run(lambda client: read_large(client, place, size), size)
 
     # -- out ----------------------------------------------------------------------------------------------------------
     async def put_back(self, taken: Taken) -> None:
@@ -325,58 +324,6 @@ def _entry(name: SFTPName) -> Entry:
 
 def _join(folder: bytes, name: str) -> bytes:
     return folder.rstrip(b"/") + b"/" + name.encode("utf-8", "surrogateescape")
-
-
-async def _read_small(client: SFTPClient, place: bytes, size: int) -> bytes:
-    async with opened(client, place, "rb", block_size=0) as file:
-        content: bytes = await file.read(size + 1, 0)
-        while len(content) < size:
-            more: bytes = await file.read(size + 1 - len(content), len(content))
-            if not more:
-                break
-            content += more
-        return content
-
-
-async def _read_aside(client: SFTPClient, place: bytes, size: int, spool: Spool) -> Blob | None:
-    """The file as a blob; None where it has not the size that was seen. Parts are read ahead while one is written."""
-    writer, at = await apart(partial(spool.writer, size)), 0
-    try:
-        async with aclosing(_parts(client, place, size)) as read:
-            async for part in read:
-                at += len(part)
-                await apart(partial(writer.write, part))
-        return await apart(writer.finish) if at == size else None
-    finally:
-        await apart(writer.close)
-
-
-async def _parts(client: SFTPClient, place: bytes, size: int) -> AsyncGenerator[bytes, None]:
-    """The parts of a file, up to one byte more than ``size`` where it has grown; the next one is on its way meanwhile."""
-    at = 0
-    async with opened(client, place, "rb") as file:
-        ahead: asyncio.Future[bytes] = asyncio.ensure_future(file.read(CHUNK, 0))
-        try:
-            while part := await ahead:
-                at += len(part)
-                if at <= size:
-                    ahead = asyncio.ensure_future(file.read(min(CHUNK, size + 1 - at), at))
-                yield part
-                if at > size:
-                    break
-        finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
-
-
-async def _read_large(client: SFTPClient, place: bytes, size: int) -> tuple[bytes, str]:
-    """Parts are read ahead while the one before them is hashed in a thread."""
-    digest, parts = hashlib.sha256(), list[bytes]()
-    async with aclosing(_parts(client, place, size)) as read:
-        async for part in read:
-            parts.append(part)
-            await apart(partial(digest.update, part))
-    return b"".join(parts), digest.hexdigest()
 
 
 __all__ = ["RemoteDesk"]

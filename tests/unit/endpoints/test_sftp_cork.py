@@ -7,7 +7,9 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from esb.endpoints._sftp.cork import Corked, CorkedTcp, Requests, _Between, join
+import pytest
+
+from esb.endpoints._sftp.cork import Corked, CorkedTcp, Quiet, Replies, Requests, _Between, join
 
 
 class Kept(asyncio.Transport):
@@ -125,7 +127,7 @@ def test_the_requests_of_one_turn_are_sealed_together() -> None:
     async def scenario() -> None:
         kept = Kept()
         corked = Corked(kept)
-        client = SimpleNamespace(_handler=SimpleNamespace(_writer=Sealed(corked)))
+        client = SimpleNamespace(_handler=SimpleNamespace(_writer=Sealed(corked), _reader="reader", _logger="logger"))
         join(client, corked)
         writer: Any = client._handler._writer
         writer.write(b"a")
@@ -160,9 +162,9 @@ def test_requests_to_a_channel_that_is_closed_meanwhile_are_its_clients_affair()
 
 def test_a_client_that_is_made_otherwise_is_left_as_it_is() -> None:
     async def scenario() -> None:
-        client = SimpleNamespace(handler=None)
+        client = SimpleNamespace(_handler=SimpleNamespace(_writer="writer"))
         join(client, Corked(Kept()))
-        assert vars(client) == {"handler": None}
+        assert vars(client._handler) == {"_writer": "writer"}
 
     asyncio.run(scenario())
 
@@ -189,3 +191,36 @@ def test_what_comes_is_handed_on_in_short_pieces() -> None:
         assert (pieces.heard, max(pieces.sizes) < 40_000) == (data + b"x", True)
 
     asyncio.run(scenario())
+
+
+class Stream:
+    """A reader of asyncssh: gives what there is, up to what is asked for."""
+
+    channel = "channel"
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+
+    async def read(self, size: int) -> bytes:
+        return self.pieces.pop(0)[:size] if self.pieces else b""
+
+
+def test_answers_are_cut_from_what_has_come() -> None:
+    async def scenario() -> None:
+        replies = Replies(Stream(b"abcd", b"efghij", b"k", b"l", b"mn"))
+        sizes = (2, 1, 3, 0, 4, 3)
+        assert [await replies.readexactly(size) for size in sizes] == [b"ab", b"c", b"def", b"", b"ghij", b"klm"]
+        with pytest.raises(asyncio.IncompleteReadError) as error:
+            await replies.readexactly(2)
+        assert (error.value.partial, replies.channel) == (b"n", "channel")
+
+    asyncio.run(scenario())
+
+
+def test_only_debugging_is_quiet() -> None:
+    told: list[str] = []
+    quiet = Quiet(SimpleNamespace(warning=told.append, debug1=told.append))
+    quiet.debug1("sent %s", 1)
+    quiet.packet(1, b"", "x")
+    quiet.warning("lost")
+    assert told == ["lost"]

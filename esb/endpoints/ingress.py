@@ -411,8 +411,12 @@ def _request(
     client: str,
     memo: Memo | None = None,
 ) -> Request:
-    params = mounted.pattern.match(parts) or EMPTY if mounted.pattern.names else EMPTY
-    return Request(mounted.method, "/" + "/".join(parts), query, headers, body, client, params, memo)
+    pattern = mounted.pattern
+    if not pattern.names:  # so that is its path
+        return Request(mounted.method, pattern.text, query, headers, body, client, EMPTY, memo)
+    return Request(
+        mounted.method, "/" + "/".join(parts), query, headers, body, client, pattern.match(parts) or EMPTY, memo
+    )
 
 
 def _with_body(head: Request, body: bytes) -> Request:

@@ -119,7 +119,7 @@ class Births:
     def _envelope(spec: RouteSpec, incoming: Incoming, now: datetime) -> Envelope:
         """What is known of a new message before its payload is read."""
         id_, meta = new_id(), incoming.meta
-        if incoming.content_type:
+        if incoming.content_type and "content_type" not in meta:
             meta = {**meta, "content_type": incoming.content_type}
         return Envelope(
             id_,

@@ -54,7 +54,10 @@ class Head(Struct, frozen=True):
 
 
 def read_head(request: Request, fixed: Codec | None, hidden: frozenset[str]) -> Head | Response:
-    """The head, or the refusal. ``fixed`` is the only format that the route takes, ``hidden`` what it does not pass on."""
+    """The head, or the refusal. ``fixed`` is the only format that the route takes, ``hidden`` what it does not pass on.
+
+    Its ``meta`` is that of a message of nobody in particular.
+    """
     headers = request.headers
     content_type = headers.get("content-type", "")
     codec = _codec(content_type, fixed)
@@ -74,9 +77,17 @@ def read_head(request: Request, fixed: Codec | None, hidden: frozenset[str]) -> 
     passed = passed_on(headers, hidden)
     traceparent = headers.get("traceparent", "")
     trace = trace_of(traceparent)
-    meta: dict[str, Any] = {"params": dict(request.params), "query": query, "path": request.path}
+    meta: dict[str, Any] = {
+        "params": dict(request.params),
+        "query": query,
+        "path": request.path,
+        "client": request.client,
+        "source": {"type": "http", "client": ""},
+    }
     if trace:
         meta["traceparent"] = traceparent
+    if content_type:
+        meta["content_type"] = content_type
     return Head(codec, content_type, key, event_key(headers), passed, meta, correlation_id(passed, trace))
 
 

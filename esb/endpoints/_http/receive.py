@@ -68,7 +68,7 @@ class HttpReceiver:
             source.method,
             source.path,
             self._handle,
-            admit=self._admit,
+            admit=self._admit if self._gate is not None or self._buckets is not None else None,
             max_body=source.max_body,
             soon=self._soon,
         )
@@ -252,9 +252,12 @@ class HttpReceiver:
             head = read_head(request, self._source.format, self._hidden)
         if isinstance(head, Response):
             return head
-        payload, codec, content_type = request.body, head.codec, head.content_type
+        payload, codec, content_type, meta = request.body, head.codec, head.content_type, head.meta
         if not payload and request.method in ("GET", "DELETE") and self._source.format in (None, JSON):
             payload, codec, content_type = b"null", JSON, ""
+            meta = {name: value for name, value in meta.items() if name != "content_type"}
+        if identity.client:
+            meta = {**meta, "source": {"type": "http", "client": identity.client}}
         key, event = head.key, head.event
         if identity.proof and not identity.fresh and (key is not None or event is not None):
             # what tells a repeat is not under the signature here, and what was seen before the start is not known any more
@@ -269,7 +272,7 @@ class HttpReceiver:
             codec,
             content_type,
             head.passed,
-            {**head.meta, "client": request.client, "source": {"type": "http", "client": identity.client}},
+            meta,
             self._source.contract,
             source_key(identity, key, event),
             fingerprint(request) if key is not None or (identity.proof and event is None) else "",

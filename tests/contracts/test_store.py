@@ -147,6 +147,44 @@ def seqs(found: Sequence[Any]) -> list[int]:
 
 
 # -- acceptance ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"key": "0012"},
+        {"correlation_id": "case-1"},
+        {"parent_id": new_id()},
+        {"replay_of": new_id()},
+        {"duplicate_of": new_id()},
+        {"origin": "other/split#1"},
+        {"overtakes": True, "key": "0012"},
+        {"priority": 2},
+        {"headers": {"a": "ä"}},
+        {"vars": {"n": Decimal("1.10"), "raw": b"\0"}},
+        {"meta": {"path": "/in", "source": {"type": "http"}}},
+        {"track": {"lot": "0012"}},
+        {"body": b"\0\xff", "content": "raw"},
+    ],
+    ids=lambda parts: ",".join(parts) or "plain",
+)
+@pytest.mark.parametrize("ended", [False, True])
+@on_store
+async def test_a_message_comes_back_as_it_was_stored_whatever_it_carries(box: Any, parts: Any, ended: bool) -> None:
+    """Rows leave out what is null; no part of a message may be lost with it."""
+    message = new(**parts)
+    if ended:
+        message = structs.replace(message, ending=done(0, reason="filtered", trace=[{"step": "filter", "ms": 1}]))
+    accepted = await box.store.accept(message)
+    found, _ = box.store.payload(accepted.seq)
+    assert found == structs.replace(message.envelope, seq=accepted.seq)
+    if ended:
+        assert accepted.state is State.DONE
+        stored = box.store.get(accepted.id)
+        assert (stored.reason, [entry["step"] for entry in stored.trace]) == ("filtered", ["filter"])
+
+
 @on_store
 async def test_every_part_of_a_message_comes_back_as_it_was(box: Any) -> None:
     parent, first = new_id(), new_id()

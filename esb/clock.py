@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
+#: Different lengths of waits that are kept ready.
+LENGTHS = 100
+
 
 class Clock(Protocol):
     """What the runtime knows of time. Instants are aware UTC; ``monotonic`` is in seconds and never jumps."""
@@ -30,16 +33,35 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-class Within:
-    """``with Within(5.0): await …`` raises TimeoutError where what is awaited takes longer, and cancels it.
+class Deadlines:
+    """``with deadlines.within(5.0): await …`` raises TimeoutError where what is awaited takes longer, and cancels it.
 
-    As ``asyncio.timeout``, at half its price: every delivery is bounded twice. Only inside a task.
+    As ``asyncio.timeout``, at a part of its price: waits of one length end in the order in which they began, so all of them
+    share a timer, and nearly none of them ends by it.
     """
 
-    __slots__ = ("_before", "_ended", "_handle", "_seconds", "_task")
+    __slots__ = ("_lengths",)
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
+        self._lengths: dict[float, Length] = {}
+
+    def within(self, seconds: float) -> Within:
+        """A bound for what runs inside of it. Only inside a task."""
+        length = self._lengths.get(seconds)
+        if length is None:
+            if len(self._lengths) >= LENGTHS:
+                self._lengths = {known: row for known, row in self._lengths.items() if row.armed}
+            length = self._lengths[seconds] = Length(seconds)
+        return Within(length)
+
+
+class Within:
+    """One wait of :class:`Deadlines`."""
+
+    __slots__ = ("_before", "_ended", "_length", "_task")
+
+    def __init__(self, length: Length) -> None:
+        self._length = length
         self._ended = False
 
     def __enter__(self) -> None:
@@ -47,17 +69,52 @@ class Within:
         if task is None:
             raise RuntimeError("only a task can be bounded")
         self._task, self._before = task, task.cancelling()
-        self._handle = asyncio.get_running_loop().call_later(self._seconds, self._end)
+        self._length.add(self)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The time is up."""
         self._ended = True
         self._task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._handle.cancel()
+        self._length.drop(self)
         # another cancellation that came meanwhile is somebody else's, and goes on
         if self._ended and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
+
+
+class Length:
+    """The waits of one length, in the order of their ends."""
+
+    __slots__ = ("_seconds", "_timer", "_waits")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waits: dict[Within, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, wait: Within) -> None:
+        loop = asyncio.get_running_loop()
+        self._waits[wait] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._ring)
+
+    def drop(self, wait: Within) -> None:
+        self._waits.pop(wait, None)
+
+    @property
+    def armed(self) -> bool:
+        return self._timer is not None
+
+    def _ring(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for wait, at in list(self._waits.items()):
+            if (left := at - loop.time()) > 0:
+                self._timer = loop.call_later(left, self._ring)
+                return
+            del self._waits[wait]
+            wait.end()
 
 
 class ManualClock:

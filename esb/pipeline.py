@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from esb.clock import Within
+from esb.clock import Deadlines
 from esb.errors import InternalFault, MessageError, StoreError, Timeout, Unavailable
 from esb.formats.unread import Unread
 from esb.message import Message
@@ -75,6 +75,9 @@ class Run(StreamContext, ClaimContext, Protocol):
     def step_limit(self) -> float:
         """Seconds for a waiting step without a timeout of its own."""
         ...
+
+    @property
+    def deadlines(self) -> Deadlines: ...
 
     async def may_wait(self) -> None:
         """Called before a step that waits."""
@@ -277,7 +280,7 @@ async def _wait_for(node: StepNode, message: Message, run: Run) -> Answer:
     answer = node.step.apply(message, run)
     # the sink keeps to the deadline itself and says more about it; this is the wall behind it
     try:
-        with Within(run.timeout + 1.0):
+        with run.deadlines.within(run.timeout + 1.0):
             waited: Answer = await answer  # type: ignore[misc]  # a waiting step gives an awaitable
             return waited
     except TimeoutError as error:

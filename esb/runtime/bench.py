@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from esb.clock import Clock
+from esb.clock import Clock, Deadlines
 from esb.config.model import Connector
 from esb.observe.indicators import Observer
 from esb.runtime.answers import Answers
@@ -38,6 +38,7 @@ class Bench:
     timezone: str = "UTC"
     answers: Answers = field(default_factory=Answers)
     throttles: Throttles = field(default_factory=Throttles)
+    deadlines: Deadlines = field(default_factory=Deadlines)
     chance: Chance = random.random  #: what the jitter of retries is drawn from
     observer: Observer = field(default_factory=Observer)  #: what messages say about indicators
     away: Away | None = None  #: the worker processes; None where there are none, and everything runs on the loop

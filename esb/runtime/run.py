@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from esb.clock import Clock
+from esb.clock import Clock, Deadlines
 from esb.config.model import RouteSpec
-from esb.durations import Rate
+from esb.durations import Rate, millis
 from esb.endpoints.base import Delivery
 from esb.errors import BadRow, MessageError, StoreError
 from esb.failpoints import pause as failpoint
@@ -34,6 +34,7 @@ from esb.runtime.payload import decode_body, message_of
 from esb.runtime.reports import report
 from esb.runtime.sagas import generation, keep
 from esb.runtime.sequences import Fate, in_line
+from esb.runtime.stored import swallow
 from esb.runtime.targets import timeout_for
 from esb.runtime.throttles import SHORT
 from esb.runtime.verify import verified
@@ -75,10 +76,10 @@ class MessageRun(Struct, eq=False):
     trace: list[dict[str, Any]] = []
     handoffs: list[HandOff] = []
     response: tuple[int, Mapping[str, str], Any] | None = None
-    _starting: asyncio.Future[bool] | None = (
-        None  #: the start on its way to the store; it is committed before an effect
-    )
+    #: the start on its way to the store; it is committed before an effect
+    _starting: asyncio.Future[bool] | None = None
     _started: bool = False
+    _waited: bool = True  #: another message may be noted as the one at work
     watch: Watch | None = None
     unread: bool = False
     heavy: bool = False
@@ -94,6 +95,7 @@ class MessageRun(Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.watch = self.bench.away.watch if self.bench.away is not None else None
+        self._started = self.entry.started
 
     def first(self) -> Message:
         """The message that the first step sees; a large payload is left for a worker to read, with the steps after it."""
@@ -139,6 +141,10 @@ class MessageRun(Struct, eq=False):
     @property
     def step_limit(self) -> float:
         return self.bench.step_limit
+
+    @property
+    def deadlines(self) -> Deadlines:
+        return self.bench.deadlines
 
     def scope(self, message: Message) -> dict[str, Any]:
         return {
@@ -201,6 +207,7 @@ class MessageRun(Struct, eq=False):
         }
         await self.may_wait()
         self.bench.store.at_work(0)  # whatever ends this process now, it is not this message
+        self._waited = True
         began = self.clock.monotonic()
         self._zero = self._zero or began
         try:
@@ -336,8 +343,10 @@ class MessageRun(Struct, eq=False):
         """The delivery of this step is confirmed."""
         self._counts(self.step)
         body = reply.body if len(str(reply.body)) <= LEDGER_BODY else None
-        told = message.with_meta("reply", reply.as_meta())
-        facts = self.bench.observer.event("delivered", self.envelope, self.clock.now(), told, step=self.step)
+        observer, facts = self.bench.observer, tuple[Fact, ...]()
+        if "delivered" in observer.rules(self.envelope.route):
+            told = message.with_meta("reply", reply.as_meta())
+            facts = observer.event("delivered", self.envelope, self.clock.now(), told, step=self.step)
         self.remember(self.step, {"status": reply.status, "headers": dict(reply.headers), "body": body}, facts)
 
     @property
@@ -402,7 +411,7 @@ class MessageRun(Struct, eq=False):
         self._start()
 
     def _start(self) -> None:
-        if self._starting is None:
+        if self._starting is None and not self._started:
             entry = self.entry
             self._starting = self.bench.store.start(entry.seq, entry.attempts, self.clock.now())
             self._starting.add_done_callback(swallow)  # nobody may need the answer
@@ -423,7 +432,9 @@ class MessageRun(Struct, eq=False):
     def begin(self, node: StepNode) -> None:
         self.step, self._kind, self._on_timeout = node.id, node.kind, node.on_timeout
         self._before = (len(self.handoffs), self.response)
-        self.bench.store.at_work(0 if node.waits else self.entry.seq)
+        if node.waits or self._waited:
+            self._waited = node.waits
+            self.bench.store.at_work(0 if node.waits else self.entry.seq)
         self._began = now = self.bench.clock.monotonic()
         if not self._zero:
             self._zero = now
@@ -436,14 +447,3 @@ class MessageRun(Struct, eq=False):
             self._record["note"] = note
         if error is not None:
             self._record["error"] = f"{error.error_class}: {error.message[:500]}"
-
-
-def millis(seconds: float) -> float:
-    """Milliseconds to three places; half the price of `round`."""
-    return int(seconds * 1e6 + 0.5) / 1000
-
-
-def swallow(future: Any) -> None:
-    """A ledger entry that could not be saved early is saved by the settlement, or the delivery is repeated."""
-    if not future.cancelled():
-        future.exception()

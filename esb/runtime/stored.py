@@ -1,4 +1,4 @@
-"""What a source remembers over restarts, kept in the store."""
+"""What a source remembers over restarts, kept in the store; and writes whose answer nobody may need."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ class StoredState:
 
     async def forget(self, name: str) -> None:
         await self.store.put_state(self.space, name, None)
+
+
+def swallow(future: Any) -> None:
+    """A ledger entry that could not be saved early is saved by the settlement, or the delivery is repeated."""
+    if not future.cancelled():
+        future.exception()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from esb.blob import Blob
-from esb.clock import Clock, SystemClock
+from esb.clock import Clock, Deadlines, SystemClock
 from esb.config.loader import read_workspace
 from esb.config.model import RouteSpec, Workspace
 from esb.durations import Rate
@@ -57,6 +57,7 @@ class RecordedRun:
     step: str = ""
     timeout: float = 0.0
     step_limit: float = 0.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
     when_down: WhenDown | None = None
     handoffs: list[HandOff] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)

@@ -6,7 +6,7 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from msgspec import Struct
 from yarl import URL
 
 from esb import __version__
+from esb.clock import Deadlines
 from esb.endpoints._http.answers import Answer, unpacked
 from esb.endpoints._http.masking import masked, masked_bytes, needles
 from esb.endpoints._http.plain import PlainPool, written
@@ -130,6 +131,7 @@ class LiveHttp:
         self._others: dict[HttpConnection, LiveHttp] = {}
         self._of_sinks: dict[int, tuple[HttpSink, LiveHttp]] = {}
         self._limits: dict[float, aiohttp.ClientTimeout] = {}
+        self.deadlines = Deadlines()
         self._keepers: dict[int, TokenKeeper] = {}
         self._csrf: str | None = None
         self._csrf_turn = asyncio.Lock()
@@ -164,13 +166,21 @@ class LiveHttp:
         )  # the sink is kept, so that its identity is not given to another
         return self._others[own]
 
-    async def exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Answer:
+    def exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Awaitable[Answer]:
         """Send with credentials and give the answer, whatever its status.
 
         A refused OAuth token or CSRF token is fetched anew once. Raises Unavailable where no answer comes, Invalid where it
         is too large. Keeps no time of its own: the caller bounds it.
         """
         auth = auth or self.settings.auth
+        if auth is not None or self.settings.csrf:
+            return self._exchange(call, auth, progress)
+        headers = merged(self.settings.headers, call.headers) if self.settings.headers else call.headers
+        progress.sent = True
+        url = (self._origin if call.rooted else self._base) + call.path
+        return self.request(call.method, url, headers, call.body, call.max_response, progress.connect)
+
+    async def _exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Answer:
         renewed: set[str] = set()
         while True:
             progress.sent = False

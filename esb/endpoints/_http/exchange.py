@@ -9,7 +9,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from esb.clock import Within
 from esb.endpoints._http.answers import Answer
 from esb.endpoints._http.client import CONNECT, Call, LiveHttp, Progress
 from esb.endpoints._http.media import read_reply, written
@@ -18,7 +17,7 @@ from esb.endpoints.base import Delivery
 from esb.endpoints.carried import ORIGIN, event_of, header_value
 from esb.errors import InternalFault, Invalid, Rejected, Timeout, Unavailable
 from esb.formats.odata import error_text
-from esb.message import Message
+from esb.message import EMPTY, Message
 from esb.steps.base import Reply
 
 if TYPE_CHECKING:
@@ -40,21 +39,31 @@ _ACCEPT = "application/json, application/xml;q=0.8, text/plain;q=0.6, */*;q=0.1"
 async def send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp) -> Reply:
     """Send within ``delivery.timeout`` in total, tokens and retries of preconditions included."""
 
-    async def work(progress: Progress) -> Reply:
-        return await _send(sink, message, delivery, live, progress)
-
-    return await bounded(delivery, live, work)
+    progress = _begun(delivery)
+    try:
+        with live.deadlines.within(delivery.timeout):
+            return await _send(sink, message, delivery, live, progress)
+    except TimeoutError:
+        raise _late(delivery, live, progress) from None
 
 
 async def bounded(delivery: Delivery, live: LiveHttp, work: Callable[[Progress], Awaitable[Reply]]) -> Reply:
     """What ``work`` gives within the delivery's time. Raises Timeout where a request may have gone out, else Unavailable."""
-    progress = Progress(connect=min(CONNECT, delivery.timeout * 0.8))
+    progress = _begun(delivery)
     try:
-        with Within(delivery.timeout):
+        with live.deadlines.within(delivery.timeout):
             return await work(progress)
     except TimeoutError:
-        words = f"{live.host}: {progress.doing} did not come within {delivery.timeout:g}s"
-        raise (Timeout if progress.sent else Unavailable)(words) from None
+        raise _late(delivery, live, progress) from None
+
+
+def _begun(delivery: Delivery) -> Progress:
+    return Progress(connect=min(CONNECT, delivery.timeout * 0.8))
+
+
+def _late(delivery: Delivery, live: LiveHttp, progress: Progress) -> Timeout | Unavailable:
+    words = f"{live.host}: {progress.doing} did not come within {delivery.timeout:g}s"
+    return (Timeout if progress.sent else Unavailable)(words)
 
 
 async def _send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp, progress: Progress) -> Reply:
@@ -120,8 +129,9 @@ def render(sink: HttpSink, message: Message, delivery: Delivery) -> Call:
     headers = {"Accept": _ACCEPT}
     if body is not None:
         headers["Content-Type"] = content_type
-    headers |= _tracing(delivery)
-    headers |= {f"ce-{name}": quote(text, _IN_AN_EVENT, errors="replace") for name, text in event_of(scope).items()}
+    _trace(headers, delivery)
+    for name, text in event_of(scope).items():
+        headers[f"ce-{name}"] = quote(text, _IN_AN_EVENT, errors="replace")
     if sink.idempotency_key is True:
         headers["Idempotency-Key"] = delivery.id
     elif sink.idempotency_key is not False:
@@ -139,15 +149,15 @@ def _body(sink: HttpSink, message: Message, scope: Mapping[str, Any]) -> tuple[b
     return written(message.body if sink.body is None else sink.body(scope), sink.format)
 
 
-def _tracing(delivery: Delivery) -> dict[str, str]:
-    meta = delivery.scope.get("meta", {})
-    origin = str(delivery.scope.get("headers", {}).get(ORIGIN, ""))
-    values = {
-        "X-Correlation-ID": delivery.correlation_id,
-        "traceparent": meta.get("traceparent", ""),
-        "X-ESB-Origin": origin,
-    }
-    return {name: value for name, value in values.items() if value and value.isascii() and value.isprintable()}
+def _trace(headers: dict[str, str], delivery: Delivery) -> None:
+    """What lets the other side find this message again, as far as it may stand in a header."""
+    scope = delivery.scope
+    values = (
+        ("X-Correlation-ID", delivery.correlation_id),
+        ("traceparent", scope.get("meta", EMPTY).get("traceparent", "")),
+        ("X-ESB-Origin", str(scope.get("headers", EMPTY).get(ORIGIN, ""))),
+    )
+    headers |= {name: value for name, value in values if value and value.isascii() and value.isprintable()}
 
 
 # -- the answer -----------------------------------------------------------------------------------------------------------

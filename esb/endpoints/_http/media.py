@@ -26,6 +26,7 @@ _UNSPECIFIC = ("", "application/octet-stream")
 _CHARSETS = frozenset({"utf-8", "utf-16", "ascii", "cp1250", "cp1252", "iso8859-1", "iso8859-2", "iso8859-15"})
 
 
+@lru_cache(maxsize=256)
 def read_content_type(value: str) -> tuple[str, str]:
     """Media type and charset, as Python calls it; empty where none is given. Raises LookupError for one that is not taken."""
     media, parameters = parse_content_type(value)

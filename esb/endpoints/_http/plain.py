@@ -12,13 +12,15 @@ import re
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import httptools
 from aiohappyeyeballs import start_connection
+from msgspec import Struct
 
 from esb import __version__
-from esb.clock import Within
+from esb.clock import Deadlines
 from esb.endpoints._http.answers import Answer, too_large, unpacked
 from esb.errors import Unavailable
 
@@ -55,20 +57,66 @@ def written(authority: str, method: str, target: str, headers: Mapping[str, str]
     """The request as it goes out; None where it is not plain enough: what is wrong with it is for the library to say."""
     if (body is not None and len(body) > LARGEST) or _TARGET.fullmatch(target) is None:
         return None
-    own = {name.lower() for name in headers}
+    names = _names(tuple(headers))
+    if names is None:
+        return None
     lines = [f"{method} {target} HTTP/1.1\r\n"]
-    if "host" not in own:
+    if names.needs_host:
         lines.append(f"Host: {authority}\r\n")
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
-    lines += [line for name, line in _OWN if name not in own]
-    if body is not None and "content-type" not in own:
+    lines += names.own
+    if body is not None and names.needs_type:
         lines.append("Content-Type: application/octet-stream\r\n")
     if body is not None or method not in ("GET", "HEAD", "DELETE"):
         lines.append(f"Content-Length: {len(body or b'')}\r\n")
     head = "".join(lines)
-    if not (head.count("\n") == head.count("\r") == len(lines)) or "\0" in head or _BAD_NAME.search("".join(own)):
+    if not (head.count("\n") == head.count("\r") == len(lines)) or "\0" in head:
         return None  # a value that would be a line of its own
     return b"".join((head.encode(), b"\r\n", body or b""))
+
+
+class _Names(NamedTuple):
+    """What the names of a request's headers say."""
+
+    needs_host: bool
+    needs_type: bool
+    own: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _names(names: tuple[str, ...]) -> _Names | None:
+    """None where one of them is no name. The requests of one sink have the same ones."""
+    lowered = {name.lower() for name in names}
+    if _BAD_NAME.search("".join(lowered)):
+        return None
+    own = tuple(line for name, line in _OWN if name not in lowered)
+    return _Names("host" not in lowered, "content-type" not in lowered, own)
+
+
+class _Head(Struct, frozen=True):
+    """The head of an answer that came whole. The next one mostly has the same bytes, and is not read again."""
+
+    head: bytes
+    length: int
+    status: int
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, data: bytes, answer: Connection) -> _Head | None:
+        """None where the bytes of the body are not simply those behind the head, or some are still to come."""
+        length = answer.headers.get("content-length", "")
+        end = data.find(b"\r\n\r\n") + 4
+        if (
+            length != str(answer.size)
+            or not 0 < answer.size == len(data) - end
+            or "transfer-encoding" in answer.headers
+        ):
+            return None
+        return cls(data[:end], answer.size, answer.status, answer.headers)
+
+    def begins(self, data: bytes) -> bool:
+        """Whether this is an answer with this head, and whole."""
+        return len(data) == len(self.head) + self.length and data.startswith(self.head)
 
 
 class Connection(asyncio.Protocol):
@@ -80,6 +128,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._waiting: asyncio.Future[None] | None = None
         self._limit = 0
+        self._whole = b""  #: what came first of the answer, while it is read
         self._answering = False  #: something of the answer has come
         self._ended = False  #: all of it has
         self.fault = ""  #: why no other request may use it
@@ -124,6 +173,13 @@ class Connection(asyncio.Protocol):
         if self._waiting is None or self._waiting.done():
             self.abort()  # nobody has asked
             return
+        if not self._answering:
+            if (known := self._pool.last) is not None and known.begins(data) and known.length <= self._limit:
+                self._answering, self.status, self.headers = True, known.status, known.headers
+                self.pieces = [data[len(known.head) :]]
+                self._answered()
+                return
+            self._whole = data
         self._answering, before = True, self.size
         try:
             self._parser.feed_data(data)
@@ -132,6 +188,7 @@ class Connection(asyncio.Protocol):
             return
         # a line that does not end: the parser keeps it, in the head as behind a body in chunks
         self._unread = self._unread + len(data) if self.size == before else 0
+        self._whole = b""
         if self._unread > 2 * _HEAD and not self._ended:
             self._fail(self._broken(_NOT_HTTP))
 
@@ -184,6 +241,8 @@ class Connection(asyncio.Protocol):
             return
         if not self._parser.should_keep_alive():
             self.fault = _CLOSED
+        elif self._whole:
+            self._pool.last = _Head.of(self._whole, self) or self._pool.last
         self._answered()
 
     def _count(self, size: int) -> None:
@@ -201,6 +260,8 @@ class PlainPool:
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+        self.last: _Head | None = None
+        self._deadlines = Deadlines()
 
     async def request(self, method: str, data: bytes, limit: int, connect: float) -> Answer:
         """One request, as :func:`written` gives it, whose answer is read to its end. Raises Unavailable, Invalid.
@@ -223,27 +284,31 @@ class PlainPool:
                 connection.abort()
                 raise
             else:
-                return await self._taken(connection, limit)
+                return self._taken(connection) or await self._unpacked(connection, limit)
 
-    async def _taken(self, connection: Connection, limit: int) -> Answer:
-        """The answer that is there; the connection is free for the next request."""
-        status, headers, pieces = connection.status, connection.headers, connection.pieces
+    def _taken(self, connection: Connection) -> Answer | None:
+        """The answer that is there, None where it is packed; the connection is free for the next request."""
         if connection.usable:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
             self._sweep_later()
         else:
             connection.abort()
-        coding = headers.get("content-encoding", "")
-        if not coding:
-            return Answer(status, headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        return Answer(status, headers, await unpacked(status, coding, _each(pieces), limit))
+        if "content-encoding" in connection.headers:
+            return None
+        pieces = connection.pieces
+        return Answer(connection.status, connection.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    @staticmethod
+    async def _unpacked(connection: Connection, limit: int) -> Answer:
+        status, headers, pieces = connection.status, connection.headers, connection.pieces
+        return Answer(status, headers, await unpacked(status, headers["content-encoding"], _each(pieces), limit))
 
     # -- connections --------------------------------------------------------------------------------------------------
     async def _connect(self, seconds: float) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            with Within(seconds):
+            with self._deadlines.within(seconds):
                 # all addresses of a name: one of them may be of a machine that is down
                 addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
                 sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS, interleave=1)

@@ -34,6 +34,9 @@ class UrlTemplate:
 
     def render(self, scope: Mapping[str, Any]) -> str:
         """Path and query. A value fills a part of the path and never makes a new one. Raises Invalid."""
+        first = self.parts[0]
+        if len(self.parts) == 1 and isinstance(first, str):
+            return first
         rendered = []
         in_path = True
         for part in self.parts:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from esb.blob import Blob
-from esb.clock import ManualClock
+from esb.clock import Deadlines, ManualClock
 from esb.config.yaml import read_documents
 from esb.durations import Rate
 from esb.errors import Invalid, MessageError, Position, Problem, Unmapped, Violation
@@ -154,6 +154,7 @@ class FakeContext:
     watch: None = None
     timeout: float = 10.0
     when_down: WhenDown | None = None
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     async def may_wait(self) -> None:
         return None

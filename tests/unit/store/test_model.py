@@ -116,6 +116,8 @@ class Bus(RuleBasedStateMachine):
         one = Kept(new.envelope.id, (new.envelope.scope, new.envelope.key), state)
         if not taken and not new.supersede and any(other.blocks for _, other in self.lane(one, State.DEAD)):
             state = one.state = State.HELD
+        elif state is State.RUNNING and self.lane(one, *OPEN_STATES):
+            state = one.state = State.QUEUED
         if space and not taken:
             self.owners[space] = (accepted.seq, one.id, now + WINDOW)
         overtaken: list[int] = []
@@ -167,6 +169,7 @@ class Bus(RuleBasedStateMachine):
             "settle", Settlement(accepted.seq, State.DEAD, 1, self.now, error=ErrorRecord("x", "y"), hold_lane=hold)
         )
         one = self.kept[accepted.seq]
+        one.attempts = 1
         self.end(one, State.DEAD)
         one.blocks = hold
 

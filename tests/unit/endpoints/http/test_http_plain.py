@@ -12,7 +12,7 @@ import pytest
 from esb.endpoints._http.answers import Answer, Inflate
 from esb.endpoints._http.plain import LARGEST, written
 from esb.endpoints.http import HttpConnection
-from esb.errors import MessageError, Unavailable
+from esb.errors import Invalid, MessageError, Unavailable
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 GZIP = gzip.compress(b"x" * 1000)
@@ -87,6 +87,57 @@ def test_an_answer_means_the_same_on_both_ways(name: str, run: Any, sender: Any,
         async with tools.Target(script) as target:
             found = [await asked(target.url, library=library, sender=sender) for library in (False, True)]
             assert found[0] == found[1]
+
+    run(go())
+
+
+#: Answers behind one that was read whole, with the head of that one or nearly so.
+AGAIN: dict[str, tuple[bytes, Any]] = {
+    "another body": (OK[:-2] + b"[]", (200, b"[]")),
+    "another length": (OK.replace(b": 2", b": 4")[:-2] + b"null", (200, b"null")),
+    "another status": (OK.replace(b"200 OK", b"500 NO"), (500, b"{}")),
+    "another header": (OK.replace(b"\r\n\r\n", b"\r\nX-A: 1\r\n\r\n"), (200, b"{}")),
+    "more than one": (OK + OK, (200, b"{}")),
+    "half of it": (OK[:-1], "the answer broke off"),
+    "in two pieces": (b"", (200, b"{}")),
+    "packed": (ANSWERS["packed"][0] or b"", (200, b"x" * 1000)),
+    "none": (b"220 mail.example ESMTP\r\n", "what it answers is not HTTP"),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_an_answer_behind_another_one_is_read_for_itself(name: str, run: Any, sender: Any, tools: Any) -> None:
+    bytes_, expected = AGAIN[name]
+
+    async def again(_: Any, writer: Any) -> None:
+        for piece in [bytes_] if bytes_ else [OK[:-1], OK[-1:]]:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        if bytes_ == OK[:-1]:
+            writer.close()
+
+    async def go() -> None:
+        targets = tools.Target(OK, OK, again, OK)
+        async with targets as target, sender.opened(HttpConnection(base_url=target.url)) as live:
+            assert {(await plain(live, target.url)).content for _ in range(2)} == {b"{}"}
+            if isinstance(expected, str):
+                with pytest.raises(Unavailable, match=expected):
+                    await plain(live, target.url)
+            else:
+                answer = await plain(live, target.url)
+                assert (answer.status, answer.content) == expected
+            assert (await plain(live, target.url)).content == b"{}"
+
+    run(go())
+
+
+def test_an_answer_with_a_known_head_is_too_large_where_less_is_wanted(run: Any, sender: Any, tools: Any) -> None:
+    async def go() -> None:
+        async with tools.Target(OK) as target, sender.opened(HttpConnection(base_url=target.url)) as live:
+            await plain(live, target.url)
+            with pytest.raises(Invalid, match="more than 1 bytes"):
+                await live.request("POST", f"{target.url}/x", {}, b"{}", 1)
 
     run(go())
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msgspec.structs import replace
 
 from esb.config.model import RouteSpec
+from esb.durations import millis
 from esb.errors import MessageError
 from esb.failpoints import hit
 from esb.message import Message, State
@@ -23,7 +24,7 @@ from esb.runtime.births import Birth
 from esb.runtime.endings import completed
 from esb.runtime.lanes import Entry
 from esb.runtime.large import is_large
-from esb.runtime.run import MessageRun, millis
+from esb.runtime.run import MessageRun
 from esb.runtime.streams import children_of
 from esb.runtime.verdicts import event_of
 from esb.steps.base import Block, StepNode, Stop

@@ -106,7 +106,7 @@ class RouteIntake:
                 if not before.result():
                     raise StoreBusy("what came before it was not taken", hint="try again later", retry_after=PAUSE)
             birth = self._ready(birth, incoming)
-            runner.bench.store.accept_then(birth.new, partial(self._stored, birth, told, blob))
+            runner.direct.accept(birth, partial(self._stored, birth, told, blob))
         except BaseException:
             release_all(spool, [blob] if blob is not None else [])
             raise
@@ -130,7 +130,7 @@ class RouteIntake:
             self._slow = runner.spec
             return False
         birth = self._ready(birth, incoming)
-        runner.bench.store.accept_then(birth.new, partial(self._landed, birth, told))
+        runner.direct.accept(birth, partial(self._landed, birth, told))
         return True
 
     def _in_turn(self) -> asyncio.Future[bool] | None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from esb.message import PARKED, Envelope, Message
+from esb.message import PARKED, Envelope, Message, State
 from esb.store.base import Pending
 
 LaneId = tuple[str, str]
@@ -60,7 +60,9 @@ class Entry(Struct, eq=False):
             key=pending.key,
             accepted_at=pending.accepted_at,
             version=pending.version,
-            attempts=pending.attempts,
+            # one that the store has as running although nobody knows of it: the attempt that it counts did not happen
+            attempts=pending.attempts - (pending.state is State.RUNNING),
+            started=pending.state is State.RUNNING,
             earlier=pending.earlier,
             crashes=pending.crashes,
             overtakes=pending.overtakes,
@@ -106,6 +108,16 @@ class Lanes:
     def is_free(self, lane: LaneId | None) -> bool:
         """Whether a message of this lane, accepted now, would be its head."""
         return lane is None or lane not in self._lanes
+
+    @property
+    def waits(self) -> bool:
+        """Whether a message may be runnable."""
+        return bool(self._ready)
+
+    @property
+    def rest(self) -> bool:
+        """Whether no message may be runnable, now or by its time alone."""
+        return not (self._ready or self._due)
 
     # -- coming -------------------------------------------------------------------------------------------------------
     def add(self, entry: Entry) -> None:

@@ -19,6 +19,7 @@ from esb.runtime.ahead import Ahead
 from esb.runtime.alarm import Alarm
 from esb.runtime.bench import Bench
 from esb.runtime.births import Birth, Births
+from esb.runtime.direct import Direct
 from esb.runtime.endings import completed, expired, expires_at
 from esb.runtime.hub import Hub
 from esb.runtime.lanes import Entry, LaneId, Lanes
@@ -73,6 +74,7 @@ class RouteRunner:
         self._scheduled = False
         self.bear = partial(hand_on, self)
         self.ahead = Ahead(self)
+        self.direct = Direct(self, self._verdicts)
         self._suspects = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,6 +118,9 @@ class RouteRunner:
             self.lanes.supersede_running(entry.lane, entry.seq)
         if len(self.lanes) < KEPT_DECODED and len(self.lanes) * envelope.size < KEPT_BYTES:
             entry.envelope, entry.message = envelope, birth.message
+        if accepted.state is State.RUNNING:
+            self.direct.add(entry)
+            self._idle.clear()
         self.lanes.add(entry)
         rouse(self.lanes, entry, self._versions)
         self.wake()
@@ -135,32 +140,41 @@ class RouteRunner:
     # -- dispatch -----------------------------------------------------------------------------------------------------
     def wake(self) -> None:
         """Look for runnable messages soon; cheap to call often."""
-        if not self._scheduled and not self.stopping:
+        if not self._scheduled and (not self.stopping or len(self.direct)):
             self._scheduled = True
             self.hub.turns.ask(self)
 
+    def _go_on(self) -> None:
+        if not self.running:
+            self._idle.set()
+        if not self.lanes.rest:
+            self.wake()
+
     def turn(self) -> bool:
         """Start some runnable messages; true where there may be more that can start now."""
-        if self.paused or self.stopping:
-            self._scheduled = False
-            return False
-        self.lanes.wake(self.bench.clock.now())
+        if not (rests := self.paused or self.stopping):
+            self.lanes.wake(self.bench.clock.now())
         for _ in range(PER_TURN):
-            if self.places.busy >= self.spec.concurrency or len(self._verdicts) >= SETTLING:
-                break
-            entry = self.lanes.take()
+            entry = self.direct.next()
             if entry is None:
-                break
+                if rests or not self.has_place or (entry := self.lanes.take()) is None:
+                    break
+                self.places.take()
             self._start(entry)
         else:
             return True
         self._scheduled = False
-        self._alarm.at(self.lanes.next_due)
+        if not rests:
+            self._alarm.at(self.lanes.next_due)
         return False
+
+    @property
+    def has_place(self) -> bool:
+        """Whether one more may be at work."""
+        return self.places.busy < self.spec.concurrency and len(self._verdicts) < SETTLING
 
     def _start(self, entry: Entry) -> None:
         """Run an attempt up to its first wait, here and now; most only compute. One that waits goes on as a task."""
-        self.places.take()
         self._idle.clear()
         attempt = self._attempt(entry)
         if not entry.crashes:
@@ -171,7 +185,7 @@ class RouteRunner:
             except (Exception, Overtime) as error:  # noqa: BLE001 - a fault of our own must not stop the other messages
                 self._fault(error)
                 return
-        task = asyncio.create_task(attempt, name=f"esb:{self.spec.name}:{entry.seq}")
+        task = asyncio.get_running_loop().create_task(attempt, name=f"esb:{self.spec.name}:{entry.seq}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -179,15 +193,10 @@ class RouteRunner:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fault(error)
-        self._rest()
-        self.wake()
+        self._go_on()
 
     def _fault(self, error: BaseException) -> None:
         self.bench.log("error", "runner.fault", route=self.spec.name, error=f"{type(error).__name__}: {error}")
-
-    def _rest(self) -> None:
-        if not self.running:
-            self._idle.set()
 
     def _clock_set_back(self, by: timedelta) -> None:
         self.bench.log("warning", "clock.set_back", route=self.spec.name, by=str(by))
@@ -211,7 +220,7 @@ class RouteRunner:
     @property
     def running(self) -> int:
         """Attempts at work, and those that wait for the commit of their end."""
-        return len(self._tasks) + len(self._verdicts)
+        return len(self._tasks) + len(self._verdicts) + len(self.direct)
 
     # -- one attempt --------------------------------------------------------------------------------------------------
     async def _attempt(self, entry: Entry) -> None:
@@ -226,7 +235,8 @@ class RouteRunner:
                 verdict = await self._run(entry)
         finally:
             self.places.leave()
-            self.wake()
+            if not self.lanes.rest:
+                self.wake()
         if verdict is not None:
             self._verdicts.add(verdict)
 
@@ -279,7 +289,7 @@ class RouteRunner:
     # -- how attempts end ---------------------------------------------------------------------------------------------
     async def _complete(self, entry: Entry, run: MessageRun, result: Message | Stop) -> Verdict:
         now = self.bench.clock.now()
-        return completed(entry, run, result, await born(run.handoffs, run, now), now)
+        return completed(entry, run, result, await born(run.handoffs, run, now) if run.handoffs else (), now)
 
     async def _failed(self, entry: Entry, run: MessageRun, failure: StepFailed) -> Verdict:
         error, now = failure.error, self.bench.clock.now()
@@ -416,6 +426,7 @@ class RouteRunner:
         """The end of an attempt is in the store: the lane, the children and whoever waits hear of it."""
         entry, settlement = verdict.entry, verdict.settlement
         entry.envelope = entry.message = None
+        entry.started = False
         entry.crashes = 0  # as in the store: the process lived through this attempt
         match settlement.state:
             case State.WAITING | State.QUEUED if entry.superseded:  # it was told after the settlement was on its way
@@ -435,5 +446,4 @@ class RouteRunner:
             look(self.lanes, entry)
             self.meter.count(self.bench.clock.monotonic())
             self.outcomes.tell(entry.id, verdict.outcome or Outcome(settlement.state.value))
-        self._rest()
-        self.wake()
+        self._go_on()

@@ -183,18 +183,19 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     if envelope.track:
         for name, value in envelope.track.items():
             writer.later(_TRACK, (value, name, seq))
-    ending = draft.ending
-    if ending is not None and not (
+    ending, started = draft.ending, new.started
+    if (ending is not None or started) and not (
         state is State.QUEUED and (envelope.key is None or _is_first(writer, (route, scope, envelope.key)))
     ):
-        ending = None
+        ending, started = None, False
     if ending is not None:
         state = State.DONE
     elif state is State.QUEUED or state is State.HELD:
-        started = new.started and state is State.QUEUED
         state = State.RUNNING if started else state
         if envelope.key is not None:
             writer.waiting.add((route, scope, envelope.key))
+        if started:
+            writer.running[seq] = route
         writer.later(
             _PENDING,
             (

@@ -41,7 +41,7 @@ class NewMessage(Struct, frozen=True, gc=False):
 
     ``state`` is QUEUED, HELD, DEAD (refused by a contract) or DUPLICATE. ``source_key`` found again: nothing is stored and
     the first message is given back. ``dedupe`` found again (and not expired): stored as DUPLICATE, linked to the first.
-    ``started`` stores it RUNNING with one attempt, for direct dispatch.
+    ``started`` stores it RUNNING with one attempt, for direct dispatch, unless it is held or something is before it in its lane.
     """
 
     envelope: Envelope

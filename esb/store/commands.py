@@ -12,7 +12,7 @@ from esb.errors import StoreError
 from esb.message import MOVES, State
 from esb.store.accept import Draft, Ending, accept
 from esb.store.base import Accepted
-from esb.store.codes import CODES, DEAD, HELD, LAST_OPEN, QUEUED, RUNNING, STATES, WAITING
+from esb.store.codes import CODES, DEAD, DONE, HELD, LAST_OPEN, QUEUED, RUNNING, STATES, WAITING
 from esb.store.facts import Fact, apply
 from esb.store.values import NULL, cell, dump_any, group_of
 from esb.store.writer import Writer
@@ -94,7 +94,12 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
     """End an attempt with everything that belongs to it; a message that is not open any more is left as it is."""
     settlement, code = ending.settlement, ending.code
     seq = settlement.seq
-    row = writer.execute(OPEN, (seq,)).fetchone()
+    running_in = writer.running.pop(seq, None)
+    row: tuple[Any, ...] | None
+    if running_in is not None and code == DONE:
+        row = (running_in, 0, None, RUNNING, 0, 0)  # as its birth said; what leaves `pending` must be so
+    else:
+        row = writer.execute(OPEN, (seq,)).fetchone()
     if row is None:
         return ()
     route, scope, key, before, earlier, traces = row

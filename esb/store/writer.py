@@ -89,6 +89,7 @@ class Writer:
         "epoch",
         "execute",
         "next_seq",
+        "running",
         "waiting",
         "words",
     )
@@ -101,6 +102,8 @@ class Writer:
         self._rows: dict[str, list[tuple[Any, ...]]] = {}
         #: lanes whose open messages are among the rows that are not written yet
         self.waiting: set[tuple[int, int, str | None]] = set()
+        #: routes of messages that run since their birth: what else their rows say is known
+        self.running: dict[int, int] = {}
         self.next_seq: int = 1
         self.words = words
         self.epoch = ""
@@ -188,6 +191,7 @@ class Writer:
         """Nothing of what this transaction would have counted is so."""
         self._rows.clear()
         self.waiting.clear()
+        self.running.clear()
         self._deltas.clear()
         self._spans.clear()
         self._tallies.clear()

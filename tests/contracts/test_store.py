@@ -121,8 +121,11 @@ def key(name: str, *, space: str = "dedupe", days: int = 7, fingerprint: str = "
 
 
 async def started(store: Any, **parts: Any) -> Accepted:
-    accepted: Accepted = await store.accept(new(started=True, **parts))
-    return accepted
+    accepted: Accepted = await store.accept(new(**parts))
+    if accepted.state is not State.QUEUED:
+        return accepted
+    assert await store.start(accepted.seq, 1, NOW)
+    return structs.replace(accepted, state=State.RUNNING)
 
 
 async def died(store: Any, *, hold: bool = True, error: ErrorRecord = BROKEN, **parts: Any) -> Accepted:
@@ -239,10 +242,26 @@ async def test_nothing_is_seen_before_its_commit(box: Any) -> None:
 
 @on_store
 async def test_a_message_for_direct_dispatch_is_stored_running_with_one_attempt(box: Any) -> None:
-    accepted = await started(box.store)
+    accepted = await box.store.accept(new(started=True))
     (row,) = box.store.pending()
     assert accepted.state is State.RUNNING
     assert (row.state, row.attempts, row.id, row.version) == (State.RUNNING, 1, accepted.id, "v1")
+    assert states(box.store) == {"running": 1}
+
+
+@on_store
+async def test_a_message_for_direct_dispatch_does_not_begin_beside_another_of_its_lane(box: Any) -> None:
+    store = box.store
+    both = await asyncio.gather(*[store.accept(new(started=True, key="L1")) for _ in range(2)])
+    later = await store.accept(new(started=True, key="L1"))
+    assert [one.state for one in (*both, later)] == [State.RUNNING, State.QUEUED, State.QUEUED]
+    assert [row.attempts for row in store.pending()] == [1, 0, 0]
+    others = [
+        await store.accept(new(started=True, **parts)) for parts in ({"key": "L2"}, {}, {"key": "L1", "scope": "s"})
+    ]
+    assert {one.state for one in others} == {State.RUNNING}
+    await store.settle(dead(both[0].seq, hold_lane=True))
+    assert (await store.accept(new(started=True, key="L1"))).state is State.HELD
 
 
 @on_store

@@ -48,7 +48,7 @@ class Planted:
 PLANTED = (
     Planted(
         "M1", "the yes goes out before the commit", "esb/runtime/intake.py",
-        "            runner.bench.store.accept_then(birth.new, partial(self._stored, birth, told, blob))\n"
+        "            runner.direct.accept(birth, partial(self._stored, birth, told, blob))\n"
         "        except BaseException:\n"
         "            release_all(spool, [blob] if blob is not None else [])\n"
         "            raise\n"

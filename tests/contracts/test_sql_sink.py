@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from esb.endpoints.sql import SqlSink, Upsert
-from esb.errors import Invalid, Rejected, Unavailable
+from esb.errors import Invalid, Rejected, Timeout, Unavailable
 from esb.formats.json import Json
 from esb.message import Message
 from esb.steps.base import Reply
 from tests.contracts.sql_rigs import Database, Pg, Sqlite, connection_context, expression
 from tests.contracts.test_sql_contracts import TableRig
 from tests.servers.postgres import Postgres
+from tests.servers.proxy import Proxy
 
 
 def send(database: Database, sink: SqlSink, *bodies: Any, ids: tuple[str, ...] = ()) -> list[Reply]:
@@ -77,6 +78,24 @@ def test_the_ledger_makes_the_effect_once(database: Database) -> None:
     replies = send(database, sink, {"n": 1}, {"n": 1}, {"n": 2}, ids=("a", "a", "b"))
     assert [reply.body.get("repeated", False) for reply in replies] == [False, True, False]
     assert database.do("select n from t order by n") == [(1,), (2,)]
+
+
+def test_a_commit_whose_answer_is_lost_is_found_in_the_ledger(postgres: Postgres) -> None:
+    """C16: the database has committed, the connection is gone before anybody hears of it."""
+    postgres.execute("drop table if exists once_only")
+    proxy = Proxy(postgres.port)
+    try:
+        database = Pg(postgres)
+        database.do("create table once_only (n int)")
+        database.url = database.url.replace(str(postgres.port), str(proxy.port))
+        sink = SqlSink(statement="insert into once_only (n) values (:n)", values={"n": expression("body.n")}, once=True)
+        proxy.swallow(b"Q\0\0\0\x0bCOMMIT", b"COMMIT", nth=2)  # behind that of the ledger's table
+        with pytest.raises((Timeout, Unavailable)):
+            send(database, sink, {"n": 1}, ids=("lost",))
+        assert send(database, sink, {"n": 1}, ids=("lost",))[0].body["repeated"] is True
+        assert database.do("select n from once_only") == [(1,)]
+    finally:
+        proxy.close()
 
 
 def test_an_effect_that_failed_is_not_in_the_ledger(database: Database) -> None:

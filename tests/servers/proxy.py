@@ -20,6 +20,7 @@ class Proxy:
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._frozen = False
         self._ended = False
+        self._asked, self._answered, self._passes = b"", b"", 0
         # bound to a port by its number: only then it stays ours while nobody listens
         self.port = free_port()
         self._listener = socket.socket()
@@ -55,6 +56,10 @@ class Proxy:
         """Take connections and bytes, and pass nothing on."""
         self._frozen = True
 
+    def swallow(self, asked: bytes, answered: bytes, *, nth: int = 1) -> None:
+        """Pass on what holds ``asked``; once the ``nth`` of these is answered, cut the connection: nobody hears the answer."""
+        self._asked, self._answered, self._passes = asked, answered, nth
+
     def thaw(self) -> None:
         self._frozen = False
 
@@ -86,11 +91,25 @@ class Proxy:
         elif end in self._pairs and not self._frozen:
             self._pass_on(end)
 
+    def _swallow(self, end: socket.socket) -> None:
+        answer = b""
+        while self._answered not in answer and (more := self._pairs[end].recv(65_536)):
+            answer += more
+        other = self._pairs.pop(end)
+        self._pairs.pop(other, None)
+        for one in (end, other):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            one.close()
+
     def _pass_on(self, end: socket.socket) -> None:
         try:
             data = end.recv(65_536)
             if data:
                 self._pairs[end].sendall(data)
+                if self._passes and self._asked in data:
+                    self._passes -= 1
+                    if not self._passes:
+                        self._swallow(end)
                 return
         except OSError:
             pass

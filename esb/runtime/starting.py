@@ -57,6 +57,10 @@ class Starter(Protocol):
         """A new process. Raises OSError where the system gives none."""
         ...
 
+    async def rest(self) -> None:
+        """Let go of what only helps to start more, unless a child needs it."""
+        ...
+
     async def close(self) -> None:
         """Called when every child has ended."""
         ...
@@ -77,6 +81,11 @@ class Forks:
                 self._nursery = await _Nursery.open(self._memory)
             return await self._nursery.fork()
 
+    async def rest(self) -> None:
+        async with self._lock:
+            if self._nursery is not None and not self._nursery.needed:
+                await self.close()
+
     async def close(self) -> None:
         if self._nursery is not None:
             nursery, self._nursery = self._nursery, None
@@ -94,6 +103,11 @@ class _Nursery:
         self._heard = b""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.fileno(), self._hear)
+
+    @property
+    def needed(self) -> bool:
+        """Whether a worker of it lives, which would end with it."""
+        return bool(self._ends)
 
     @classmethod
     async def open(cls, memory: int) -> _Nursery:
@@ -181,6 +195,9 @@ class Spawns:
         ended: asyncio.Future[int] = loop.create_future()
         threading.Thread(target=_wait, args=(process, loop, ended), daemon=True).start()
         return Child(reader, asyncio.StreamWriter(transport, protocol, reader, loop), process.kill, ended)
+
+    async def rest(self) -> None:
+        """There is nothing but the children."""
 
     async def close(self) -> None:
         """Nothing is left."""

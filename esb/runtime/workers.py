@@ -241,9 +241,13 @@ class Workers:
         if worker in self._idle:
             self._idle.remove(worker)
             self._all.discard(worker)
-            ending = asyncio.ensure_future(worker.end())
+            ending = asyncio.ensure_future(self._end_idle(worker))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
+
+    async def _end_idle(self, worker: _Process) -> None:
+        await worker.end()
+        await self._starter.rest()
 
     async def close(self) -> None:
         """End every worker, whatever it does."""

@@ -117,6 +117,24 @@ def test_where_the_process_that_forks_has_died_another_one_does() -> None:
     run(scenario, Forks)
 
 
+@ON_LINUX
+def test_the_process_that_forks_ends_with_its_last_worker_and_begins_again_with_the_next() -> None:
+    async def scenario(starter: Starter) -> None:
+        first = await born(starter)
+        await starter.rest()
+        assert first.code is None
+        first.writer.close()
+        assert await ended(first) == 0
+        await starter.rest()
+        assert psutil.Process().children() == []
+        second, _ = await asyncio.gather(born(starter), starter.rest())
+        assert second.code is None
+        second.writer.close()
+        assert await ended(second) == 0
+
+    run(scenario, Forks)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("kind", ["Forks" if sys.platform == "linux" else "Spawns", "Spawns"])
 def test_no_worker_outlives_a_bus_that_is_killed(tmp_path: Path, kind: str) -> None:

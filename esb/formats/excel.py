@@ -33,8 +33,8 @@ class Excel:
     Numbers are the shortest decimal that the cell's binary number stands for (`12.1`; a spreadsheet does not keep the zero of `12.10`,
     and digits beyond the fifteenth are not exact); texts stay texts (`0012`); dates are ISO 8601 texts, empty cells null. Formulas give their stored
     result. Reads xlsx, xlsm, xlsb, xls and ods; writes xlsx, texts as texts, never as formulas. A workbook is read as a whole, in a worker
-    process: up to `limits.in_memory` (100 MB), 200 MB when it is unpacked, and within `limits.transform_memory`; there is no reading it row by
-    row, so let a partner send a larger one as CSV. Needs `pip install 'plantbus[excel]'`.
+    process: up to `limits.in_memory` (100 MB), 200 MB when it is unpacked, within `limits.transform_memory` (512 MB) and `limits.transform` (5 s).
+    There is no reading it row by row, so let a partner send one of more than about a million cells as CSV. Needs `pip install 'plantbus[excel]'`.
     """
 
     content_type: ClassVar[str] = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"

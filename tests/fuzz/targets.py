@@ -5,9 +5,11 @@ Whatever else comes out, also a broken promise (an assertion), is a finding. ``S
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jmespath
 
@@ -67,9 +69,33 @@ def xml(data: bytes) -> None:
         return
 
 
+class Drip(io.BytesIO):
+    """Gives few bytes at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(7 if size is None or size > 7 else size)
+
+
+def _in_pieces(codec: Any, data: bytes, path: tuple[str, ...]) -> None:
+    """What is read piece by piece is what is read as a whole, or is refused in the same words."""
+    found: list[Any] = []
+    for read in (lambda: codec.decode(data), lambda: list(codec.items(Drip(data), path))):
+        try:
+            found.append(read())
+        except Invalid as error:
+            found.append((error.message, error.violations))
+    whole, streamed = found
+    if isinstance(whole, dict):
+        for name in path:
+            parts = whole if isinstance(whole, list) else [whole]
+            whole = [one for part in parts for one in part[name.removesuffix("[]")]]
+    assert streamed == whole, (streamed, whole)
+
+
 def edifact(data: bytes) -> None:
     """What was read is refused for writing, or is whole once it was written, and then always the same."""
     codec = Edifact()
+    _in_pieces(Edifact(faults="report"), data, ("messages",))
     try:
         Edifact(faults="report").decode(data)
         body = codec.decode(data)
@@ -86,6 +112,7 @@ def edifact(data: bytes) -> None:
 def x12(data: bytes) -> None:
     """As EDIFACT."""
     codec = X12()
+    _in_pieces(X12(faults="report"), data, ("interchanges[]", "groups[]", "transactions[]"))
     try:
         X12(faults="report").decode(data)
         body = codec.decode(data)

@@ -64,7 +64,7 @@ class Excel:
                 known = ", ".join(book.sheet_names) or "none"
                 raise invalid(_BAD, f"it has no sheet {shown(name)}", hint=f"its sheets: {known}")
             rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-        except Invalid:
+        except (Invalid, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - calamine raises its own errors and those of the formats below it
             raise invalid(_BAD, str(error) or type(error).__name__) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
 import zipfile
 from datetime import datetime
 from decimal import Decimal
@@ -103,3 +105,15 @@ def test_what_cannot_be_written_is_said(rows: Any, words: str, at: str) -> None:
         Excel().encode(rows)
     assert words in caught.value.message
     assert caught.value.violations[0].pointer == at
+
+
+def test_no_memory_is_no_fault_of_the_workbook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker that reads it says what it needed."""
+
+    def without_memory(_: Any) -> None:
+        raise MemoryError
+
+    book = types.SimpleNamespace(from_filelike=without_memory)
+    monkeypatch.setitem(sys.modules, "python_calamine", types.SimpleNamespace(CalamineWorkbook=book))
+    with pytest.raises(MemoryError):
+        Excel().decode(workbook(("lot",)))

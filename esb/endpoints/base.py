@@ -73,7 +73,6 @@ class Outcome(Struct, frozen=True, gc=False):
     state: str
     error: Mapping[str, Any] | None = None
     response: tuple[int, Mapping[str, str], Any] | None = None
-    body: Any = None
 
 
 class Intake(Protocol):

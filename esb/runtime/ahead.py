@@ -85,7 +85,6 @@ class Ahead:
         self._runner = runner
         self._known: RouteSpec | None = None  #: the version that `_pure` was read from
         self._pure = False
-        self._answers = False  #: whether its source may tell a caller what the message became
 
     def work(self, birth: Birth, depth: int = 0, until: float = 0.0) -> Birth:
         """The birth with its end where its steps could be worked off, else as it is.
@@ -95,7 +94,6 @@ class Ahead:
         runner = self._runner
         if runner.spec is not self._known:
             self._known, self._pure = runner.spec, is_pure(runner.spec)
-            self._answers = getattr(runner.spec.source.options, "reply", "") == "delivered"
         if not (self._pure and birth.message is not None and self._is_its_turn(birth)):
             return birth
         now = runner.bench.clock.monotonic()
@@ -140,7 +138,7 @@ class Ahead:
                 children = [hub.ahead(child, depth + 1, until) for child in children]
         if run.fresh:
             return birth
-        verdict = completed(entry, run, result, children, now, answers=self._answers and not depth)
+        verdict = completed(entry, run, result, children, now)
         rules = bench.observer.rules(spec.name)
         if rules and (on := event_of(verdict.settlement)) in rules:
             facts = bench.observer.event(on, envelope, now, message)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Outcome
-from esb.formats.unread import Unread
 from esb.message import Message, State
 from esb.runtime.births import Birth
 from esb.runtime.lanes import Entry
@@ -29,15 +28,9 @@ def expires_at(spec: RouteSpec, entry: Entry) -> datetime | None:
 
 
 def completed(
-    entry: Entry,
-    run: MessageRun,
-    result: Message | Stop,
-    children: Sequence[Birth],
-    now: datetime,
-    *,
-    answers: bool = True,
+    entry: Entry, run: MessageRun, result: Message | Stop, children: Sequence[Birth], now: datetime
 ) -> Verdict:
-    """The good end of an attempt whose steps came to ``result``; ``answers``: a caller may wait for the body."""
+    """The good end of an attempt whose steps came to ``result``."""
     settlement = Settlement(
         entry.seq,
         State.DONE,
@@ -48,8 +41,7 @@ def completed(
         children=[birth.new for birth in children] if children else (),
         told=[one for one in run.fresh if one.facts] if run.fresh else (),
     )
-    body = result.body if answers and not (isinstance(result, Stop) or isinstance(result.body, Unread)) else None
-    return Verdict(entry, settlement, children, Outcome("done", response=run.response, body=body))
+    return Verdict(entry, settlement, children, Outcome("done", response=run.response))
 
 
 async def expired(entry: Entry, run: MessageRun, now: datetime) -> Verdict:

@@ -45,16 +45,23 @@ class Direct:
         entry.running = entry.started = True
         self._begun.append(entry)
 
-    def next(self) -> Entry | None:
-        """The next of them to run; those that shall not run any more go back to the store, without an attempt."""
+    def next(self, *, rests: bool) -> Entry | None:
+        """The next message to run, with its place: one that has begun, or where nothing ``rests`` one that waits.
+
+        Those that have begun and shall not run any more go back to the store, without an attempt.
+        """
+        runner = self._runner
         while self._begun:
             entry = self._begun.popleft()
-            if not (entry.superseded or self._runner.stopping):
+            if not (entry.superseded or runner.stopping):
                 return entry
-            self._runner.places.leave()
-            back = Settlement(entry.seq, State.QUEUED, entry.attempts, self._runner.bench.clock.now())
+            runner.places.leave()
+            back = Settlement(entry.seq, State.QUEUED, entry.attempts, runner.bench.clock.now())
             self._verdicts.add(self._verdicts.again(entry, back))
-        return None
+        waiting = None if rests or not runner.has_place else runner.lanes.take()
+        if waiting is not None:
+            runner.places.take()
+        return waiting
 
     def accept(self, birth: Birth, then: Callable[[Accepted | StoreError], None]) -> None:
         """Store a message; ``then`` hears of the commit. Raises what the store raises at once."""

@@ -79,7 +79,7 @@ class MessageRun(Struct, eq=False):
     #: the start on its way to the store; it is committed before an effect
     _starting: asyncio.Future[bool] | None = None
     _started: bool = False
-    _waited: bool = True  #: another message may be noted as the one at work
+    _waited: bool = False  #: it is a task of its own, and another message may be noted as the one at work
     watch: Watch | None = None
     unread: bool = False
     heavy: bool = False
@@ -206,8 +206,6 @@ class MessageRun(Struct, eq=False):
             "accepted_at": self.accepted_at.isoformat(),
         }
         await self.may_wait()
-        self.bench.store.at_work(0)  # whatever ends this process now, it is not this message
-        self._waited = True
         began = self.clock.monotonic()
         self._zero = self._zero or began
         try:
@@ -406,8 +404,10 @@ class MessageRun(Struct, eq=False):
 
     async def may_wait(self) -> None:
         """Before a step that waits: the attempt goes on as a task of its own, and the store hears that it runs."""
-        if asyncio.current_task() is None:
+        if not self._waited and asyncio.current_task() is None:
             await asyncio.sleep(0)  # the runner makes the task here
+        self._waited = True
+        self.bench.store.at_work(0)  # whatever ends this process now, it is not this message
         self._start()
 
     def _start(self) -> None:
@@ -432,7 +432,7 @@ class MessageRun(Struct, eq=False):
     def begin(self, node: StepNode) -> None:
         self.step, self._kind, self._on_timeout = node.id, node.kind, node.on_timeout
         self._before = (len(self.handoffs), self.response)
-        if node.waits or self._waited:
+        if self._waited:
             self._waited = node.waits
             self.bench.store.at_work(0 if node.waits else self.entry.seq)
         self._began = now = self.bench.clock.monotonic()

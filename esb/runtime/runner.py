@@ -152,16 +152,14 @@ class RouteRunner:
 
     def turn(self) -> bool:
         """Start some runnable messages; true where there may be more that can start now."""
-        if not (rests := self.paused or self.stopping):
+        rests, begun = self.paused or self.stopping, 0
+        if not rests:
             self.lanes.wake(self.bench.clock.now())
-        for _ in range(PER_TURN):
-            entry = self.direct.next()
-            if entry is None:
-                if rests or not self.has_place or (entry := self.lanes.take()) is None:
-                    break
-                self.places.take()
+        while begun < PER_TURN and (entry := self.direct.next(rests=rests)) is not None:
             self._start(entry)
-        else:
+            begun += 1
+        self.bench.store.at_work(0)
+        if begun == PER_TURN:
             return True
         self._scheduled = False
         if not rests:

@@ -152,12 +152,16 @@ def _body(sink: HttpSink, message: Message, scope: Mapping[str, Any]) -> tuple[b
 def _trace(headers: dict[str, str], delivery: Delivery) -> None:
     """What lets the other side find this message again, as far as it may stand in a header."""
     scope = delivery.scope
-    values = (
-        ("X-Correlation-ID", delivery.correlation_id),
-        ("traceparent", scope.get("meta", EMPTY).get("traceparent", "")),
-        ("X-ESB-Origin", str(scope.get("headers", EMPTY).get(ORIGIN, ""))),
-    )
-    headers |= {name: value for name, value in values if value and value.isascii() and value.isprintable()}
+    if _fits(correlation := delivery.correlation_id):
+        headers["X-Correlation-ID"] = correlation
+    if _fits(parent := scope.get("meta", EMPTY).get("traceparent", "")):
+        headers["traceparent"] = parent
+    if _fits(origin := str(scope.get("headers", EMPTY).get(ORIGIN, ""))):
+        headers["X-ESB-Origin"] = origin
+
+
+def _fits(value: str) -> bool:
+    return value != "" and value.isascii() and value.isprintable()
 
 
 # -- the answer -----------------------------------------------------------------------------------------------------------
@@ -171,7 +175,9 @@ def reply_of(answer: Answer, *, strict: bool = False) -> Reply:
         if strict:
             raise
         body = answer.content.decode("utf-8", "replace")
-    headers = {name: value for name, value in answer.headers.items() if name not in _PRIVATE}
+    headers = answer.headers
+    if not _PRIVATE.isdisjoint(headers):
+        headers = {name: value for name, value in headers.items() if name not in _PRIVATE}
     return Reply(answer.status, headers, body)
 
 

@@ -22,7 +22,7 @@ from esb.failpoints import pause as failpoint
 from esb.registry import load
 
 #: most files that are claimed and read at a time; most, and most bytes of them, that are not yet filed away
-READING, IN_HAND, IN_HAND_BYTES = 16, 48, 64_000_000
+READING, IN_HAND, IN_HAND_BYTES = 32, 96, 64_000_000
 
 
 class FilePoller(Poller):

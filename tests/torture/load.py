@@ -45,13 +45,14 @@ class Load:
     """Client threads that post to one route: ``{"id", "lot", "n", "kind"}``; use it in a ``with`` block.
 
     One in ten is MINOR, which a route of these tests filters. ``again`` are ids to send first, as a sender does that got no
-    answer. One in ten is larger by ``pad`` characters. A thread ends when the bus hangs up; ``refused`` counts answers other
+    answer. One in ten is larger by ``pad`` characters. ``rate`` is how many all clients
+    send in a second, 0 as many as they can. A thread ends when the bus hangs up; ``refused`` counts answers other
     than 202.
     """
 
     def __init__(
         self, url: str, ledger: Ledger, *, name: str, clients: int = 4, lots: int = 7, again: tuple[str, ...] = (),
-        patience: float = PATIENCE, pad: int = 0,
+        patience: float = PATIENCE, pad: int = 0, rate: float = 0.0,
     ) -> None:  # fmt: skip
         self.ledger = ledger
         self.acked = 0
@@ -59,6 +60,7 @@ class Load:
         self.refusal, self.retry_after = "", 0  #: of the last answer that was no 202
         self._url = urlsplit(url)
         self._name, self._lots, self._patience, self._pad = name, lots, patience, pad
+        self._pause = clients / rate if rate else 0.0
         self._again = list(again)
         self._ending = threading.Event()
         self._left = clients
@@ -94,7 +96,7 @@ class Load:
         connection = http.client.HTTPConnection(self._url.hostname or "", self._url.port, timeout=self._patience)
         count = 0
         try:
-            while not self._ending.is_set():
+            while not self._ending.wait(self._pause) if self._pause else not self._ending.is_set():
                 again = self._pop()
                 count += again is None
                 id_ = again or f"{self._name}-{number}-{count}"

@@ -87,10 +87,13 @@ class OpenSsh:
         found, queue = [], [self._process.pid]
         while queue:
             pid = queue.pop()
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                with suppress(OSError):
-                    queue += (pids := [int(text) for text in children.read_text().split()])
-                    found += pids
+            # a session may end while it is looked at
+            with suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    with suppress(OSError):
+                        children = (task / "children").read_text()
+                        queue += (pids := [int(text) for text in children.split()])
+                        found += pids
         return found[::-1]
 
     def signal_sessions(self, what: signal.Signals) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,24 @@ def run(scenario: Callable[[Starter], Coroutine[Any, Any, None]], kind: Callable
         finally:
             await starter.close()
 
+    before = set(psutil.Process().children(recursive=True))
     asyncio.run(go())
-    until(lambda: not below(), within=10, what="the end of every process")
+    until(lambda: not below(before), within=10, what="the end of every process")
 
 
-def below() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+def below(before: Collection[psutil.Process]) -> list[psutil.Process]:
+    """The living processes that were started since; servers of other tests may be there."""
+    return [one for one in psutil.Process().children(recursive=True) if one not in before and alive(one)]
+
+
+def beside(before: Collection[psutil.Process]) -> list[psutil.Process]:
+    """The living direct children that were started since."""
+    return [one for one in psutil.Process().children() if one not in before and alive(one)]
+
+
+@pytest.fixture
+def before() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
 
 
 async def born(starter: Starter) -> Child:
@@ -85,15 +97,15 @@ def test_a_worker_ends_in_peace_when_its_stream_does_and_at_once_when_it_is_kill
 
 
 @ON_LINUX
-def test_workers_are_forked_from_one_process_that_lives_on() -> None:
+def test_workers_are_forked_from_one_process_that_lives_on(before: set[psutil.Process]) -> None:
     async def scenario(starter: Starter) -> None:
         first = await born(starter)
-        (nursery,) = psutil.Process().children()
+        (nursery,) = beside(before)
         (worker,) = nursery.children()
         worker.kill()
         assert await ended(first) == -9
         second = await born(starter)
-        assert psutil.Process().children() == [nursery]
+        assert beside(before) == [nursery]
         second.kill()
         assert await ended(second) == -9
 
@@ -101,16 +113,16 @@ def test_workers_are_forked_from_one_process_that_lives_on() -> None:
 
 
 @ON_LINUX
-def test_where_the_process_that_forks_has_died_another_one_does() -> None:
+def test_where_the_process_that_forks_has_died_another_one_does(before: set[psutil.Process]) -> None:
     async def scenario(starter: Starter) -> None:
         first = await born(starter)
-        (nursery,) = psutil.Process().children()
+        (nursery,) = beside(before)
         (worker,) = nursery.children()
         nursery.kill()
         assert await ended(first) is not None
         await asyncio.to_thread(worker.wait, 20)
         second = await born(starter)
-        assert psutil.Process().children() != [nursery]
+        assert beside(before) != [nursery]
         second.writer.close()
         assert await ended(second) == 0
 
@@ -118,7 +130,9 @@ def test_where_the_process_that_forks_has_died_another_one_does() -> None:
 
 
 @ON_LINUX
-def test_the_process_that_forks_ends_with_its_last_worker_and_begins_again_with_the_next() -> None:
+def test_the_process_that_forks_ends_with_its_last_worker_and_begins_again_with_the_next(
+    before: set[psutil.Process],
+) -> None:
     async def scenario(starter: Starter) -> None:
         first = await born(starter)
         await starter.rest()
@@ -126,7 +140,7 @@ def test_the_process_that_forks_ends_with_its_last_worker_and_begins_again_with_
         first.writer.close()
         assert await ended(first) == 0
         await starter.rest()
-        assert psutil.Process().children() == []
+        assert beside(before) == []
         second, _ = await asyncio.gather(born(starter), starter.rest())
         assert second.code is None
         second.writer.close()

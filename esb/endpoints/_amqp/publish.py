@@ -16,7 +16,7 @@ from esb.endpoints._amqp.frames import place_of, properties_of
 from esb.endpoints._amqp.link import MOST_UNSENT, Address, Link
 from esb.endpoints._amqp.properties import Outgoing
 from esb.endpoints._amqp.wire import Wire, WireChannel
-from esb.endpoints.deadlines import Deadlines
+from esb.endpoints.expiries import Expiries
 from esb.errors import MessageError, Rejected, Timeout, Unavailable
 
 #: Messages in flight without their confirm; more gains nothing, fewer cost round trips.
@@ -60,7 +60,7 @@ class Publisher:
         self._lanes: dict[str, Lane] = {}
         self._flying = 0
         self._halted = ""
-        self._deadlines = Deadlines(self._overtime)
+        self._expiries = Expiries(self._overtime)
         self._link = Link(address, self, log, f"{name} (out)")
 
     async def close(self) -> None:
@@ -73,14 +73,14 @@ class Publisher:
             raise Unavailable(self._link.trouble)
         self._waiting.append(parcel)
         self._link.wake()
-        self._deadlines.begin((parcel, timeout), timeout)
+        self._expiries.begin((parcel, timeout), timeout)
         try:
             await parcel.future
         except asyncio.CancelledError:
             self._give_up(parcel)
             raise
         finally:
-            self._deadlines.end((parcel, timeout))
+            self._expiries.end((parcel, timeout))
 
     def _overtime(self, watched: tuple[Parcel, float]) -> None:
         parcel, timeout = watched

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from esb.blob import Blob
 from esb.endpoints._sftp.cork import CorkedTcp, join
 from esb.endpoints.base import ConnectionContext
-from esb.endpoints.deadlines import Deadlines
+from esb.endpoints.expiries import Expiries
 from esb.endpoints.folders import apart
 from esb.errors import Unavailable
 
@@ -77,7 +77,7 @@ class Session:
         self._why = ""
         self._told = ""
         self._closed = False
-        self._deadlines = Deadlines(self._expire)
+        self._expiries = Expiries(self._expire)
         self.patience = options.patience.total_seconds()
         #: whether a plain rename of this server is known to refuse a name that is taken
         self.careful_rename = False
@@ -100,7 +100,7 @@ class Session:
             client = await self._connected()
         limit = self.patience + size / SLOWEST
         operation = _Operation(client)
-        self._deadlines.begin(operation, limit)
+        self._expiries.begin(operation, limit)
         try:
             return await work(client)
         except Exception as error:
@@ -111,7 +111,7 @@ class Session:
                 self._drop(client)
             raise fault from error
         finally:
-            self._deadlines.end(operation)
+            self._expiries.end(operation)
 
     def _expire(self, operation: _Operation) -> None:
         operation.late = True

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from esb.endpoints import deadlines
-from esb.endpoints.deadlines import Deadlines
+from esb.endpoints import expiries
+from esb.endpoints.expiries import Expiries
 
 
 class Timer:
@@ -48,13 +48,13 @@ class Loop:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     made = Loop()
-    monkeypatch.setattr(deadlines.asyncio, "get_running_loop", lambda: made)
+    monkeypatch.setattr(expiries.asyncio, "get_running_loop", lambda: made)
     return made
 
 
 def test_only_the_next_deadline_has_a_timer(loop: Loop) -> None:
     late: list[str] = []
-    watched: Deadlines[str] = Deadlines(late.append)
+    watched: Expiries[str] = Expiries(late.append)
     watched.begin("a", 30)
     watched.begin("b", 40)
     assert loop.set == [30]
@@ -76,7 +76,7 @@ def test_only_the_next_deadline_has_a_timer(loop: Loop) -> None:
 
 def test_what_begins_again_has_its_time_again(loop: Loop) -> None:
     late: list[str] = []
-    watched: Deadlines[str] = Deadlines(late.append)
+    watched: Expiries[str] = Expiries(late.append)
     watched.begin("a", 10)
     loop.go_to(8)
     watched.begin("a", 10)
@@ -93,7 +93,7 @@ def test_one_that_is_late_may_begin_others(loop: Loop) -> None:
         late.append(what)
         watched.begin("again", 2)
 
-    watched: Deadlines[str] = Deadlines(expired)
+    watched: Expiries[str] = Expiries(expired)
     watched.begin("a", 1)
     watched.begin("b", 9)
     loop.go_to(1)
@@ -103,7 +103,7 @@ def test_one_that_is_late_may_begin_others(loop: Loop) -> None:
 def test_on_a_real_loop() -> None:
     async def scenario() -> None:
         late: asyncio.Queue[Any] = asyncio.Queue()
-        watched: Deadlines[str] = Deadlines(late.put_nowait)
+        watched: Expiries[str] = Expiries(late.put_nowait)
         watched.begin("never", 60)
         watched.begin("soon", 0.001)
         assert await late.get() == "soon"

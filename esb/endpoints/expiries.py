@@ -12,10 +12,11 @@ T = TypeVar("T", bound=Hashable)
 _EARLY = 0.002
 
 
-class Deadlines(Generic[T]):
+class Expiries(Generic[T]):
     """``expired`` is called with everything whose time is up; a deadline costs no timer of its own.
 
-    Belongs to the loop in which it is used.
+    For what is told of its end and not cancelled, as a task is by :class:`esb.clock.Deadlines`. Belongs to the loop in
+    which it is used.
     """
 
     def __init__(self, expired: Callable[[T], None]) -> None:
@@ -53,4 +54,4 @@ class Deadlines(Generic[T]):
             self._expired(what)
 
 
-__all__ = ["Deadlines"]
+__all__ = ["Expiries"]

@@ -29,6 +29,8 @@ else:
 RECORD = struct.Struct(">cIi")
 #: Bytes of answers that wait to be read.
 _LIMIT = 1 << 20
+#: Seconds that the process that forks has to end by itself.
+_PATIENCE = 5.0
 #: Both give way to the loop from the start: what they must load first is most of what many tasks cost.
 _NICE = "import os, sys; getattr(os, 'nice', abs)(10);"
 _NURSERY = f"{_NICE} from esb.runtime.nursery import main; os._exit(main(int(sys.argv[1]), int(sys.argv[2])))"
@@ -175,7 +177,7 @@ class _Nursery:
         if not self.gone:
             self._lost()
         self._control.close()
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(_end, self._process)
 
 
 class Spawns:
@@ -201,6 +203,15 @@ class Spawns:
 
     async def close(self) -> None:
         """Nothing is left."""
+
+
+def _end(process: Popen[Any]) -> None:
+    """It ends with its stream; where it hangs, by force."""
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait(process: Any, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[int]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from esb.runtime import starting
 from esb.runtime.starting import Child, Forks, Spawns, Starter
 from examples.demo.harness import until
 
@@ -125,6 +126,24 @@ def test_where_the_process_that_forks_has_died_another_one_does(before: set[psut
         assert beside(before) != [nursery]
         second.writer.close()
         assert await ended(second) == 0
+
+    run(scenario, Forks)
+
+
+@ON_LINUX
+def test_a_process_that_forks_and_hangs_holds_up_no_stop(
+    before: set[psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "_PATIENCE", 0.1)
+
+    async def scenario(starter: Starter) -> None:
+        child = await born(starter)
+        (nursery,) = beside(before)
+        child.writer.close()
+        assert await ended(child) == 0
+        nursery.suspend()
+        await starter.rest()
+        assert not alive(nursery)
 
     run(scenario, Forks)
 

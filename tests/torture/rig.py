@@ -111,9 +111,15 @@ class Rig:
     def open_messages(self) -> int:
         return sum(item["states"][state] for item in self.bus.status().values() for state in OPEN)
 
+    def untaken(self) -> list[Path]:
+        """Files that the route `drop` has not accepted yet; where they lie, they are not lost, it may rest after a refusal."""
+        places = (self.root / "in", self.root / "in" / ".esb-claim")
+        return [path for place in places if place.is_dir() for path in place.glob("*.json")]
+
     def drained(self, *, within: float = 60.0) -> None:
-        """Wait until nothing is open any more; the bus must live and get there by itself."""
-        until(lambda: not self.open_messages(), within=within, what="the drain")
+        """Wait until every file is taken and nothing is open any more; the bus must live and get there by itself."""
+        # in this order: a file leaves its place only after its message is there
+        until(lambda: not self.untaken() and not self.open_messages(), within=within, what="the drain")
 
     def files(self, folder: str) -> list[Seen]:
         """What a file sink made with ``exists: unique``: the name is ``ID.MARK.json``, the mark made of the delivery id."""

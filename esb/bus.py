@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from esb.admin.assembly import Admin, admin_of, admin_tls, check_admin, is_plain, note_regulated
 from esb.clock import Clock, SystemClock
@@ -35,7 +35,7 @@ from esb.runtime.items import outcome_item, problem_item, step_item
 from esb.runtime.quotas import KeptQuotas
 from esb.runtime.supervisor import Change, Supervisor
 from esb.runtime.trends import Trends
-from esb.runtime.watch import Watcher
+from esb.runtime.watch import READ, Signature, Watcher, signature
 from esb.runtime.workers import Workers
 from esb.secret import Secret
 from esb.store import open_store
@@ -48,6 +48,9 @@ from esb.store.sqlstore import SqlStore
 @dataclass(slots=True)
 class Bus:
     """The running bus of one workspace. Implements the facts that the API shows (:class:`esb.admin.api.BusFacts`)."""
+
+    #: folders whose files are watched, with their endings
+    watched: ClassVar[Mapping[str, tuple[str, ...]]] = READ
 
     root: Path
     workspace: Workspace
@@ -71,6 +74,8 @@ class Bus:
     ready: bool = False
     problems: tuple[Problem, ...] = ()
     need_secrets: bool = True
+    #: how the files were before the workspace was read
+    files: Signature = field(default_factory=dict)
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -95,6 +100,7 @@ class Bus:
         Raises ConfigError, StoreBusy (another process owns the store) and StoreCorrupt.
         """
         log, clock = log or Log(), clock or SystemClock()
+        files = signature(root, cls.watched)
         workspace, problems = load_workspace(root, need_secrets=need_secrets)
         if workspace is None:
             raise ConfigError(problems)
@@ -142,6 +148,7 @@ class Bus:
             ),
             problems=tuple(problems),
             need_secrets=need_secrets,
+            files=files,
         )
         operations = Operations(store, clock, supervisor, supervisor.observer)
         bus.panel = admin_of(bus, store, operations, clock, settings, token, log)
@@ -171,8 +178,7 @@ class Bus:
         for part in (self.housekeeping, self.alerting, self.expectations):
             part.start()
         if watch and not settings.regulated:  # there a change of files is somebody's, who signs it: `esb routes reload`
-            self.watcher = Watcher(self.root, self.clock, self._changed, self.log)
-            await self.watcher.start()
+            await self._watch()
         tls = settings.admin.tls
         cert = str((self.root / tls.cert).resolve()) if tls is not None else ""
         self.lock.write(admin=self.admin_url, http=self.http_url, token=self.token, cert=cert)
@@ -236,6 +242,10 @@ class Bus:
         return self.workspace.marked
 
     # -- reload -------------------------------------------------------------------------------------------------------
+    async def _watch(self) -> None:
+        self.watcher = Watcher(self.root, self.clock, self._changed, self.log, self.watched, seen=self.files)
+        await self.watcher.start()
+
     async def _changed(self) -> None:
         await self.reload()
 

@@ -23,7 +23,6 @@ from esb.cli.output import safe
 from esb.cli.places import workspace_folder
 from esb.cli.run import _address, _loop, _on_signals
 from esb.cli.traffic import shown
-from esb.runtime.watch import Watcher
 from esb.testing.again import WATCHED, Reading, Saves, pairs
 from esb.testing.live import DevSupervisor
 from esb.testing.targets import Asked
@@ -128,6 +127,8 @@ class Screen:
 class DevBus(Bus):
     """A bus that tells what a save did."""
 
+    watched = WATCHED
+
     screen: Screen = field(default_factory=Screen)
     tests: bool = True
     saves: Saves | None = None
@@ -138,9 +139,8 @@ class DevBus(Bus):
         supervisor.tell = self.screen.sent
         supervisor.stub_targets(self.clock)
         await self.start(watch=False)
-        self.saves = Saves(self.root)
-        self.watcher = Watcher(self.root, self.clock, self._changed, self.log, WATCHED)
-        await self.watcher.start()
+        self.saves = Saves(self.root, self.files)
+        await self._watch()
 
     async def _changed(self) -> None:
         """A save: the files are read, taken over, and tested."""

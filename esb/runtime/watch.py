@@ -35,6 +35,7 @@ Signature = dict[str, tuple[int, int, int]]
 def signature(root: Path, folders: Mapping[str, tuple[str, ...]] = READ) -> Signature:
     """Size, time and inode of every file that a workspace reads, or of others: endings by folder."""
     found: Signature = {}
+    root = root.resolve()
     _note(found, root / "esb.yaml")
     stack = [(root / folder, suffixes) for folder, suffixes in folders.items()]
     while stack:
@@ -82,7 +83,11 @@ def gives_no_events(root: Path, folders: Iterable[str] = FOLDERS) -> bool:
 
 
 class Watcher:
-    """Calls ``changed`` on the loop after the workspace's files changed and came to rest; ``folders`` as for `signature`."""
+    """Calls ``changed`` on the loop after the workspace's files changed and came to rest; ``folders`` as for `signature`.
+
+    ``seen``: the signature from before the files were read. What was saved since, while the rest of a start went on, is a
+    change like any other; without it, only what is saved from :meth:`start` on.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,8 @@ class Watcher:
         changed: Callable[[], Awaitable[None]],
         log: Callable[..., None],
         folders: Mapping[str, tuple[str, ...]] = READ,
+        *,
+        seen: Signature | None = None,
     ) -> None:
         self._root = root.resolve()
         self._clock = clock
@@ -98,15 +105,17 @@ class Watcher:
         self._log = log
         self._folders = folders
         self._hint = asyncio.Event()
-        self._seen: Signature = {}
+        self._seen = seen
         self._task: asyncio.Task[None] | None = None
         self._observer: Any = None
         #: device and inode of each folder when its events began, and what stands for them at the observer
         self._followed: dict[str, tuple[tuple[int, int], Any]] = {}
 
     async def start(self) -> None:
-        self._seen = signature(self._root, self._folders)
+        if self._seen is None:
+            self._seen = signature(self._root, self._folders)
         self._observer = None if gives_no_events(self._root, self._folders) else self._observe()
+        self._hint.set()  # what was saved before the events began is found by a look
         self._task = asyncio.create_task(self._watch(), name="esb:watch")
 
     async def stop(self) -> None:

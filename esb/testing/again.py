@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from esb.errors import ConfigError, Problem
-from esb.runtime.watch import READ, signature
+from esb.runtime.watch import READ, Signature, signature
 from esb.testing.model import Case, Suite
 from esb.testing.reader import read_suites
 from esb.testing.run import Runner
@@ -19,11 +19,11 @@ WATCHED: Mapping[str, tuple[str, ...]] = MappingProxyType({**READ, "routes": (""
 
 
 class Saves:
-    """Which files of a workspace changed from one look to the next."""
+    """Which files of a workspace changed from one look to the next, the first of which is ``seen`` or now."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._seen = signature(root, WATCHED)
+    def __init__(self, root: Path, seen: Signature | None = None) -> None:
+        self._root = root.resolve()
+        self._seen = signature(root, WATCHED) if seen is None else seen
 
     def names(self) -> list[str]:
         """Those since the last look, as they are called in the workspace."""

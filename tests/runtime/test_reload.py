@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from esb.bus import Bus
 from esb.errors import Unavailable
+from tests.runtime.conftest import write
 from tests.runtime.test_promises import run
 
 ROUTE = """
@@ -18,6 +21,7 @@ steps:
   - map: {{ version: "'{version}'" }}
   - to: {{ probe: erp }}
 """
+IDLE = "route: idle\nfrom: { route: {} }\nsteps: [ { log: taken } ]\n"
 OTHER = "route: other\nfrom: { route: {} }\nsteps: [ { to: { probe: other } } ]\n"
 
 
@@ -149,3 +153,30 @@ def test_a_new_subscriber_gets_what_is_published_from_then_on(start: Any, probe:
             assert probe.bodies("sub") == [{"n": 2}]
 
     run(scenario())
+
+
+def test_a_file_that_is_saved_while_the_bus_starts_goes_live(tmp_path: Path) -> None:
+    """The files were read already, and nobody watches them yet: the store may take its time to be opened."""
+    write(
+        tmp_path,
+        {"esb.yaml": "http: { port: 0 }\nadmin: { port: 0 }\n", "routes/a.yaml": IDLE},
+    )
+
+    async def scenario() -> None:
+        reloaded = asyncio.Event()
+
+        def log(level: str, event: str, **_: object) -> None:
+            if event == "reload.done":
+                reloaded.set()
+
+        bus = await Bus.open(tmp_path, log=log)  # type: ignore[arg-type]
+        write(tmp_path, {"routes/a.yaml": IDLE + "description: saved meanwhile\n"})
+        await bus.start()
+        try:
+            async with asyncio.timeout(20):
+                await reloaded.wait()
+            assert bus.workspace.routes["idle"].description == "saved meanwhile"
+        finally:
+            await bus.stop()
+
+    asyncio.run(scenario())

@@ -97,6 +97,29 @@ def test_a_new_file_is_noticed_by_events_and_by_looking(
     asyncio.run(first_change(workspace(tmp_path), events=events, monkeypatch=monkeypatch))
 
 
+def test_what_was_saved_between_the_reading_and_the_watch_is_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        root, changed = workspace(tmp_path), asyncio.Event()
+
+        async def note() -> None:
+            changed.set()
+
+        monkeypatch.setattr(watch, "LOOK_WITH_EVENTS", 3600.0)
+        before = signature(root)
+        put(root, "route: saved while the store was opened\n")
+        watcher = Watcher(root, SystemClock(), note, lambda *_a, **_k: None, seen=before)
+        await watcher.start()
+        try:
+            async with asyncio.timeout(20):
+                await changed.wait()
+        finally:
+            await watcher.stop()
+
+    asyncio.run(scenario())
+
+
 def put(root: Path, text: str) -> None:
     (root / "routes" / "a.yaml").write_text(text)
 

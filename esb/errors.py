@@ -6,6 +6,7 @@
     ├── ConfigError            invalid workspace; carries every Problem; never raised at message time
     ├── NotRunning             only a running bus can do this
     ├── StoreError             the store cannot take or give what was asked
+    │   ├── KeyTaken           another message has the dedupe key
     │   ├── StoreBusy          temporary: try again (another process owns it, no space, over a limit)
     │   └── StoreCorrupt       permanent: needs a person
     └── MessageError           the fate of one message; ``error_class`` is the word that routes use in ``retry.for``
@@ -109,6 +110,14 @@ class StoreBusy(StoreError):
     def __init__(self, message: str, *, hint: str = "", retry_after: timedelta = timedelta(seconds=5)) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class KeyTaken(StoreError):
+    """Another message has the dedupe key: its id, empty where retention removed it."""
+
+    def __init__(self, first_id: str) -> None:
+        super().__init__(f"message {first_id or 'that was removed since'} has its dedupe key")
+        self.first_id = first_id
 
 
 class StoreCorrupt(StoreError):

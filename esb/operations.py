@@ -16,15 +16,15 @@ from msgspec import structs
 
 from esb.clock import Clock
 from esb.durations import Rate
-from esb.errors import EsbError
+from esb.errors import EsbError, KeyTaken
 from esb.failpoints import pause as failpoint
 from esb.formats.content_types import parse_content_type
 from esb.formats.json import Json
-from esb.message import EMPTY, OPEN_STATES, State
+from esb.message import EMPTY, OPEN_STATES, Envelope, State
 from esb.observe.indicators import Observer
 from esb.runtime.births import Birth, Births
 from esb.runtime.sagas import rounds, unfinished
-from esb.store.base import Accepted, AuditEntry, Filter, Memo, Pending, Store, Stored
+from esb.store.base import Accepted, AuditEntry, Filter, Memo, NewMessage, Pending, Store, Stored
 from esb.store.chain import canonical
 
 
@@ -36,7 +36,16 @@ class UnknownMessage(EsbError):
     """There is no message of that id."""
 
 
-class Live(Protocol):
+class Door(Protocol):
+    """The way into the routes, as their files stand."""
+
+    async def once_more(self, envelope: Envelope) -> NewMessage | None:
+        """A message that was refused at the door, as its route would take it now: dead again where it still would not.
+        None where there is no such route."""
+        ...
+
+
+class Live(Door, Protocol):
     """What operations tell the running bus."""
 
     def adopt(self, pending: Pending) -> None: ...
@@ -70,6 +79,7 @@ class Operations:
     clock: Clock
     live: Live | None = None
     observer: Observer = field(default_factory=Observer)
+    door: Door | None = None  #: where nothing is live
 
     # -- dead letters -------------------------------------------------------------------------------------------------
     async def retry(
@@ -85,17 +95,20 @@ class Operations:
         """Queue dead messages again, oldest first; they keep id and delivery ids. ``memo`` is kept with each.
 
         A message whose key was delivered, or which was overtaken, by a later one is skipped unless ``stale`` (which needs a reason): delivering it
-        now would undo the newer state.
+        now would undo the newer state. One that was refused at the door passes it now (contract, key, dedupe), or stays dead.
         """
         if stale and not who.reason:
             raise NotAllowed(
                 "`--stale` needs a reason", hint='add --reason "why the old state may overwrite the newer one"'
             )
         results = []
-        async for stored in self._paced(filter_, (State.DEAD,), rate):
+        async for found in self._paced(filter_, (State.DEAD,), rate):
+            stored, admitted = await self._at_the_door(found)
             newer = self.store.newer_done(stored)
             if stored.state is not State.DEAD:
                 results.append(_result(stored, "skipped", _not_dead(stored)))
+            elif isinstance(admitted, str):
+                results.append(_result(stored, "skipped", admitted))
             elif newer is not None and not stale:
                 results.append(
                     _result(
@@ -111,15 +124,37 @@ class Operations:
                 results.append(_result(stored, "would retry"))
             else:
                 detail = {"stale": True} if newer is not None else {}
-                results.append(await self._retry(stored, self._entry("dlq.retry", stored, who, detail), memo))
+                entry = self._entry("dlq.retry", stored, who, detail)
+                results.append(await self._retry(stored, entry, memo, admitted))
         return results
 
-    async def _retry(self, stored: Stored, entry: AuditEntry, memo: Memo | None) -> dict[str, Any]:
-        pending = await self.store.retry(stored.envelope.seq, entry, self.clock.now(), memo)
+    async def _at_the_door(self, stored: Stored) -> tuple[Stored, NewMessage | str | None]:
+        """A message that was refused at the door, with what the door makes of it now, or why it stays out; None for the others."""
+        if not refused_at_the_door(stored):
+            return stored, None
+        door = self.door or self.live
+        envelope, _ = self.store.payload(stored.envelope.seq)
+        admitted = await door.once_more(envelope) if door is not None else None
+        if admitted is None:
+            return stored, f"it was refused at the door, and route {envelope.route} is not there to look at it again"
+        if admitted.error is not None:
+            return stored, f"it is refused at the door as before: {admitted.error.message}"
+        found = admitted.envelope
+        about = structs.replace(stored.envelope, key=found.key, track=found.track, overtakes=found.overtakes)
+        return replace(stored, envelope=about), admitted
+
+    async def _retry(
+        self, stored: Stored, entry: AuditEntry, memo: Memo | None, admitted: NewMessage | None
+    ) -> dict[str, Any]:
+        try:
+            pending = await self.store.retry(stored.envelope.seq, entry, self.clock.now(), memo, admitted)
+        except KeyTaken as taken:
+            return _result(stored, "skipped", f"a repeat: {taken}; discard it, or replay the other one")
         if pending is None:
             return _result(stored, "skipped", "not dead any more")
         await failpoint("retry.committed")
         if self.live is not None:
+            self.live.dropped(stored.envelope.route, pending.superseded)
             self.live.adopt(pending)
         await self._release(stored)
         return _result(stored, pending.state.value)
@@ -196,6 +231,11 @@ class Operations:
                 results.append(_result(stored, "skipped", why))
             elif stored.state is State.DEAD and (envelope.route, envelope.scope, envelope.key) in blocked:
                 why = "its key waits behind it; `esb dlq retry` sends it in its place"
+                results.append(_result(stored, "skipped", why))
+            elif refused_at_the_door(stored):
+                why = (
+                    "it was refused at the door, so nothing of it was ever done; `esb dlq retry` has it looked at again"
+                )
                 results.append(_result(stored, "skipped", why))
             elif envelope.content == "removed":
                 results.append(_result(stored, "skipped", "retention has taken its payload away"))
@@ -275,6 +315,13 @@ def signed(who: Who, record: Mapping[str, Any]) -> dict[str, Any]:
         digest = hashlib.sha256(canonical(record).encode("utf-8", "replace")).hexdigest()
         detail["signature"] = {**detail["signature"], "record": digest}
     return detail
+
+
+def refused_at_the_door(stored: Stored) -> bool:
+    """Whether the contract of its source, or the key, dedupe or tracked values of its route, made it a dead letter: it was
+    never worked on, and has no place in any order."""
+    error = stored.error
+    return stored.state is State.DEAD and stored.attempts == 0 and error is not None and error.step == "source"
 
 
 #: Pointers to what an edit changed, at most, in its entry of the audit.

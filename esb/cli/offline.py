@@ -16,7 +16,7 @@ from esb.config.loader import load_workspace, read_workspace
 from esb.config.model import RouteSpec, Settings, Workspace
 from esb.config.site_items import site_items
 from esb.errors import ConfigError, NotRunning
-from esb.message import short_version
+from esb.message import Envelope, short_version
 from esb.observe.indicators import Observer
 from esb.observe.meters import Meters
 from esb.observe.trends import StoredRows
@@ -28,6 +28,7 @@ from esb.runtime.items import spec_item
 from esb.runtime.payload import observe
 from esb.secret import Secret
 from esb.store import open_store
+from esb.store.base import NewMessage
 from esb.store.lock import StoreLock
 from esb.store.sqlstore import SqlStore
 
@@ -171,6 +172,23 @@ class _LateObserver(Observer):
         return super().rules(route)
 
 
+class _LateDoor:
+    """Reads the workspace when a message that was refused at the door is to be let in. Raises ConfigError for its faults."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._workspace: Workspace | None = None
+
+    async def once_more(self, envelope: Envelope) -> NewMessage | None:
+        if self._workspace is None:
+            self._workspace, problems = load_workspace(self._root, need_secrets=False)
+            if self._workspace is None:
+                raise ConfigError(problems)
+        spec = self._workspace.routes.get(envelope.route)
+        births = Births(self._workspace.registry, self._workspace.settings.site)
+        return births.once_more(spec, envelope).new if spec is not None else None
+
+
 @asynccontextmanager
 async def offline_app(root: Path) -> AsyncIterator[Any]:
     """The API over the store of a stopped bus. Raises StoreBusy where a bus owns it."""
@@ -181,7 +199,7 @@ async def offline_app(root: Path) -> AsyncIterator[Any]:
         store = await open_store(settings.store, root, clock=clock)
         try:
             before, anchor = store.audit_head()[0], anchor_of(settings, root)
-            operations = Operations(store, clock, observer=_LateObserver(root))
+            operations = Operations(store, clock, observer=_LateObserver(root), door=_LateDoor(root))
             yield stopped_app(StoppedBus(root, store, clock), store, operations, clock, settings, "offline")
             if anchor is not None and store.audit_head()[0] > before:
                 anchor.write(*store.audit_head(), clock.now().isoformat())

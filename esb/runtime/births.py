@@ -19,7 +19,7 @@ from esb.observe.indicators import REPLAY_OF, Observer
 from esb.observe.spans import again_in
 from esb.pipeline import Overtime, Watch
 from esb.registry import Registry
-from esb.runtime.payload import codec_of, encode_body, message_of
+from esb.runtime.payload import codec_of, decode_body, encode_body, message_of
 from esb.runtime.settle import handler_for, record
 from esb.steps.base import HandOff
 from esb.steps.keys import key_text
@@ -107,6 +107,23 @@ class Births:
             raise error
         envelope = self._envelope(spec, incoming, now)
         return self._observed(Birth(_dead(spec, envelope, error, _source_key(incoming, now)), None), None)
+
+    def once_more(self, spec: RouteSpec, envelope: Envelope) -> Birth:
+        """What is to be stored of a message that was refused at the door, if it came now; dead again where it still is refused.
+
+        Raises Overtime where the rules of the route take too long for the loop.
+        """
+        contract = getattr(spec.source.options, "contract", None)
+        if envelope.content == "source":  # what a hand-off carries on stays
+            envelope = replace(envelope, track=EMPTY)
+        try:
+            body = decode_body(envelope, spec, self._registry)
+            if contract is not None:
+                contract.check(body)
+        except Invalid as error:
+            return Birth(_dead(spec, envelope, error), None)
+        with self._watched():
+            return self._admit(spec, envelope, body)
 
     def _observed(self, birth: Birth, message: Message | None) -> Birth:
         """The same birth with what it says about indicators."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -14,7 +15,7 @@ from esb.blob import Blob
 from esb.config.model import Limits, RouteSpec
 from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt
 from esb.errors import Disabled, Invalid, StoreBusy, StoreError, Unavailable
-from esb.message import OPEN_STATES, State
+from esb.message import OPEN_STATES, Envelope, State
 from esb.pipeline import Overtime
 from esb.runtime.births import Birth
 from esb.runtime.hub import Hub
@@ -26,7 +27,7 @@ from esb.runtime.runner import RouteRunner
 from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
 from esb.steps.base import Target
-from esb.store.base import Accepted, AuditEntry, Stored
+from esb.store.base import Accepted, AuditEntry, NewMessage, Stored
 
 #: What a source shall wait before it tries again what was not taken.
 PAUSE = timedelta(seconds=5)
@@ -204,6 +205,27 @@ class RouteIntake:
                 away.watch.disarm()
         except Overtime:
             return None
+
+    async def once_more(self, envelope: Envelope) -> NewMessage:
+        """A message that was refused at the door, as the route would take it now; dead again where it still would not."""
+        runner, away = self._runner, self._runner.bench.away
+        if away is None or envelope.content != "source" or (envelope.blob is None and not away.is_heavy(envelope.size)):
+            with suppress(Overtime):
+                return runner.births.once_more(runner.spec, envelope).new
+        incoming = Incoming(
+            envelope.body,
+            getattr(runner.spec.source.options, "format", None),
+            headers=envelope.headers,
+            meta=envelope.meta,
+            contract=getattr(runner.spec.source.options, "contract", None),
+            correlation_id=envelope.correlation_id,
+            blob=envelope.blob,
+        )
+        new = (self._read_here(incoming) or await self._read_away(incoming)).new
+        found = new.envelope
+        return replace(
+            new, envelope=replace(envelope, key=found.key, track=found.track, overtakes=found.overtakes), facts=()
+        )
 
     async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         future: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()

@@ -38,7 +38,7 @@ from esb.runtime.targets import Targets
 from esb.runtime.throttles import Throttles
 from esb.runtime.turns import Turns
 from esb.runtime.workers import Version, Workers
-from esb.store.base import Accepted, AuditEntry, Pending, Store
+from esb.store.base import Accepted, AuditEntry, NewMessage, Pending, Store
 
 #: Where the store keeps the note of a reload that has begun.
 RELOADING = ("bus", "reloading")
@@ -283,6 +283,10 @@ class Supervisor:
 
     def intake_of(self, route: str) -> RouteIntake | None:
         return live.intake if (live := self.routes.get(route)) is not None else None
+
+    async def once_more(self, envelope: Envelope) -> NewMessage | None:
+        live = self.routes.get(envelope.route)
+        return await live.intake.once_more(envelope) if live is not None else None
 
     def version_of(self, route: str) -> str:
         live = self.routes.get(route)

@@ -156,23 +156,23 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         append(writer, new.by, draft.created)
     route = writer.word(envelope.route)
     seq = writer.next_seq
-    if new.source_key is not None and not _take(writer, route, new.source_key, seq, draft):
+    if new.source_key is not None and not take(writer, route, new.source_key, seq, draft.mid, draft.created):
         return _known(writer, route, new.source_key)
     state, columns, first = new.state, draft.columns, envelope.duplicate_of
     if (
         new.dedupe is not None
         and state is not State.DEAD
         and state is not State.DUPLICATE
-        and not _take(writer, route, new.dedupe, seq, draft)
+        and not take(writer, route, new.dedupe, seq, draft.mid, draft.created)
     ):
-        owner = _owner(writer, route, new.dedupe)[1]
+        owner = owner_of(writer, route, new.dedupe)[1]
         state, columns = State.DUPLICATE, draft.as_duplicate_of(owner)
         first = None if owner is None else id_of(owner)
     writer.next(draft.created)
     scope, version = writer.word(envelope.scope), writer.word(envelope.version)
     superseded: tuple[int, ...] = ()
     if new.supersede and envelope.key is not None and (state is State.QUEUED or state is State.HELD):
-        superseded = supersede(writer, (route, scope, envelope.key), seq, draft)
+        superseded = supersede(writer, (route, scope, envelope.key), seq, envelope.id, draft.created)
     elif state is State.QUEUED and envelope.key is not None and _is_held(writer, (route, scope, envelope.key)):
         state = State.HELD  # decided here, in the order of commits: memory may be about to hear of a release
     writer.later(_MESSAGE, (seq, route, scope, version, *columns))
@@ -264,27 +264,28 @@ def _is_first(writer: Writer, lane: tuple[int, int, str]) -> bool:
     return lane not in writer.waiting and writer.execute(IS_OPEN, lane).fetchone() is None
 
 
-def _take(writer: Writer, route: int, key: DedupeKey, seq: int, draft: Draft) -> bool:
+def take(writer: Writer, route: int, key: DedupeKey, seq: int, mid: bytes, now: int) -> bool:
+    """Have the message own the key, unless another one does."""
     expires = micros(key.expires_at)
-    row = (route, key.space, key.key, seq, draft.mid, expires, key.fingerprint, draft.created)
+    row = (route, key.space, key.key, seq, mid, expires, key.fingerprint, now)
     writer.execute(CLAIM, row)
     if writer.cursor.rowcount == 1:
         return True
-    if key.space == "source" or writer.state_of(_owner(writer, route, key)[0]) != DISCARDED:
+    if key.space == "source" or writer.state_of(owner_of(writer, route, key)[0]) != DISCARDED:
         return False
     # whoever discarded the owner said that it has no effect, so a repeat may have one
-    writer.execute(_TAKE_OVER, (seq, draft.mid, expires, key.fingerprint, route, key.space, key.key))
+    writer.execute(_TAKE_OVER, (seq, mid, expires, key.fingerprint, route, key.space, key.key))
     return True
 
 
-def _owner(writer: Writer, route: int, key: DedupeKey) -> tuple[int, bytes | None, str]:
+def owner_of(writer: Writer, route: int, key: DedupeKey) -> tuple[int, bytes | None, str]:
     row: tuple[int, bytes | None, str] = writer.execute(_OWNER, (route, key.space, key.key)).fetchone()
     return row
 
 
 def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:
     """The first message of a source key. One that retention removed counts as done."""
-    seq, mid, fingerprint = _owner(writer, route, key)
+    seq, mid, fingerprint = owner_of(writer, route, key)
     state = writer.state_of(seq)
     first = "" if mid is None else id_of(mid)
     return Accepted(
@@ -307,22 +308,22 @@ def claim(writer: Writer, space: str, key: str, seq: int, expires: int, now: int
 
 
 # -- overtaking ---------------------------------------------------------------------------------------------------------
-def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, draft: Draft) -> tuple[int, ...]:
+def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, by: str, at: int) -> tuple[int, ...]:
     """Earlier messages of the lane that were not sent become superseded: open ones that do not run, and dead heads."""
     writer.flush()
-    reason = f"overtaken by {draft.new.envelope.id}"
+    reason = f"overtaken by {by}"
     rows = writer.execute(
         "SELECT seq, state, attempts + earlier FROM pending"
         " WHERE route = ? AND scope = ? AND key = ? AND seq < ? AND state <> ? ORDER BY seq",
         (*lane, seq, RUNNING),
     ).fetchall()
     for earlier, state, attempts in rows:
-        end_open(writer, earlier, lane[0], state, SUPERSEDED, draft.created, attempts, reason)
+        end_open(writer, earlier, lane[0], state, SUPERSEDED, at, attempts, reason)
     heads = writer.execute(
         "SELECT seq FROM block WHERE route = ? AND scope = ? AND key = ? AND seq < ? ORDER BY seq", (*lane, seq)
     ).fetchall()
     for (dead,) in heads:
-        end_dead(writer, dead, lane[0], SUPERSEDED, draft.created, reason)
+        end_dead(writer, dead, lane[0], SUPERSEDED, at, reason)
     if heads:
         writer.execute("DELETE FROM block WHERE route = ? AND scope = ? AND key = ? AND seq < ?", (*lane, seq))
     return tuple(sorted([row[0] for row in rows] + [row[0] for row in heads]))

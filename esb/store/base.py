@@ -114,9 +114,8 @@ class Settlement(Struct, frozen=True, gc=False):
     children: Sequence[NewMessage] = ()
     hold_lane: bool = False
     facts: Sequence[Fact] = ()  #: what this end says about indicators
-    told: Sequence[
-        Confirmed
-    ] = ()  #: deliveries of a message that is done: their facts count, the ledger needs them no more
+    #: deliveries of a message that is done: their facts count, the ledger needs them no more
+    told: Sequence[Confirmed] = ()
 
 
 class AuditEntry(Struct, frozen=True):
@@ -146,6 +145,7 @@ class Pending(Struct, frozen=True):
     overtakes: bool
     version: str
     earlier: int = 0  #: attempts before a person retried it; ``attempts`` counts from there
+    superseded: tuple[int, ...] = ()  #: what it overtook as a person let it in
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,9 +323,10 @@ class Store(Protocol):
         ...
 
     def retry(
-        self, seq: int, audit: AuditEntry, at: datetime, memo: Memo | None = None
+        self, seq: int, audit: AuditEntry, at: datetime, memo: Memo | None = None, admitted: NewMessage | None = None
     ) -> asyncio.Future[Pending | None]:
-        """DEAD becomes QUEUED (or HELD behind an older dead head of its lane); keeps id and ledger. None: not dead."""
+        """DEAD becomes QUEUED (or HELD behind an older dead head of its lane); keeps id and ledger. None: not dead.
+        ``admitted`` says what it is now, where it was refused at the door. Raises KeyTaken."""
         ...
 
     def discard(self, seq: int, audit: AuditEntry, at: datetime) -> asyncio.Future[bool]:

@@ -6,11 +6,14 @@ import base64
 import hashlib
 from typing import Any
 
+from msgspec.structs import replace
+
 from esb.blob import Blob
 from esb.errors import StoreError
 from esb.store import commands
 from esb.store.accept import IDLE, end_dead, end_open
-from esb.store.base import AuditEntry, Memo, Pending
+from esb.store.admission import admit
+from esb.store.base import AuditEntry, Memo, NewMessage, Pending
 from esb.store.blob_rows import claims_in, keep_claimed, split_content
 from esb.store.chain import append
 from esb.store.codes import DEAD, DISCARDED, HELD, QUEUED, STATES
@@ -49,12 +52,18 @@ def put_access(
     return True
 
 
-def retry(writer: Writer, seq: int, entry: AuditEntry, at: int, memo: Memo | None) -> Pending | None:
-    """A dead message is queued again, with its attempts from zero: the newest version of its route takes it."""
+def retry(
+    writer: Writer, seq: int, entry: AuditEntry, at: int, memo: Memo | None, admitted: NewMessage | None = None
+) -> Pending | None:
+    """A dead message is queued again, with its attempts from zero: the newest version of its route takes it.
+
+    ``admitted``: it was refused at the door, and gets now what the route's rules make of it. Raises KeyTaken.
+    """
     ended = writer.execute("SELECT route, attempts FROM outcome WHERE seq = ? AND state = ?", (seq, DEAD)).fetchone()
     if ended is None:
         return None
     route, attempts = ended
+    superseded = () if admitted is None else admit(writer, seq, route, admitted, at)
     mid, scope, key, created, priority, overtakes, version = writer.execute(
         "SELECT mid, scope, key, created, priority, overtakes, version FROM message WHERE seq = ?", (seq,)
     ).fetchone()
@@ -74,7 +83,8 @@ def retry(writer: Writer, seq: int, entry: AuditEntry, at: int, memo: Memo | Non
     if memo is not None:
         space, name, value = memo(STATES[state])
         commands.put_state(writer, space, name, dump_any(value))
-    return pending_of(writer.words, writer.execute(f"{PENDING} WHERE seq = ?", (seq,)).fetchone())
+    pending = pending_of(writer.words, writer.execute(f"{PENDING} WHERE seq = ?", (seq,)).fetchone())
+    return replace(pending, superseded=superseded) if superseded else pending
 
 
 def discard(writer: Writer, seq: int, entry: AuditEntry, at: int) -> bool:

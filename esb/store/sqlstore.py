@@ -220,9 +220,9 @@ class SqlStore(Pruning):
         return future
 
     def retry(
-        self, seq: int, audit: AuditEntry, at: datetime, memo: Memo | None = None
+        self, seq: int, audit: AuditEntry, at: datetime, memo: Memo | None = None, admitted: NewMessage | None = None
     ) -> asyncio.Future[Pending | None]:
-        future: asyncio.Future[Pending | None] = self._submit(operate.retry, seq, audit, micros(at), memo)
+        future: asyncio.Future[Pending | None] = self._submit(operate.retry, seq, audit, micros(at), memo, admitted)
         return future
 
     def discard(self, seq: int, audit: AuditEntry, at: datetime) -> asyncio.Future[bool]:

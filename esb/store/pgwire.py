@@ -39,6 +39,10 @@ _NUL, _PICTURE = "\0", "\u2400"
 _FAULTS = ("08", "28", "3D", "3F", "40", "53", "55", "57", "58", "XX", "25006", "42501", "42P01")
 
 
+#: What a statement fails with by itself; see :func:`judged`.
+StatementError = psycopg.Error
+
+
 class Lost(ConnectionError):
     """The connection is gone, or the server cannot do what the store needs. ``state`` is the SQLSTATE, where it gave one."""
 
@@ -163,6 +167,11 @@ class Connection:
     def version(self) -> int:
         """Of the server: 150002 is 15.2."""
         return self.raw.info.server_version
+
+    @property
+    def encoding(self) -> str:
+        """Of the database, in the server's word."""
+        return self.raw.info.parameter_status("server_encoding") or ""
 
     @property
     def in_transaction(self) -> bool:
@@ -324,4 +333,15 @@ def _hang_up(handle: int) -> None:
         one.shutdown(socket.SHUT_RDWR)
 
 
-__all__ = ["CONNECT", "Connection", "Cursor", "Full", "Lost", "TooLong", "Watchdog", "connect", "selected"]
+__all__ = [
+    "CONNECT",
+    "Connection",
+    "Cursor",
+    "Full",
+    "Lost",
+    "StatementError",
+    "TooLong",
+    "Watchdog",
+    "connect",
+    "selected",
+]

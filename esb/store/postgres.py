@@ -22,6 +22,7 @@ from esb.store import files
 from esb.store.address import Address
 from esb.store.codes import SCHEMA_VERSION
 from esb.store.remote import Link, RemoteCommitter, RemoteReader
+from esb.store.unreachable import unreachable
 
 if TYPE_CHECKING:
     from esb.store.connection import Hooks
@@ -37,8 +38,6 @@ SLOW = 0.005
 MARKER = "postgresql.exists"
 #: The oldest server; older ones are out of support.
 OLDEST = 130_000
-#: SQLSTATEs that no waiting mends: wrong login, no such database, missing rights.
-_FOR_GOOD = ("28", "3D", "42501", "0A")
 _OWNER = "INSERT INTO meta (name, value) VALUES ('owner', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
@@ -121,23 +120,16 @@ class Postgres:
         try:
             yield
         except self._wire.Lost as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self.address, str(error), error.state) from error
+        except self._wire.StatementError as error:
+            raise StoreError(
+                f"what is in {self.address.where} is no store of this program: {str(error).splitlines()[0]}",
+                hint=f"give the store a schema of its own: `?schema=NAME`; {self.address.schema} holds something else",
+            ) from error
         except OSError as error:
             raise StoreError(
                 f"{self._folder} cannot be used: {error}", hint="check owner, permissions and disk"
             ) from error
-
-    def _unreachable(self, error: Exception) -> StoreError:
-        state = getattr(error, "state", "")
-        words = f"the store {self.address.where} cannot be opened: {error}"
-        if state.startswith(_FOR_GOOD):
-            return StoreError(
-                words, hint="check user, password, database and rights: see `store` in docs/operations.md"
-            )
-        return StoreBusy(
-            words,
-            hint="is the database running and reachable from here, are user, password and name right? then start again",
-        )
 
     def examine(self) -> list[tuple[Literal["ok", "warning", "fault"], str, str]]:
         """What a person should know of the server: level, what was found, what helps. Raises StoreError as :meth:`prepare`."""
@@ -194,6 +186,7 @@ class Postgres:
             elif version < SCHEMA_VERSION and not read_only:
                 self._lock(connection)
                 self._upgrade(connection)
+            self._refuse_unreadable(connection, read_only=read_only)
             self.path = self._folder / f"pg-{identity[:12]}"
             if not read_only:
                 self._mark(identity)
@@ -203,12 +196,11 @@ class Postgres:
         version = connection.version
         if version < OLDEST:
             raise StoreError(f"PostgreSQL {version // 10000} is too old", hint=f"{OLDEST // 10000} or newer is needed")
-        encoding, standby, fsync = connection.execute(
-            "SELECT current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only')"
-        ).fetchone()
-        if encoding != "UTF8":
+        if (encoding := connection.encoding) != "UTF8":
             raise StoreError(f"the database has the encoding {encoding}", hint="make one with `encoding 'UTF8'`")
-        if standby or fsync == "on":
+        if connection.execute(
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
+        ).fetchone()[0]:
             raise StoreBusy(
                 "the server takes no changes: it is a standby, or reads only",
                 hint="give the address of the primary, or `?target_session_attrs=read-write`",
@@ -219,6 +211,8 @@ class Postgres:
         connection.execute("BEGIN")
         try:
             if connection.execute("SELECT current_schema()").fetchone()[0] is None:
+                if connection.execute(_HAS_SCHEMA, (self.address.schema,)).fetchone() is not None:
+                    raise unreachable(self.address, f"permission denied for schema {self.address.schema}")
                 connection.execute(f'CREATE SCHEMA "{self.address.schema}"')
             for statement in schema().values():
                 connection.execute(statement)
@@ -251,6 +245,13 @@ class Postgres:
                 connection.execute(statement)
         connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (str(SCHEMA_VERSION),))
         connection.execute("COMMIT")
+
+    def _refuse_unreadable(self, connection: Connection, *, read_only: bool) -> None:
+        """A table that may not be used would be found out in the middle of the work."""
+        rights = "SELECT" if read_only else "SELECT,INSERT,UPDATE,DELETE"
+        found = connection.execute(_LOCKED_UP, (rights,)).fetchone()
+        if found is not None:
+            raise unreachable(self.address, f"permission denied for table {found[0]}")
 
     # -- the note beside it -------------------------------------------------------------------------------------------
     def _noted(self) -> dict[str, str]:
@@ -292,6 +293,11 @@ class Postgres:
 #: What a server does for speed and the store must not rely on: `remote_apply` waits for more than `on`, and stays.
 _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') <> 'remote_apply'"
+)
+_HAS_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = ?"
+_LOCKED_UP = (
+    "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND NOT"
+    " (SELECT bool_and(has_table_privilege(oid, one)) FROM unnest(string_to_array(?, ',')) AS one) ORDER BY 1 LIMIT 1"
 )
 _SAFETY = "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes')"
 _READS = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"

@@ -155,9 +155,14 @@ def test_a_store_that_vanished_is_no_fresh_start(tmp_path: Path, settings: str, 
 
 def test_a_database_that_cannot_be_reached_says_so(tmp_path: Path, settings: str, postgres: Postgres) -> None:
     root = plant(tmp_path, settings.replace(f":{postgres.port}/", f":{free_port()}/"))
-    assert "cannot be opened" in esb("run", str(root), cwd=root, code=75).stderr
+    refused = esb("run", str(root), cwd=root, code=75).stderr
+    assert "cannot be opened" in refused
+    assert "start the database" in refused
     (root / "esb.yaml").write_text(settings.replace("/postgres?", "/nowhere?"), encoding="utf-8")
-    assert "does not exist" in esb("run", str(root), cwd=root, code=75).stderr
+    refused = esb("run", str(root), cwd=root, code=78).stderr
+    assert "does not exist" in refused
+    assert "CREATE DATABASE nowhere OWNER esb" in refused
+    assert "Traceback" not in refused
     faults = [
         item
         for item in json.loads(esb("doctor", "--json", cwd=root, code=None).stdout)["items"]

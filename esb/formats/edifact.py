@@ -57,7 +57,7 @@ class Edifact:
     `{ interchange: { sender, recipient, reference, … }, messages: [ { type: DESADV, reference, segments: [ … ] } ] }`. A segment
     is `{ tag: LIN, e1: "10", e3: WIDGET-001, e3_2: VP }`: `e3` is the third element (its first component), `e3_2` its second
     component. With `loop: LIN` the repeating part is under `items`, each with its own `segments`, what follows under `summary`.
-    A message count, a segment count or a reference that does not match refuses the interchange (a cut or edited file). A `split` with
+    A count or a reference of the interchange, a group or a message that does not match refuses the file (it was cut or edited). A `split` with
     `each: body.messages` (with `loop` also `body.messages[].items[]`) reads a large one message by message. When written, counts and
     trailers are made, texts are escaped.
     """
@@ -227,21 +227,24 @@ class _Reading:
         self._loop = loop
         self._envelope = {"interchange": self.about} if envelope else {}
         self._count = self._groups = 0
+        self._group: str | None = None  #: the reference of the group that is open
+        self._before = 0  #: messages before it
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Each message when it is complete; then the trailer is checked. Raises Invalid."""
-        group = ""
         while (segment := self._segments.take()) is not None:
             match segment.tag:
                 case "UNH":
-                    yield self._message(segment, group)
+                    yield self._message(segment, self._group or "")
                     self._count += 1
                 case "UNG":
-                    group = segment.get(5) or segment.get(1)
+                    self._close_group(None)
+                    self._group, self._before = segment.get(5) or segment.get(1), self._count
                     self._groups += 1
                 case "UNE":
-                    group = ""
+                    self._close_group(segment)
                 case "UNZ":
+                    self._close_group(None)
                     if (rest := self._segments.next) is not None:
                         hint = "send one interchange per file, or `split` it before"
                         detail = f"segment {rest.number} ({rest.tag}) follows the end of the interchange"
@@ -278,6 +281,22 @@ class _Reading:
 
     def _wrong(self, reference: str, what: str) -> None:
         self.faults.add(f"message {shown(reference)} {what}", of_item=True)
+
+    def _close_group(self, une: Segment | None) -> None:
+        """The group that is open ends at its trailer, or without one."""
+        group, self._group = self._group, None
+        if group is None:
+            if une is not None:
+                self.faults.add(f"segment {une.number} (UNE) ends a group that has not begun")
+            return
+        if une is None:
+            self.faults.add(f"group {shown(group)} has no trailer (UNE)")
+            return
+        count, said, ends = self._count - self._before, une.get(1), une.get(2)
+        if said.lstrip("0") != str(count):
+            self.faults.add(f"group {shown(group)} has {count} messages, its trailer says {said or 'nothing'}")
+        if ends != group:
+            self.faults.add(f"group {shown(group)} ends with the reference {shown(ends)}")
 
     def _check_trailer(self, unz: Segment) -> None:
         count, said = self._groups or self._count, unz.get(1)

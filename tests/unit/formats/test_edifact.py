@@ -20,6 +20,7 @@ FAULTY = {
     "orders-with-group.edi": "has 18 segments, its trailer says 21",
 }
 HEAD = b"UNB+UNOC:3+A:14+B:14+260101:1200+7'UNH+1+DESADV:D:96A:UN'"
+GROUP = HEAD.replace(b"UNH", b"UNG+X+A+B+260101:1200+G1+UN+D:96A'UNH") + b"UNT+2+1'"
 
 
 def one(segments: bytes, count: int, **options: Any) -> Any:
@@ -119,10 +120,25 @@ def test_repeated_elements_of_syntax_4() -> None:
         (HEAD + b"UNT+2+1'LIN+1'UNZ+1+7'", "stands outside of a message"),
         (HEAD + b"UNT+2+1'UNZ+1+7'UNB+'", "follows the end"),
         (b"UNB+UNOA:1+A+\xff'", "0xFF"),
+        (GROUP + b"UNE+2+G1'UNZ+1+7'", "group 'G1' has 1 messages, its trailer says 2"),
+        (GROUP + b"UNE'UNZ+1+7'", "group 'G1' has 1 messages, its trailer says nothing"),
+        (GROUP + b"UNE+1+G2'UNZ+1+7'", "group 'G1' ends with the reference 'G2'"),
+        (GROUP + b"UNZ+1+7'", "group 'G1' has no trailer (UNE)"),
+        (GROUP + b"UNG+X+A+B+260101:1200+G2'UNE+0+G2'UNZ+2+7'", "group 'G1' has no trailer (UNE)"),
+        (GROUP + b"UNE+1+G1'UNE+1+G1'UNZ+1+7'", "(UNE) ends a group that has not begun"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, words: str) -> None:
     assert words in refused(data).message
+
+
+def test_the_count_of_a_group_is_its_own() -> None:
+    second = (
+        GROUP.removeprefix(HEAD[: HEAD.index(b"UNH")]).replace(b"G1", b"G2")
+        + b"UNH+2+DESADV:D:96A:UN'UNT+2+2'UNE+2+G2'UNZ+2+7'"
+    )
+    messages = Edifact().decode(GROUP + b"UNE+1+G1'" + second)["messages"]
+    assert [message["group"] for message in messages] == ["G1", "G2", "G2"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``esb db``: verify, back up, restore and prune the store."""
+"""``esb db``: verify, back up, restore, move and prune the store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group()
 def db() -> None:
-    """Verify, back up, restore and prune the store."""
+    """Verify, back up, restore, move and prune the store."""
 
 
 @db.command("verify")
@@ -203,6 +203,67 @@ async def _prune(root: Path, ages: dict[str, str], reason: str) -> int:
         detail = {"retention": dict(settings.retention), "removed": removed, **sign}
         await store.audit(AuditEntry(who, "db.prune", settings.bus, reason, detail), clock.now())
         return removed
+
+
+@db.command("move")
+@click.argument("file", type=FILE, required=False)
+@click.option("--reason", default="", help="Why; kept in the audit.")
+@workspace_option
+@json_option
+def db_move(file: Path | None, reason: str, root: Path, as_json: bool) -> None:
+    """Move the store FILE of a stopped bus (by default `.esb/bus.db`) to the PostgreSQL that `store` of esb.yaml now names.
+
+    All of it or nothing: messages in every state, the audit, keys of `dedupe`, states of sources. It is verified there, and
+    the file is kept aside. What was open goes on at the next start, under the same delivery ids.
+    """
+    file = (root / ".esb" / "bus.db" if file is None else file).resolve()
+    _must_be_there(file, "name the file of the store: `esb db move FILE`")
+    item, faults = asyncio.run(_move(root.resolve(), file, reason))
+    if as_json:
+        emit_json({"kind": "Move", "items": [{**item, "faults": faults}]})
+    else:
+        click.echo(f"moved {item['messages']} messages to {item['store']}")
+        for fault in faults:
+            click.echo(f"✗ {fault}")
+        click.echo(
+            "the file stays where it is: compare both before you go on" if faults else f"the file is now {item['kept']}"
+        )
+    sys.exit(exits.NO if faults else exits.DONE)
+
+
+async def _move(root: Path, file: Path, reason: str) -> tuple[dict[str, Any], list[str]]:
+    from esb.cli.offline import store_url
+    from esb.clock import SystemClock
+    from esb.store import backup, open_store
+    from esb.store.address import address_of, is_remote
+    from esb.store.base import AuditEntry
+    from esb.store.lock import StoreLock
+    from esb.store.move import move
+    from esb.store.postgres import Postgres
+
+    url = store_url(root)
+    if not is_remote(url):
+        hint = "write `store: postgresql+psycopg://…` there first; see `A store on PostgreSQL` in the documentation"
+        raise exits.Exit("esb.yaml names no database to move to", exits.USAGE, hint=hint)
+    clock, address = SystemClock(), address_of(url)
+    with StoreLock(root / ".esb", command=True):
+        source = await open_store(f"sqlite:///{file}", root, clock=clock)
+        try:
+            sign = await of_stopped(source, None, reason, {"file": file.name, "to": address.where})
+        finally:
+            await source.close()
+        server = Postgres(address, root)
+        try:
+            moved = move(file, server, clock.now())
+        finally:
+            server.close()
+    async with _stopped(root) as store:
+        faults = _faults(store)
+        who = str(sign.pop("by", "")) or actor()
+        detail = {"file": str(file), "messages": moved["message"], "faults": len(faults), **sign}
+        await store.audit(AuditEntry(who, "db.move", address.where, reason, detail), clock.now())
+    kept = str(file if faults else backup.put_aside(file, "moved", clock.now()))
+    return {"store": address.where, "messages": moved["message"], "rows": sum(moved.values()), "kept": kept}, faults
 
 
 # -- the store of a workspace ---------------------------------------------------------------------------------------------

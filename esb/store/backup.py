@@ -113,21 +113,28 @@ def restore(source: Path, path: Path, now: datetime) -> Path | None:
     shutil.rmtree(blobs.folder_of(ready), ignore_errors=True)
     files.refuse_network(path.parent)
     copy(source, ready)
-    aside = None
-    if path.exists():
-        aside = path.with_name(f"{path.name}.before-{now:%Y%m%dT%H%M%S%f}")
+    aside = put_aside(path, "before", now) if path.exists() else None
+    if aside is None:
+        _remove(path)
+        shutil.rmtree(blobs.folder_of(path), ignore_errors=True)
+    path.with_name(path.name + ".work").unlink(missing_ok=True)
+    new_payload = blobs.folder_of(ready)
+    if new_payload.exists():
+        new_payload.rename(blobs.folder_of(path))
+    ready.rename(path)
+    files.sync_folder(path.parent)
+    return aside
+
+
+def put_aside(path: Path, word: str, now: datetime) -> Path:
+    """Give a store another name beside its own, ``bus.db.WORD-TIME``, and its payload files with it."""
+    aside = path.with_name(f"{path.name}.{word}-{now:%Y%m%dT%H%M%S%f}")
     for suffix in _SUFFIXES:  # the database first: one without its log would open, and lack what is in the log
         old = path.with_name(path.name + suffix)
-        if aside is not None and old.exists():
+        if old.exists():
             old.rename(aside.with_name(aside.name + suffix))
-        else:
-            old.unlink(missing_ok=True)
-    path.with_name(path.name + ".work").unlink(missing_ok=True)
-    old_payload, new_payload = blobs.folder_of(path), blobs.folder_of(ready)
-    if old_payload.exists():
-        old_payload.rename(blobs.folder_of(aside)) if aside is not None else shutil.rmtree(old_payload)
-    if new_payload.exists():
-        new_payload.rename(old_payload)
-    ready.rename(path)
+    payload = blobs.folder_of(path)
+    if payload.exists():
+        payload.rename(blobs.folder_of(aside))
     files.sync_folder(path.parent)
     return aside

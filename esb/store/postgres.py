@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -38,6 +38,8 @@ SLOW = 0.005
 MARKER = "postgresql.exists"
 #: The oldest server; older ones are out of support.
 OLDEST = 130_000
+#: SQLSTATE of what does not fit into an index.
+_TOO_LONG = "54000"
 _OWNER = "INSERT INTO meta (name, value) VALUES ('owner', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
@@ -191,6 +193,25 @@ class Postgres:
             if not read_only:
                 self._mark(identity)
 
+    def take_over(self, now: datetime, fill: Callable[[Connection], None]) -> None:
+        """Make the store with the rows that ``fill`` writes into its empty tables, in one transaction: all of it or nothing.
+
+        ``path`` is that of the new store while ``fill`` runs. Raises as :meth:`prepare`, and StoreError where a store is there.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.explained(), contextlib.closing(self._connect(_DURABLE)) as connection:
+            self._fit(connection)
+            self._lock(connection)
+            if _found(connection)[0]:
+                raise StoreError(
+                    f"{self.address.where} holds a store already; nothing was moved",
+                    hint=f"take a schema of its own (`?schema=NAME`), or, where nobody needs that store:"
+                    f" `drop schema {self.address.schema} cascade`, and remove .esb/{MARKER}",
+                )
+            self._refuse_missing()
+            connection.limit(float("inf"))
+            self._mark(self._create(connection, now, fill))
+
     @staticmethod
     def _fit(connection: Connection) -> None:
         version = connection.version
@@ -206,29 +227,37 @@ class Postgres:
                 hint="give the address of the primary, or `?target_session_attrs=read-write`",
             )
 
-    def _create(self, connection: Connection, now: datetime) -> str:
-        identity = uuid4().hex
+    def _create(self, connection: Connection, now: datetime, fill: Callable[[Connection], None] | None = None) -> str:
+        identity, statements = uuid4().hex, schema().values()
+        indexes = [statement for statement in statements if not statement.lstrip().startswith("CREATE TABLE")]
+        self.path = self._folder / f"pg-{identity[:12]}"
         connection.execute("BEGIN")
         try:
             if connection.execute("SELECT current_schema()").fetchone()[0] is None:
                 if connection.execute(_HAS_SCHEMA, (self.address.schema,)).fetchone() is not None:
                     raise unreachable(self.address, f"permission denied for schema {self.address.schema}")
                 connection.execute(f'CREATE SCHEMA "{self.address.schema}"')
-            for statement in schema().values():
+            for statement in (statement for statement in statements if statement not in indexes):
                 connection.execute(statement)
             connection.execute("INSERT INTO word (id, text) VALUES (0, '')")
             known = {"epoch": "0", "clean": "1", "last_seq": "0", "audit_head": "", "created": now.isoformat()}
             known |= {"schema_version": str(SCHEMA_VERSION), "store_id": identity}
             connection.cursor().executemany("INSERT INTO meta (name, value) VALUES (?, ?)", list(known.items()))
+            if fill is not None:
+                fill(connection)
+            for statement in indexes:  # after the rows: many times quicker
+                connection.execute(statement)
             connection.execute("COMMIT")
         except Exception as error:
             with contextlib.suppress(OSError):
                 connection.execute("ROLLBACK")
             if isinstance(error, (OSError, StoreError)):
                 raise
+            hint = f"give the store a schema of its own: `?schema=NAME`; {self.address.schema} holds something else"
+            if getattr(error, "sqlstate", "") == _TOO_LONG:
+                hint = "a key, tracked value or correlation id has more than about 2 600 bytes, the most that it may have there"
             raise StoreError(
-                f"the tables of the store cannot be made in {self.address.where}: {error}",
-                hint=f"give the store a schema of its own: `?schema=NAME`; {self.address.schema} holds something else",
+                f"the tables of the store cannot be made in {self.address.where}: {error}", hint=hint
             ) from error
         return identity
 

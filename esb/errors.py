@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 #: The words of ``retry.for`` and ``on_error.for``.
@@ -207,6 +207,8 @@ class Unavailable(MessageError):
     """The target cannot take the message now: refused, 429, 5xx, locked, circuit open."""
 
     error_class = "unavailable"
+    #: when the message is dropped where the outage goes on (``when_down: { drop_after: … }``); until then it is tried
+    dropped_at: datetime | None = None
 
 
 class Overdue(MessageError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Protocol
 
 from esb.clock import Deadlines
@@ -314,16 +313,12 @@ def _after(node: StepNode, message: Message, run: Run, error: MessageError) -> A
             run.note(when_down="fallback")
             return Enter(policy.block, message)
         if policy is not None and policy.mode == "drop_after" and policy.drop_after is not None:
-            if run.clock.now() - run.accepted_at >= policy.drop_after:
+            error.dropped_at = run.accepted_at + policy.drop_after
+            if run.clock.now() >= error.dropped_at:
                 return Stop(f"dropped by when_down: {node.id} was unavailable")
-            error.retry_after = _sooner(error.retry_after, run.accepted_at + policy.drop_after - run.clock.now())
     if node.continue_on_error:
         return message
     raise StepFailed(error, node, message) from error
-
-
-def _sooner(first: timedelta | None, second: timedelta) -> timedelta | None:
-    return first if first is None else min(first, second)
 
 
 def facts(reply_body: Any, limit: int = 2000) -> Any:

@@ -364,7 +364,7 @@ _RELIABILITY = {
         "a reaction to an outage that never happens",
         "A warning: `when_down: { reject: … }` refuses messages while the target is known to be down, and only a connector with "
         "`circuit` can be known to be down. Give the connector a `circuit`, or take `when_down` out. And `drop_after` longer than "
-        "the retries go on: the message is dead before it is dropped.",
+        "the `within` of the retries, or where they are not for `unavailable`: the message is dead before it is dropped.",
     ),
     "ESB605": Code(
         "a transport that promises less",

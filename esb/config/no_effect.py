@@ -8,7 +8,7 @@ from typing import Any
 
 from esb.config.checks import nearest, place_in
 from esb.config.resources import Resources
-from esb.config.retries import drop_of, longest_wait
+from esb.config.retries import drop_of, waits_out
 from esb.config.routes import RouteDoc, steps_of, targets_of
 from esb.durations import format_duration, parse_duration
 from esb.errors import Position, Problem
@@ -98,13 +98,13 @@ def late_drops(doc: RouteDoc) -> Iterator[Problem]:
             after = policy.drop_after if policy is not None else None
             if after is None or step.kind == "tap" or not targets_of(step):
                 continue
-            end = longest_wait(step.retry or spec.retry)
+            end = waits_out(step.retry or spec.retry)
             at = (
                 _policy_of(doc.node, step)
                 if step.when_down is policy
                 else _first_drop(doc.node, after) or step.position
             )
-            if end >= after or at in reported:
+            if end is None or end >= after or at in reported:
                 continue
             reported.add(at)
             yield Problem(
@@ -112,7 +112,7 @@ def late_drops(doc: RouteDoc) -> Iterator[Problem]:
                 f"`drop_after: {format_duration(after)}` never happens: the retries of `{step.id}` end after at most"
                 f" {format_duration(end)}, and then the message is dead",
                 at,
-                "give `retry` more attempts (`max`) or longer waits (`backoff`), or drop sooner",
+                "let `retry` be for `unavailable`, give it a longer `within`, or drop sooner",
                 label="never happens",
                 severity="warning",
             )

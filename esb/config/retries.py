@@ -29,9 +29,8 @@ def waits_of(policy: RetryPolicy, count: int) -> timedelta:
     return found
 
 
-def longest_wait(policy: RetryPolicy) -> timedelta:
-    """How long an outage is waited for at most before the message is given up, the attempts themselves not counted."""
+def waits_out(policy: RetryPolicy) -> timedelta | None:
+    """How long an outage with a ``drop_after`` is waited for before the message is dead; None where only the drop ends it."""
     if not {"any", "unavailable"} & set(policy.for_):
         return timedelta()
-    waits = waits_of(policy, policy.max)
-    return waits if policy.within is None else min(waits, policy.within)
+    return policy.within

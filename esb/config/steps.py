@@ -51,7 +51,10 @@ class Modifiers:
         default=None, doc="Retries of this step; what it leaves out comes from the route.", example="{ max: 8 }"
     )
     when_down: WhenDown | None = option(
-        default=None, doc="What an outage of the target means for the message.", example="{ drop_after: 1h }"
+        default=None,
+        doc="What an outage of the target means for the message. With `drop_after` it is tried until it is so old, however"
+        " many retries that takes, and then ends as done (dropped).",
+        example="{ drop_after: 1h }",
     )
     on_timeout: OnTimeout | None = option(
         default=None,

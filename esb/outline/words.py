@@ -33,6 +33,7 @@ class Worst:
     waits: timedelta
     whole: timedelta
     bounded_by: str = ""
+    drop: timedelta | None = None  #: after it an outage ends the message, however many attempts that took
 
     def as_item(self) -> dict[str, Any]:
         return {
@@ -64,14 +65,13 @@ def _worst(workspace: Workspace, spec: RouteSpec, node: StepNode, drop: WhenDown
     attempts = policy.max + 1 if retried else 1
     waits = waits_of(policy, attempts - 1)
     whole, by = waits + limit * attempts, ""
-    for name, bound in (
-        ("`within` of its retry", policy.within),
-        ("`ttl` of the route", spec.ttl),
-        ("`drop_after`", drop.drop_after if drop is not None else None),
-    ):
+    after = drop.drop_after if drop is not None and retried - {"timeout"} else None
+    if after is not None and after + limit > whole:
+        whole, by = after + limit, "`drop_after`"
+    for name, bound in (("`within` of its retry", policy.within), ("`ttl` of the route", spec.ttl)):
         if bound is not None and bound + limit < whole:
             whole, by = bound + limit, name
-    return Worst(node.id, attempts, waits, whole, by)
+    return Worst(node.id, attempts, waits, whole, by, after)
 
 
 # -- the words ------------------------------------------------------------------------------------------------------------
@@ -278,6 +278,10 @@ def _failing(workspace: Workspace, spec: RouteSpec, document: Mapping[str, Any])
     if cases:
         yield "When a target does not answer:"
     for case in cases:
+        if case.drop is not None:
+            drop = format_duration(case.drop)
+            yield f"  {case.step} is tried while it is down, until the message is {drop} old; then it is dropped."
+            continue
         if case.attempts == 1:
             yield f"  {case.step} is tried once, for at most {format_duration(case.whole)}."
             continue

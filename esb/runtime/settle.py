@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from esb.config.model import OnError, RouteSpec
-from esb.errors import ErrorRecord, MessageError
+from esb.errors import ErrorRecord, MessageError, Unavailable
 from esb.steps.base import RetryPolicy
 
 #: A wait that a target asks for (``Retry-After``) is honoured up to this.
@@ -56,17 +56,21 @@ def decide(
     counts: bool = True,
     chance: Chance = random.random,
 ) -> Decision:
-    """Retry or give up, by the error's class and the policy. ``attempt`` counts from 1."""
+    """Retry or give up, by the error's class and the policy. ``attempt`` counts from 1.
+
+    With ``drop_after`` an outage ends the message at its time, not with the last retry: the waits grow, and go on.
+    """
     if "any" not in policy.for_ and error.error_class not in policy.for_:
         return GiveUp(error.error_class)
-    if counts and attempt > policy.max:
+    dropped_at = error.dropped_at if isinstance(error, Unavailable) else None
+    if counts and attempt > policy.max and dropped_at is None:
         return GiveUp("exhausted" if policy.max else error.error_class)
     wait = backoff(policy, max(attempt, 1), chance)
     if error.retry_after is not None:
         wait = max(wait, min(error.retry_after, LONGEST_RETRY_AFTER))
     if policy.within is not None and now + wait > accepted_at + policy.within:
         return GiveUp("exhausted")
-    return RetryAt(now + wait, counts)
+    return RetryAt(now + wait if dropped_at is None else min(now + wait, dropped_at), counts)
 
 
 def handler_for(on_error: tuple[OnError, ...], error_class: str, cause_class: str) -> OnError | None:

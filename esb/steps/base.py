@@ -103,7 +103,10 @@ class WhenDownKind(Kind):
 
 @dataclass(frozen=True, slots=True)
 class WhenDown:
-    """What an outage of the target means for the message: one of the four modes."""
+    """What an outage of the target means for the message: one of the four modes.
+
+    ``drop_after``: the message is tried until it is so old, however many retries that takes, and then ends as done (dropped).
+    """
 
     kind = WhenDownKind()
     mode: Literal["queue", "reject", "fallback", "drop_after"] = "queue"

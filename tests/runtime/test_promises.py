@@ -480,20 +480,23 @@ def test_a_delay_waits_in_the_store_and_uses_up_no_attempt(start: Any, probe: An
     run(scenario())
 
 
-def test_drop_after_ends_a_message_whose_target_stays_down(start: Any, probe: Any) -> None:
+@pytest.mark.parametrize("retry", ["max: 99", "max: 3", "max: 0"])
+def test_drop_after_ends_a_message_whose_target_stays_down_and_not_the_last_retry(
+    start: Any, probe: Any, retry: str
+) -> None:
     async def scenario() -> None:
-        route = PLAIN.replace(
-            "retry: { max: 3, backoff: 10s, jitter: none }", "retry: { max: 99, backoff: 10s, jitter: none }"
-        )
+        route = PLAIN.replace("max: 3", retry)
         probe.script["erp"] = [Unavailable("503")] * 99
         async with start({"routes/a.yaml": route + "when_down: { drop_after: 1m }\n"}) as bus:
             await bus.send("plain", {"lot": "1"})
             await bus.settle()
-            for _ in range(8):
-                await bus.advance(10)
+            for _ in range(12):
+                assert bus.states("plain") == ["waiting"]
+                await bus.advance(5)
             stored = bus.messages(route="plain")[0]
             assert stored.state.value == "done"
             assert "dropped" in stored.reason
+            bus.whole()
 
     run(scenario())
 

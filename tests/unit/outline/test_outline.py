@@ -221,6 +221,16 @@ def test_a_route_in_plain_words_with_its_worst_case(workspace: Workspace) -> Non
     assert "tried up to 4 times; at worst 21s pass" in said
 
 
+def test_a_step_whose_message_is_dropped_in_an_outage_says_when(tmp_path: Path) -> None:
+    steps = "steps:\n  - to: { http: { url: https://x.example/o } }\n    when_down: { drop_after: 1h }\n"
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes/r.yaml").write_text("route: r\nfrom: { timer: { every: 1h } }\n" + steps)
+    loaded = require_workspace(tmp_path)
+    said = "\n".join(explain(loaded, loaded.routes["r"]))
+    assert "to:http is tried while it is down, until the message is 1h old; then it is dropped." in said
+    assert "given up" not in said
+
+
 def test_the_picture_shows_every_end_and_is_whole(workspace: Workspace) -> None:
     edges = graph.edges_of(workspace)
     picture = ET.fromstring(graph.svg(edges))

@@ -63,6 +63,19 @@ def test_within_gives_up_when_the_next_try_would_be_too_late() -> None:
     assert decide(Unavailable("x"), policy=policy, attempt=2, accepted_at=NOW, now=late) == GiveUp("exhausted")
 
 
+def test_an_outage_that_is_dropped_at_a_time_is_tried_until_then_and_no_longer() -> None:
+    error = Unavailable("down")
+    error.dropped_at = NOW + timedelta(seconds=25)
+    for past, due in ((0, 10), (24, 25)):
+        now = NOW + timedelta(seconds=past)
+        decision = decide(error, policy=POLICY, attempt=9, accepted_at=NOW, now=now, chance=always_longest)
+        assert decision == RetryAt(NOW + timedelta(seconds=due))
+    policy = RetryPolicy(within=timedelta(seconds=5), backoff=parse_backoff("10s"), jitter="none")
+    assert decide(error, policy=policy, attempt=1, accepted_at=NOW, now=NOW) == GiveUp("exhausted")
+    policy = RetryPolicy(for_=("timeout",))
+    assert decide(error, policy=policy, attempt=1, accepted_at=NOW, now=NOW) == GiveUp("unavailable")
+
+
 def test_an_open_circuit_uses_up_no_attempt() -> None:
     decision = decide(Unavailable("open"), policy=POLICY, attempt=99, accepted_at=NOW, now=NOW, counts=False)
     assert isinstance(decision, RetryAt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import core, ingest, nodered
 from benchmarks.figures import Figure, Rate, Skipped, alternate, median, quantile, ratio
+from benchmarks.openloop import post
 from benchmarks.programs import bare, bus, folder, sink, wrk
 
 ACCEPT = """
@@ -94,14 +94,17 @@ def open_loop(rate: int, requests: int) -> Iterator[Figure]:
     """Latency of the 202 at a fixed rate; between the requests the same disk is asked for an fdatasync."""
     with folder({"routes/accept.yaml": ACCEPT}) as root, bus(root) as (url, _):
         took: list[float] = []
+        late: list[float] = []
         syncs: list[float] = []
         share = requests // 5
         for _ in range(5):
-            took += core.run(_posts(f"{url}/accept", rate, share))[share // 10 :]
+            posted = post(f"{url}/accept", rate, share)
+            took += posted.took[share // 10 :]
+            late += posted.late[share // 10 :]
             syncs += fdatasyncs(root)
     p50, p99 = quantile(took, 0.5), quantile(took, 0.99)
     f50, f99 = quantile(syncs, 0.5), quantile(syncs, 0.99)
-    said = "{:.2f} ms; fdatasync of 12 KB {:.2f} ms"
+    said = f"{{:.2f}} ms; fdatasync of 12 KB {{:.2f}} ms; the client late by {quantile(late, 0.99) * 1e3:.2f} ms (p99)"
     yield Figure(f"HTTP accept at {rate}/s, p50 / fdatasync", p50 / f50, 6, True, said.format(p50 * 1e3, f50 * 1e3))
     yield Figure(f"HTTP accept at {rate}/s, p99 / fdatasync", p99 / f99, 10, True, said.format(p99 * 1e3, f99 * 1e3))
 
@@ -116,25 +119,4 @@ def fdatasyncs(root: Path, count: int = 200) -> list[float]:
         os.fdatasync(handle)
         took.append(time.perf_counter() - began)
     os.close(handle)
-    return took
-
-
-async def _posts(url: str, rate: int, requests: int) -> list[float]:
-    """Seconds of each request, counted from when it was due: a slow bus cannot slow down its own load."""
-    import aiohttp
-
-    took: list[float] = []
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as session:
-
-        async def one(number: int, at: float) -> None:
-            await asyncio.sleep(max(0.0, at - time.perf_counter()))
-            async with session.post(
-                url, data=core.payload(number), headers={"Content-Type": "application/json"}
-            ) as answer:
-                await answer.read()
-                assert answer.status == 202, answer.status
-            took.append(time.perf_counter() - at)
-
-        start = time.perf_counter() + 0.2
-        await asyncio.gather(*(one(n, start + n / rate) for n in range(requests)))
     return took

@@ -109,7 +109,7 @@ async def apart(what: Any, *arguments: Any) -> Any:
 async def other_goes_on(bus: LiveBus) -> None:
     """A route that has nothing to do with the broker does its work meanwhile."""
     receipt = await bus.send("other", {"n": 1})
-    await until(lambda: bus.store.get(receipt.message_id).state.value == "done", 5.0)
+    await until(lambda: bus.store.get(receipt.message_id).state.value == "done")
 
 
 @pytest.mark.timeout(300)  # RabbitMQ starts three times

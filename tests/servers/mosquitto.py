@@ -39,7 +39,7 @@ user root
 """
 #: everything is allowed but what lies below `closed/`
 _ACL = "topic readwrite plant/#\ntopic readwrite t/#\ntopic readwrite $share/#\n"
-START = 30.0
+START = 60.0
 
 
 class Mosquitto:

@@ -30,7 +30,7 @@ route: lots
 key: body.lot
 from: { http: { path: /lots, method: POST } }
 order: { overtake: "body.kind == 'HOLD'" }
-retry: { max: 100, backoff: 10ms..100ms }
+retry: { max: 10000, backoff: 10ms..100ms }
 steps: [ { to: { http: { url: "${SINK_URL}/lots?busy=10&refuse=19&mute=21", method: POST } } } ]
 """
 #: Every message is dead at its first attempt, and its lane goes on.
@@ -90,8 +90,7 @@ def post(rig: Rig, path: str, place: Place) -> int:
 
 
 def arrived(rig: Rig, sink: str) -> list[Place]:
-    lines = map(json.loads, rig.sink.journal.read_text(encoding="utf-8").splitlines())
-    return [Place(one["lot"], one["n"], one["kind"], one["key"]) for one in lines if one["sink"] == sink]
+    return [Place(one["lot"], one["n"], one["kind"], one["key"]) for one in rig.sink.entries if one["sink"] == sink]
 
 
 def retry_all(rig: Rig, route: str, **words: Any) -> list[dict[str, Any]]:

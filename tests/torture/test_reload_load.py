@@ -22,7 +22,7 @@ ROUTE = """
 route: {name}
 key: body.lot
 from: {{ http: {{ path: /{name}, method: POST }} }}
-retry: {{ max: 100, backoff: 20ms..200ms }}
+retry: {{ max: 10000, backoff: 20ms..200ms }}
 steps:
   - filter: body.kind == 'MAJOR'
   - to: {{ http: {{ url: "${{SINK_URL}}/{name}?busy=9&mute=11&down=1", method: POST }} }}

@@ -11,6 +11,7 @@ import pytest
 
 from examples.demo.harness import Bus
 from tests.acceptance.test_program import TO_FILE, esb, items, workspace
+from tests.servers.require import free_port
 
 pytestmark = pytest.mark.acceptance
 
@@ -46,8 +47,7 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_done(tmp_path: P
 
 
 def test_one_port_for_both_listeners_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     esb("send", "lots", "--data", '{"id":"A","lot":"1","qty":1}', cwd=root)
     at = f"127.0.0.1:{port}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from examples.demo.harness import Bus, until
 from tests.acceptance.test_program import esb
+from tests.servers.require import free_port
 
 pytestmark = pytest.mark.acceptance
 
@@ -94,10 +94,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    one = Reader(tmp_path, port)
+    one = Reader(tmp_path, free_port())
     yield one
     codes = [bus.stop() for bus in one.buses.values()]
     assert codes == [0] * len(codes)

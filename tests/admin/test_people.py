@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 
 from tests.admin.browsing import Browser, Page
 from tests.hostile.tools import Target, attacked, esb
+from tests.servers.require import free_port
 
 People = Callable[[Target], Browser]
 PASSWORD = "a plain old sentence"
@@ -92,8 +92,7 @@ def test_s26_off_loopback_somebody_must_have_to_log_in(plant: Target, tmp_path: 
     assert (refused.returncode, "needs a token, or users" in refused.stderr) == (78, True)
     made = esb("users", "add", "mia", "--role", "viewer", "--generate", cwd=tmp_path)
     assert (made.returncode, "shown this once" in made.stdout) == (0, True), made.stderr
-    with socket.create_server(("0.0.0.0", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port("0.0.0.0")
     with attacked(tmp_path, {}, "--no-watch", "--admin", f"0.0.0.0:{port}") as target:
         somebody = people(target)
         somebody.client.port = port

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,11 @@ def missing(reason: str) -> Path:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on, below those that the system gives to whoever asks for any: it stays free until it is used."""
+    chance = random.SystemRandom()  # a test may have seeded the common one
+    while True:
+        port = chance.randrange(15_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((host, port))
+            return port

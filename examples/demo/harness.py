@@ -140,7 +140,7 @@ class Process:
         """SIGKILL: no drain, no last words."""
         if self.popen.poll() is None:
             self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(60)  # one that waits for the disk ends when the disk answers
 
 
 class Simulators:
@@ -166,7 +166,7 @@ class Simulators:
             command += ["--with-parent", "--state", str(self.folder / f"{name}.json")]
             self._processes[name] = Process(command, environment=self._base, log=self.folder / f"{name}.log")
         for name in wanted:
-            self.urls[name] = self._processes[name].line("listening", within=20).split()[2]
+            self.urls[name] = self._processes[name].line("listening", within=60).split()[2]
             if self._bus:
                 call(f"{self.urls[name]}/_sim/bus", {"url": self._bus})
 

@@ -76,7 +76,7 @@ class Plant:
             shutil.copyfile(DATA / file, draft)
             draft.rename(target / Path(file).name)
 
-    def expect(self, check: Callable[[], T], what: str, *, within: float = 15.0) -> T:
+    def expect(self, check: Callable[[], T], what: str, *, within: float = 60.0) -> T:
         """Wait until ``check`` gives something true. Raises TooLate."""
         return until(check, within=within, what=what)
 

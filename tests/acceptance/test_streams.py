@@ -84,8 +84,10 @@ def test_ctrl_c_is_the_end_of_a_command_that_goes_on(tmp_path: Path, words: tupl
     esb("send", "lots", "--data", '{"id":"A"}', cwd=root)
     command = [sys.executable, "-m", "esb", *words]
     with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
-    ) as process:
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+        # whatever a shell starts in the background, these tests perhaps, ignores it, and so do its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         assert b"lots" in process.stdout.readline()
         process.send_signal(signal.SIGINT)

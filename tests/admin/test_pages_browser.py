@@ -80,7 +80,7 @@ class Watched:
         self.faults: list[str] = []
         self.context: BrowserContext = chromium.new_context(**options)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", lambda message: self._said(message.type, message.text))
         self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         self.page.on("dialog", lambda dialog: (self.faults.append("a script ran"), dialog.dismiss()))

@@ -171,7 +171,8 @@ def oversized() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", oversized())
 def test_s24_what_is_too_large_is_refused_early(target: Target, name: str) -> None:
-    found = statuses(target.http.raw(oversized()[name], within=1.5))
+    # who waited for the rest, or for the end of the time for it, would say something else (408); the last one may wait
+    found = statuses(target.http.raw(oversized()[name], within=1.5 if name == "chunk of 4 GB" else 30))
     assert found[:1] in ([400], [413], [414], [431]) or name == "chunk of 4 GB", found
 
 

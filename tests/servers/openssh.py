@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.servers.require import free_port, program
 
 #: seconds until a start is given up
-START = 20.0
+START = 60.0
 
 
 class OpenSsh:

@@ -78,16 +78,23 @@ def test_an_output_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> N
     assert (done.returncode, done.stderr.splitlines()[0]) == (66, "esb: the current folder is gone")
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """What a shell starts in the background, these tests perhaps, ignores Ctrl-C, and so would its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("words", [("tail", "--json"), ("top", "--json")])
 def test_ctrl_c_is_the_end_of_a_command_that_goes_on(tmp_path: Path, words: tuple[str, ...]) -> None:
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     esb("send", "lots", "--data", '{"id":"A"}', cwd=root)
     command = [sys.executable, "-m", "esb", *words]
     with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
-        # whatever a shell starts in the background, these tests perhaps, ignores it, and so do its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:  # fmt: skip
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    ) as process:
         assert process.stdout is not None
         assert b"lots" in process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ from esb.formats.lines import LONGEST, too_long
 _BAD = "the body is not valid JSON"
 _PIECE = 1 << 18
 #: What tells where a value ends: texts, brackets, commas. The group is empty where the buffer ends inside of a text.
-_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*("?)|[\[\]{},]', re.DOTALL)
+MARKS = re.compile(rb'"(?:[^"\\]|\\.)*("?)|[\[\]{},]', re.DOTALL)
 _BLANK = b" \t\r\n"
 #: Places that are tried as the end of the last whole item in the buffer, and items that are cut out one by one where none was it.
 _TRIES, _ALONE = 4, 200
@@ -86,7 +86,7 @@ class _Cut:
         """The bytes up to the comma or the bracket behind the item, and whether it is the last one."""
         depth, looked = 0, 0  # at ``looked`` bytes of the item
         while True:
-            for mark in _MARKS.finditer(self._buffer, self._start + looked):
+            for mark in MARKS.finditer(self._buffer, self._start + looked):
                 if mark[1] == b"":
                     break
                 sign = mark[0]
@@ -135,4 +135,4 @@ class _Cut:
         return bool(piece)
 
 
-__all__ = ["json_items"]
+__all__ = ["MARKS", "json_items"]

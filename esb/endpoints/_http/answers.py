@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterable, Mapping
+from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from esb.errors import Invalid, Unavailable
 
 #: Bytes that are unpacked on the loop, about a tenth of a millisecond's work.
 _AT_ONCE = 1 << 16
+#: The body of an answer that nobody has read yet.
+UNREAD: Any = UNSET
 
 
 class Answer(Struct, frozen=True):
@@ -20,6 +23,8 @@ class Answer(Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     content: bytes
+    #: what the content is, or why it cannot be read, where it was looked at already; see :func:`esb.endpoints._http.exchange.read`
+    body: Any = UNREAD
 
 
 class Inflate:
@@ -75,4 +80,4 @@ def too_large(status: int, limit: int) -> Invalid:
     return Invalid(f"answered {status} with more than {limit} bytes", hint="raise `max_response`, or ask for less")
 
 
-__all__ = ["Answer", "Inflate", "too_large", "unpacked"]
+__all__ = ["UNREAD", "Answer", "Inflate", "too_large", "unpacked"]

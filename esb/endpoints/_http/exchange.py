@@ -9,9 +9,9 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from esb.endpoints._http.answers import Answer
+from esb.endpoints._http.answers import UNREAD, Answer
 from esb.endpoints._http.client import CONNECT, Call, LiveHttp, Progress
-from esb.endpoints._http.media import read_reply, written
+from esb.endpoints._http.media import AT_ONCE, decoded, json_of, read_reply, written
 from esb.endpoints._http.urls import quoted
 from esb.endpoints.base import Delivery
 from esb.endpoints.carried import ORIGIN, event_of, header_value
@@ -70,13 +70,13 @@ async def _send(sink: HttpSink, message: Message, delivery: Delivery, live: Live
     scope = delivery.scope
     call = render(sink, message, delivery)
     if sink.etag is None:
-        return judge(sink, scope, await live.exchange(call, sink.auth, progress), delivery, live.host)
+        return judge(sink, scope, await read(await live.exchange(call, sink.auth, progress)), delivery, live.host)
     for _ in range(_ETAG_ROUNDS):
         tag = await _fetch_etag(sink, scope, call, delivery, live, progress)
         tagged = Call(call.method, call.path, {**call.headers, "If-Match": tag}, call.body, call.max_response)
         answer = await live.exchange(tagged, sink.auth, progress)
         if answer.status not in (412, 428):
-            return judge(sink, scope, answer, delivery, live.host)
+            return judge(sink, scope, await read(answer), delivery, live.host)
     raise Unavailable(
         f"{live.host}: the object was changed by others {_ETAG_ROUNDS} times while it was being written",
         reply=reply_of(answer).as_meta(),
@@ -90,7 +90,7 @@ async def _fetch_etag(
     headers = {
         name: value for name, value in call.headers.items() if name.lower() not in ("content-type", "idempotency-key")
     }
-    answer = await live.exchange(Call("GET", path, headers, None, call.max_response), sink.auth, progress)
+    answer = await read(await live.exchange(Call("GET", path, headers, None, call.max_response), sink.auth, progress))
     if not 200 <= answer.status < 300:
         raise failure_of(sink, scope, answer, delivery, f"{live.host}: asked for the ETag")
     tag = answer.headers.get("etag") or _etag_inside(reply_of(answer).body)
@@ -167,10 +167,28 @@ def _fits(value: str) -> bool:
 # -- the answer -----------------------------------------------------------------------------------------------------------
 
 
+async def read(answer: Answer) -> Answer:
+    """The answer with its body, where that is large JSON: it is read in pieces, between which the loop does other things."""
+    if len(answer.content) <= AT_ONCE:
+        return answer
+    codec, _ = json_of(answer.headers.get("content-type", ""))
+    if codec is None:
+        return answer
+    try:
+        body = await decoded(codec, answer.content)
+    except Invalid as fault:
+        body = fault
+    return Answer(answer.status, answer.headers, answer.content, body)
+
+
 def reply_of(answer: Answer, *, strict: bool = False) -> Reply:
     """The answer as ``meta.reply``. Raises Invalid only where ``strict`` and it says JSON but is none."""
+    body = answer.body
     try:
-        body = read_reply(answer.headers.get("content-type", ""), answer.content)
+        if body is UNREAD:
+            body = read_reply(answer.headers.get("content-type", ""), answer.content)
+        elif isinstance(body, Invalid):
+            raise body
     except Invalid:
         if strict:
             raise

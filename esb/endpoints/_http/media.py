@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -10,11 +11,15 @@ from esb.errors import Invalid
 from esb.formats.base import Codec
 from esb.formats.content_types import by_content_type, content_type_of, parse_content_type
 from esb.formats.json import Json
+from esb.formats.json_pieces import in_pieces
 from esb.formats.text import Text
 from esb.registry import load
 
 JSON = Json()
 TEXT = Text()
+
+#: Bytes of JSON that are read in one go, a few milliseconds' work.
+AT_ONCE = 1 << 17
 
 #: The formats that a content type may choose. Others must be named by the route.
 _CHOOSABLE = ("json", "xml", "csv", "text")
@@ -81,16 +86,38 @@ def read_reply(content_type: str, content: bytes) -> Any:
     """
     if not content:
         return None
-    try:
-        media, charset = read_content_type(content_type)
-    except LookupError:
-        media, charset = parse_content_type(content_type)[0], ""
-    if media in JSON.media_types or media.endswith("+json"):
-        return (JSON if charset in ("", "utf-8", "ascii") else Json(encoding=charset)).decode(content)
+    codec, charset = json_of(content_type)
+    if codec is not None:
+        return codec.decode(content)
+    media = parse_content_type(content_type)[0]
     try:
         return content.decode(charset or "utf-8")
     except UnicodeDecodeError:
         return content.decode("latin-1") if media.startswith("text/") else None
+
+
+def json_of(content_type: str) -> tuple[Json | None, str]:
+    """Who reads an answer that says it is JSON, None for any other; and its charset."""
+    try:
+        media, charset = read_content_type(content_type)
+    except LookupError:
+        media, charset = parse_content_type(content_type)[0], ""
+    if media not in JSON.media_types and not media.endswith("+json"):
+        return None, charset
+    return (JSON if charset in ("", "utf-8", "ascii") else Json(encoding=charset)), charset
+
+
+async def decoded(codec: Json, content: bytes) -> Any:
+    """What :meth:`Json.decode` makes of it; the loop does other things while a large one is read. Raises Invalid."""
+    if len(content) <= AT_ONCE or codec.encoding != "utf-8":
+        return codec.decode(content)
+    reading = in_pieces(content, codec.decode)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
+        await asyncio.sleep(0)
 
 
 def codec_or_refusal(content_type: str, fixed: Codec | None) -> Codec:

@@ -8,7 +8,7 @@ its content; a round ends when its position is saved, so that an item that retur
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from esb.endpoints._http.answers import Answer
 from esb.endpoints._http.client import CONNECT, Call, LiveHttp, Progress
 from esb.endpoints._http.exchange import NOT_NOW, clipped, error_words, reply_of, retry_after
-from esb.endpoints._http.media import JSON
+from esb.endpoints._http.media import JSON, decoded
 from esb.endpoints._http.pages import Found, found_in, same_origin
 from esb.endpoints._http.recall import Recall, digest
 from esb.endpoints._http.urls import quoted
@@ -37,6 +37,8 @@ _META = {"source": {"type": "poll"}}
 _ACCEPT = "application/json, */*;q=0.1"
 #: keys of one round that are remembered as stored; beyond it the store is asked
 SEEN = 200_000
+#: items that are made messages between two pauses
+_AT_ONCE = 100
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ class HttpPoller(Poller):
             if answer is None:
                 asked.clear()
                 continue
-            found = self._read(answer, path)
+            found = await self._read(answer, path)
             total += await self._store(found.items, position.round)
             if not await self._move(position, found) or self.resting:
                 break
@@ -153,7 +155,7 @@ class HttpPoller(Poller):
             answer = await self._ask(path, position, conditional=number == 0)
             if answer is None:
                 return 0
-            found = self._read(answer, path)
+            found = await self._read(answer, path)
             total += await self._store_changed(found.items, position.round, present)
             number, skip = number + 1, skip + size
             path = self._path(position, skip) if size and len(found.items) >= size else "" if size else found.next
@@ -247,13 +249,13 @@ class HttpPoller(Poller):
         return Rejected(words, hint=hint)
 
     # -- the answer ---------------------------------------------------------------------------------------------------
-    def _read(self, answer: Answer, asked: str) -> Found:
+    async def _read(self, answer: Answer, asked: str) -> Found:
         """Items and links of a page; the links from the root of the host. Raises Unavailable for what cannot be read."""
         options, host = self.options, self._live.host
         if not options.in_parts:
             return Found([answer.content])
         try:
-            document = JSON.decode(answer.content)
+            document = await decoded(JSON, answer.content)
             found = found_in(document, answer.headers)
         except Invalid as error:
             raise Unavailable(f"{host}: answered {answer.status}, but {error.message}") from error
@@ -313,7 +315,7 @@ class HttpPoller(Poller):
     async def _store(self, items: Sequence[Any], round_: int) -> int:
         """Store what is new in this round, in its order."""
         fresh = {}
-        for item in items:
+        async for item in _each(items):
             taken = self._taken(item)
             key = digest(str(round_), taken.identity, taken.content)
             if key not in self._seen:
@@ -328,7 +330,7 @@ class HttpPoller(Poller):
     async def _store_changed(self, items: Sequence[Any], round_: int, present: dict[str, str]) -> int:
         """Store the items whose content is not the one that is remembered, and remember it."""
         fresh = {}
-        for item in items:
+        async for item in _each(items):
             taken = self._taken(item)
             if present.setdefault(taken.identity, taken.content) != taken.content:
                 words = f"{self._live.host}: two items of one list have the same identity and other content"
@@ -372,6 +374,14 @@ class HttpPoller(Poller):
     def _hold_if(self, refused: bool) -> None:
         if refused:
             raise Held
+
+
+async def _each(items: Sequence[Any]) -> AsyncIterator[Any]:
+    """The items, with a pause after some: a long list must not hold up the other routes."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def _validators(answer: Answer) -> dict[str, str]:

@@ -872,3 +872,21 @@ def test_an_operation_cannot_take_a_connectors_credentials_elsewhere(
 def test_a_path_alone_goes_nowhere(run: Any, sender: Any, options: Any) -> None:
     with pytest.raises(InternalFault, match="needs a connector"):
         run(sender.send(options.read(HttpSink, {"path": "/x"}), None, {}))
+
+
+LARGE = [{"lot": f"L{n:05d}", "qty": n / 4, "note": "grain size and hardness " * 3} for n in range(3000)]
+
+
+def test_a_large_answer_is_what_a_small_one_would_be(send: Any, answer: Any) -> None:
+    """It is read in pieces, see tests/unit/formats/test_json_pieces.py."""
+    data = json.dumps({"value": LARGE}).encode()
+    _, reply = send(answer(200, data), sink={"method": "GET", "success_when": "meta.reply.body.value[-1].lot"})
+    assert len(reply.body["value"]) == 3000
+    assert reply.body["value"][7] == {**LARGE[7], "qty": Decimal("1.75")}
+    _, error = send(answer(200, data[:-9]))
+    assert isinstance(error, Unavailable)
+    assert "what it calls JSON cannot be read: " in error.message
+    assert error.reply["body"].startswith('{"value": [{"lot": "L00000"')
+    _, error = send(answer(400, json.dumps({"message": "too late", "of": LARGE}).encode()))
+    assert isinstance(error, Rejected)
+    assert error.message.endswith("too late")

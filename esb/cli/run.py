@@ -134,12 +134,12 @@ async def _run(
     keep_loaded()
     gc.enable()
     count = sum(1 for route in bus.workspace.routes.values() if route.enabled)
+    manager = Notifier()
+    _on_hangup(bus, manager, on_signal)  # whoever hears that it is ready may say so at once
     tell(f"ready http={bus.http_url} admin={bus.admin_url} routes={count} bus={bus.name}")
     if link := bus.setup_link:
         tell(f"nobody was set up yet: make the first user at {link} (once, within an hour, from here)", err=True)
-    manager = Notifier()
     manager.begin(f"{count} routes, http {bus.http_url}")
-    _on_hangup(bus, manager, on_signal)
     await stop.wait()
     manager.end()
     bus.log("info", "run.stopping", grace=str(bus.workspace.settings.limits.drain))

@@ -6,13 +6,17 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from subprocess import run
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from esb.cli.run import _on_hangup
+from esb.cli.notify import Notifier
+from esb.cli.run import _on_hangup, _run
+from esb.observe.logs import Log
 
 
 def test_neither_a_bus_nor_a_look_at_a_stopped_one_loads_what_only_tests_need() -> None:
@@ -24,6 +28,15 @@ def test_neither_a_bus_nor_a_look_at_a_stopped_one_loads_what_only_tests_need() 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """SIGHUP as a process gets it from a service manager, however these tests were started (`nohup`)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
 def test_the_service_manager_hears_the_end_of_a_reload_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
@@ -51,3 +64,29 @@ def test_the_service_manager_hears_the_end_of_a_reload_that_failed(monkeypatch: 
 
     assert asyncio.run(go()) == ["RELOADING=1", "READY=1"]
     assert logged == [("error", "reload.failed")]
+
+
+@pytest.mark.usefixtures("hangup")
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_whoever_hears_that_the_bus_is_ready_may_have_it_read_its_files_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal ends a process that has not said yet what it does about it."""
+    (tmp_path / "esb.yaml").write_text("http: { port: 0 }\nadmin: { port: 0 }\n")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
+    monkeypatch.setattr("esb.cli.run.keep_loaded", lambda: None)
+    found: list[Any] = []
+
+    def told(line: str, **_: Any) -> None:
+        if line.startswith("ready "):
+            found.append(signal.getsignal(signal.SIGHUP))
+
+    def begin(_manager: Notifier, _status: str) -> None:
+        found.append(signal.getsignal(signal.SIGHUP))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("esb.cli.run.tell", told)
+    monkeypatch.setattr(Notifier, "begin", begin)
+    assert asyncio.run(_run(tmp_path, None, None, False, None, Log(level="error"))) == 0
+    assert len(found) == 2
+    assert signal.SIG_DFL not in found

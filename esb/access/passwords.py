@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from contextlib import suppress
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -27,6 +29,15 @@ def check_strength(password: str, name: str) -> None:
         raise WeakPassword("the password repeats too few characters", hint="a short sentence is good")
     if name.lower() in password.lower():
         raise WeakPassword("the password holds the user's name", hint="take something that has nothing to do with it")
+
+
+def made_up(name: str) -> str:
+    """A password of 144 random bits, one that the user of that name may have."""
+    while True:
+        password = secrets.token_urlsafe(18)
+        with suppress(WeakPassword):  # `mia` stands in one of some thousand
+            check_strength(password, name)
+            return password
 
 
 class Passwords:

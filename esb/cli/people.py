@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,10 +56,12 @@ def _password_options(command: Any) -> Any:
     return command
 
 
-def _password(from_stdin: bool, generate: bool) -> tuple[str, str]:
-    """The password, and what of it is to be printed."""
+def _password(name: str, from_stdin: bool, generate: bool) -> tuple[str, str]:
+    """The password of a user, and what of it is to be printed."""
     if generate:
-        made = secrets.token_urlsafe(18)
+        from esb.access.passwords import made_up
+
+        made = made_up(name)
         return made, made
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n"), ""
@@ -101,7 +102,7 @@ def users_add(
     as_json: bool,
 ) -> None:
     """Make a user. There is no password by default: it is asked for, read from standard input, or made up."""
-    password, shown = _password(password_stdin, generate)
+    password, shown = _password(name, password_stdin, generate)
     words = {"name": name, "roles": list(roles), "password": password, "full_name": full_name, "reason": reason}
     found = Gateway(root).post("/users", words)
     item = found["items"][0]
@@ -128,7 +129,7 @@ def users_roles(name: str, roles: tuple[str, ...], reason: str, root: Path, as_j
 @json_option
 def users_passwd(name: str, password_stdin: bool, generate: bool, reason: str, root: Path, as_json: bool) -> None:
     """Give a user another password; its sessions end."""
-    password, shown = _password(password_stdin, generate)
+    password, shown = _password(name, password_stdin, generate)
     found = Gateway(root).post(f"/users/{name}/passwd", {"password": password, "reason": reason})
     _done(found, as_json, f"{name}: the password was changed", shown)
 

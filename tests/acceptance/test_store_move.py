@@ -109,7 +109,7 @@ def test_a_move_that_cannot_be_leaves_the_file_as_it_was(
     postgres.execute("drop schema moved cascade")
     wrong = re.sub(r":\d+/postgres", ":1/postgres", after)
     (root / "esb.yaml").write_text(wrong)
-    assert "is the database running" in esb("db", "move", cwd=root, code=75).stderr
+    assert "start the database" in esb("db", "move", cwd=root, code=75).stderr
     (root / "esb.yaml").write_text(BEFORE)
     assert items("messages", "ls", cwd=root) == before
     bus(root)

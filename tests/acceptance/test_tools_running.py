@@ -160,11 +160,13 @@ def test_a_report_holds_what_helps_and_no_secret(tmp_path: Path, bus: StartBus) 
 # -- service --------------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """The socket of a service manager."""
+    """The socket of a service manager; a hangup reaches what is started meanwhile, also where `nohup` started these tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         one.bind(str(tmp_path / "notify"))
         one.settimeout(30)
         yield one
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_a_service_manager_hears_of_the_start_of_life_and_of_the_stop(

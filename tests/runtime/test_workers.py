@@ -27,6 +27,8 @@ from esb.runtime.supervisor import Supervisor
 from esb.runtime.workers import Workers
 from esb.store import open_store
 from esb.store.base import Filter, Stored
+from examples.demo.harness import until
+from tests.unit.runtime.test_starting import alive
 
 # the property tests' library hooks into the garbage collector: an interrupt that meets its hook is lost with a warning, and
 # the watch interrupts again
@@ -318,15 +320,20 @@ def test_a_message_that_runs_keeps_its_version_in_the_worker(working: Start) -> 
 
 
 def test_no_worker_is_left_when_the_bus_stops(working: Start) -> None:
-    before = set(psutil.Process().children(recursive=True))  # the servers of other tests, perhaps
+    before = set(
+        psutil.Process().children()
+    )  # servers of other tests, perhaps, which begin and end processes of their own
 
     async def scenario() -> None:
         async with working(SLOW, "{ transform: 60s }", plugin=PLUGIN) as bus:
             await bus.send("endless", {"l": [{"n": n} for n in range(2_500)]})
             while not bus.supervisor.workers._all:
                 await asyncio.sleep(0.01)
-            assert set(psutil.Process().children(recursive=True)) - before
-        assert set(psutil.Process().children(recursive=True)) - before == set()
+            own = set(psutil.Process().children()) - before
+            workers = [worker for one in own for worker in one.children(recursive=True)]
+            assert own
+        assert set(psutil.Process().children()) - before == set()
+        until(lambda: not any(alive(one) for one in workers), within=60, what="the end of every worker")
 
     asyncio.run(scenario())
 

@@ -52,7 +52,7 @@ def run(scenario: Callable[[Starter], Coroutine[Any, Any, None]], kind: Callable
 
     before = set(psutil.Process().children(recursive=True))
     asyncio.run(go())
-    until(lambda: not below(before), within=10, what="the end of every process")
+    until(lambda: not below(before), within=60, what="the end of every process")
 
 
 def below(before: Collection[psutil.Process]) -> list[psutil.Process]:
@@ -77,7 +77,7 @@ async def born(starter: Starter) -> Child:
 
 
 async def ended(child: Child) -> int | None:
-    await asyncio.wait([child.ended], timeout=30)
+    await asyncio.wait([child.ended], timeout=60)
     child.writer.close()
     return child.code
 
@@ -121,7 +121,7 @@ def test_where_the_process_that_forks_has_died_another_one_does(before: set[psut
         (worker,) = nursery.children()
         nursery.kill()
         assert await ended(first) is not None
-        await asyncio.to_thread(worker.wait, 20)
+        await asyncio.to_thread(worker.wait, 60)
         second = await born(starter)
         assert beside(before) != [nursery]
         second.writer.close()
@@ -178,7 +178,7 @@ def test_no_worker_outlives_a_bus_that_is_killed(tmp_path: Path, kind: str) -> N
         workers = psutil.Process(bus.pid).children(recursive=True)
         assert len(workers) >= 2
         bus.kill()
-    until(lambda: not any(alive(one) for one in workers), within=20, what="the end of its workers")
+    until(lambda: not any(alive(one) for one in workers), within=60, what="the end of its workers")
 
 
 def alive(process: psutil.Process) -> bool:

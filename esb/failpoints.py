@@ -72,6 +72,10 @@ class Failpoints:
         if (seconds := self._act(name)) > 0:
             await asyncio.sleep(seconds)
 
+    def delays(self, name: str) -> bool:
+        """Whether a pass waits."""
+        return name in self._points and self._points[name].action == "sleep"
+
     def _act(self, name: str) -> float:
         point = self._points.get(name)
         if point is None or not point.due():
@@ -111,6 +115,11 @@ def hit(name: str) -> None:
     """A place where a test may kill, fail or delay the process."""
     if _PROCESS.active:
         _PROCESS.hit(name)
+
+
+def delays(name: str) -> bool:
+    """Whether this place must be passed by a coroutine, as a test wants to wait there."""
+    return _PROCESS.active and _PROCESS.delays(name)
 
 
 def pause(name: str) -> Awaitable[None]:

@@ -95,12 +95,12 @@ class Run(StreamContext, ClaimContext, Protocol):
         ...
 
 
-async def run_block(block: Block, message: Message, run: Run) -> Message | Stop:
-    """Run the steps of a block in order; the message as the last step left it, or the Stop that ended it.
+async def run_block(block: Block, message: Message, run: Run, place: int = 0) -> Message | Stop:
+    """Run the steps of a block in order, from a place on; the message as the last step left it, or the Stop that ended it.
 
     Raises StepFailed and Wait.
     """
-    place, nodes = 0, block.nodes
+    nodes = block.nodes
     while place < len(nodes) or run.unread:
         unread = isinstance(message.body, Unread)
         if not (unread or run.heavy or run.unread):
@@ -151,6 +151,61 @@ async def run_block(block: Block, message: Message, run: Run) -> Message | Stop:
     return message
 
 
+class Course:
+    """How far a message is: the blocks that it is in, the innermost last, each with the place of its next step."""
+
+    __slots__ = ("blocks", "message", "places")
+
+    def __init__(self, block: Block, message: Message) -> None:
+        self.blocks, self.places = [block], [0]
+        self.message = message
+
+
+def advance(course: Course, run: Run, answer: Answer | MessageError | None = None) -> StepNode | Message | Stop | None:
+    """Run steps as :func:`run_block` does, up to the next one that waits, which is given; or the end, which is given.
+
+    ``answer`` is what the step that was given last came to. None: the next step must not run here, and :func:`run_on` goes
+    on. Raises StepFailed and Wait.
+    """
+    while True:
+        nodes, place = course.blocks[-1].nodes, course.places[-1]
+        if answer is None:
+            if place == len(nodes):
+                if len(course.blocks) == 1:
+                    return course.message
+                course.blocks.pop()
+                course.places.pop()
+                continue
+            if nodes[place].waits:
+                return nodes[place]
+            answer = _here(nodes[place], course.message, run)
+            if answer is None:
+                return None
+        course.places[-1] += 1
+        if isinstance(answer, MessageError):
+            answer = _after(nodes[place], course.message, run, answer)
+        if type(answer) is Message:
+            course.message = answer
+        elif isinstance(answer, Enter):
+            course.blocks.append(answer.block)
+            course.places.append(0)
+            course.message = answer.message
+        else:
+            assert isinstance(answer, Stop)
+            return answer
+        answer = None
+
+
+async def run_on(course: Course, run: Run) -> Message | Stop:
+    """Run the rest of the steps, whatever they need."""
+    while course.blocks:
+        result = await run_block(course.blocks.pop(), course.message, run, course.places.pop())
+        if isinstance(result, Stop):
+            return result
+        course.message = result
+    return course.message
+
+
 def compute(block: Block, message: Message, run: Run) -> Message | Stop:
     """The same for plain steps whose message can still go the ordinary way: whatever is out of the ordinary is raised."""
     for node in block.nodes:
@@ -160,7 +215,7 @@ def compute(block: Block, message: Message, run: Run) -> Message | Stop:
             continue
         answer: Answer = node.step.apply(message, run)  # type: ignore[assignment]  # as above: none of them waits
         if node.into and type(answer) is Message:
-            answer = _relocate(node, message, answer)
+            answer = relocated(node, message, answer)
         run.end()
         if type(answer) is Message:
             message = answer
@@ -208,43 +263,41 @@ def run_plain(node: StepNode, message: Message, run: Run) -> Answer | MessageErr
             return message
         answer: Answer = node.step.apply(message, run)  # type: ignore[assignment]  # `waits` tells awaitables and plain answers apart
         if node.into and type(answer) is Message:
-            answer = _relocate(node, message, answer)
-    except Wait:
-        run.end("waits")
-        raise
-    except (Withdrawn, StoreError):
-        raise  # neither is the message's fault: it is given back and tried again
-    except MessageError as error:
-        return _told(error, run)
+            answer = relocated(node, message, answer)
     except Exception as error:  # noqa: BLE001 - a step's own bug is the fate of this message, not of the process
-        return _told(_fault(node, error), run)
+        return befell(node, error, run)
     run.end()
     return answer
+
+
+def befell(node: StepNode, error: Exception, run: Run) -> MessageError:
+    """What befell the message in a step, noted in its trace. Raises what is no fault of the message: Wait, Withdrawn, StoreError."""
+    if isinstance(error, Wait):
+        run.end("waits")
+        raise error
+    if isinstance(error, (Withdrawn, StoreError)):
+        raise error  # it is given back and tried again
+    told = error if isinstance(error, MessageError) else _fault(node, error)
+    run.end(error=told)
+    return told
 
 
 async def _run_waiting(node: StepNode, message: Message, run: Run, *, endless: bool = False) -> Answer | MessageError:
     run.begin(node)
     try:
-        if node.guard is not None and not _true(node, message, run):
+        if node.guard is not None and not lets_in(node, message, run):
             run.end("skipped")
             return message
         answer = await (_work_through if endless else _wait_for)(node, message, run)
         if node.into and type(answer) is Message:
-            answer = _relocate(node, message, answer)
-    except Wait:
-        run.end("waits")
-        raise
-    except (Withdrawn, StoreError):
-        raise  # as above
-    except MessageError as error:
-        return _told(error, run)
+            answer = relocated(node, message, answer)
     except Exception as error:  # noqa: BLE001 - as above
-        return _told(_fault(node, error), run)
+        return befell(node, error, run)
     run.end()
     return answer
 
 
-def _true(node: StepNode, message: Message, run: Run) -> bool:
+def lets_in(node: StepNode, message: Message, run: Run) -> bool:
     """Whether the guard of a waiting step lets the message in; a guard that takes too long is a fault of the route."""
     assert node.guard is not None
     if run.watch is None:
@@ -262,11 +315,6 @@ def _true(node: StepNode, message: Message, run: Run) -> bool:
         ) from None
 
 
-def _told(error: MessageError, run: Run) -> MessageError:
-    run.end(error=error)
-    return error
-
-
 def _fault(node: StepNode, error: Exception) -> InternalFault:
     fault = InternalFault(f"step `{node.id}` broke: {type(error).__name__}: {error}")
     fault.__cause__ = error
@@ -275,7 +323,7 @@ def _fault(node: StepNode, error: Exception) -> InternalFault:
 
 async def _wait_for(node: StepNode, message: Message, run: Run) -> Answer:
     await run.may_wait()
-    run.timeout = node.timeout.total_seconds() if node.timeout is not None else run.step_limit
+    run.timeout = seconds_for(node, run)
     answer = node.step.apply(message, run)
     # the sink keeps to the deadline itself and says more about it; this is the wall behind it
     try:
@@ -284,6 +332,11 @@ async def _wait_for(node: StepNode, message: Message, run: Run) -> Answer:
             return waited
     except TimeoutError as error:
         raise Timeout(f"step `{node.id}` took longer than {run.timeout:g} s") from error
+
+
+def seconds_for(node: StepNode, run: Run) -> float:
+    """How long a waiting step may take in total."""
+    return node.timeout.total_seconds() if node.timeout is not None else run.step_limit
 
 
 async def _work_through(node: StepNode, message: Message, run: Run) -> Answer:
@@ -298,7 +351,7 @@ async def _work_through(node: StepNode, message: Message, run: Run) -> Answer:
         raise Timeout(f"step `{node.id}` took longer than {limit:g} s") from error
 
 
-def _relocate(node: StepNode, before: Message, after: Message) -> Message:
+def relocated(node: StepNode, before: Message, after: Message) -> Message:
     """Apply ``into``: the reply of a sending step, the new body of any other step."""
     if node.kind in ("to", "tap", "await"):
         return set_path(after, node.into, after.meta.get("reply"))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
+from esb.endpoints.base import Answered, ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
 from esb.endpoints.http import HttpTls
 from esb.formats.base import Codec, CodecKind
 from esb.language import Expression, TextTemplate
@@ -349,6 +349,15 @@ class AmqpSink:
         from esb.endpoints._amqp.send import send  # noqa: PLC0415 - the client library loads when it is used
 
         return await send(self, message, delivery, connection)
+
+    def begin(
+        self, message: Message, delivery: Delivery, connection: Any, answered: Answered
+    ) -> Callable[[], None] | None:
+        """See :class:`esb.endpoints.base.BeginsSink`."""
+        begun: Callable[[], None] | None = None
+        if connection is not None:
+            begun = connection.begin(self, message, delivery, answered)
+        return begun
 
 
 def spot(node: Node, name: str) -> Node:

@@ -263,6 +263,25 @@ class Sink(Protocol):
     async def send(self, message: Message, delivery: Delivery, connection: Any) -> Reply: ...
 
 
+#: Hears the reply to a delivery, or the error that stands for it.
+Answered = Callable[[Reply | Exception], None]
+
+
+class BeginsSink(Sink, Protocol):
+    """A sink that also sends without a task for each delivery."""
+
+    def begin(
+        self, message: Message, delivery: Delivery, connection: Any, answered: Answered
+    ) -> Callable[[], None] | None:
+        """As ``send``: ``answered`` hears once what it gives or raises, on a later turn of the loop and within
+        ``delivery.timeout``. What is known at once is raised.
+
+        Gives what ends the delivery without an answer, as cancelling ``send`` would. None where nothing was done and the
+        delivery needs ``send``.
+        """
+        ...
+
+
 class LiveConnection(Protocol):
     async def close(self) -> None: ...
 
@@ -293,7 +312,9 @@ class KeyConflict(Exception):
 
 
 __all__ = [
+    "Answered",
     "BadRow",
+    "BeginsSink",
     "Connection",
     "ConnectionContext",
     "Delivery",

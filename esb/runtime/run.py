@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -12,12 +12,12 @@ from msgspec import Struct
 from esb.clock import Clock, Deadlines
 from esb.config.model import RouteSpec
 from esb.durations import Rate, millis
-from esb.endpoints.base import Delivery
 from esb.errors import BadRow, MessageError, StoreError
 from esb.failpoints import pause as failpoint
-from esb.message import EMPTY, Envelope, Message, delivery_id
-from esb.pipeline import Elsewhere, Watch, Withdrawn, facts, run_block
+from esb.message import Envelope, Message
+from esb.pipeline import Elsewhere, Watch, Withdrawn, run_block
 from esb.registry import Registry
+from esb.runtime import sending
 from esb.runtime.answers import question
 from esb.runtime.arrivals import found_by
 from esb.runtime.aside import Aside
@@ -29,13 +29,13 @@ from esb.runtime.groups import absorb, peers
 from esb.runtime.hub import Hub
 from esb.runtime.lanes import Entry, Lanes
 from esb.runtime.large import as_it_lies, is_for, work_out
-from esb.runtime.origin import claimant_of, echo_of
+from esb.runtime.origin import claimant_of
 from esb.runtime.payload import decode_body, message_of
 from esb.runtime.reports import report
-from esb.runtime.sagas import generation, keep
+from esb.runtime.sagas import keep
+from esb.runtime.sending import LEDGER_BODY
 from esb.runtime.sequences import Fate, in_line
 from esb.runtime.stored import swallow
-from esb.runtime.targets import timeout_for
 from esb.runtime.throttles import SHORT
 from esb.runtime.verify import verified
 from esb.steps.base import Answer, Block, HandOff, OnTimeout, Reply, StepNode, Target, Wait, WhenDown
@@ -43,8 +43,6 @@ from esb.steps.reconcile import Found
 from esb.store.base import Confirmed
 from esb.store.facts import Fact
 
-#: A reply body larger than this (as text) is not kept in the ledger; a retry then sees the reply without it.
-LEDGER_BODY = 256_000
 #: A step that a worker does in fewer milliseconds may run on the loop again.
 QUICK = 50
 
@@ -87,7 +85,7 @@ class MessageRun(Struct, eq=False):
     _fresh: list[Confirmed] = []
     _saved: int = 0
     _on_timeout: OnTimeout | None = None  #: of the step that runs
-    _kind: str = ""
+    kind: str = ""  #: of the step that runs
     confirmed: list[str] = []  #: steps that delivered since the last `compensate`
     _began: float = 0.0
     _zero: float = 0.0
@@ -301,51 +299,23 @@ class MessageRun(Struct, eq=False):
 
     # -- deliveries ---------------------------------------------------------------------------------------------------
     async def deliver(self, target: Target, message: Message, *, ledger: bool = True) -> Reply:
-        known = self.ledger.get(self.step) if ledger else None
+        known = sending.known(self, target, message, ledger=ledger)
         if known is not None:
-            self.note(from_ledger=True, status=known.get("status"))
-            self._counts(self.step)
-            return Reply(known.get("status"), known.get("headers") or EMPTY, known.get("body"))
-        if origin := echo_of(self.spec, target, message):
-            self.note(target=target.name, echo_of=origin)
-            return Reply()
+            return known
         await self.started()
         self.save_ledger()
         if ledger and self._on_timeout is not None and (confirmed := await verified(self, self._on_timeout, message)):
-            self._keep(confirmed, message)
+            sending.keep(self, confirmed, message)
             return confirmed
-        if self.bench.observer.emit is not None:
-            id_ = delivery_id(self.envelope.origin, self.step)
-            message = self.bench.observer.outgoing(message, self.envelope, id_, self.attempt)
-        delivery = self.delivery(target, message)
-        self.note(target=target.name, delivery_id=delivery.id)
+        message, delivery = sending.packed(self, target, message)
         await failpoint("send.started")
         try:
             reply = await self.bench.targets.send(target, message, delivery)
         except MessageError as error:
-            if error.reply is not None:
-                self.note(status=error.reply.get("status"), answered=facts(error.reply.get("body")))
+            sending.refused(self, error)
             raise
         await failpoint("send.answered")
-        self.note(status=reply.status, answered=facts(reply.body))
-        if ledger:
-            self._keep(reply, message)
-        return reply
-
-    def _counts(self, step: str) -> None:
-        """A delivery that a `compensate` behind it may undo."""
-        if self._kind == "to":
-            self.confirmed.append(step)
-
-    def _keep(self, reply: Reply, message: Message) -> None:
-        """The delivery of this step is confirmed."""
-        self._counts(self.step)
-        body = reply.body if len(str(reply.body)) <= LEDGER_BODY else None
-        observer, facts = self.bench.observer, tuple[Fact, ...]()
-        if "delivered" in observer.rules(self.envelope.route):
-            told = message.with_meta("reply", reply.as_meta())
-            facts = observer.event("delivered", self.envelope, self.clock.now(), told, step=self.step)
-        self.remember(self.step, {"status": reply.status, "headers": dict(reply.headers), "body": body}, facts)
+        return sending.answered(self, reply, message if ledger else None)
 
     @property
     def again(self) -> bool:
@@ -388,20 +358,6 @@ class MessageRun(Struct, eq=False):
     async def within(self, block: Block, message: Message) -> Answer:
         return await run_block(block, message, self)
 
-    def delivery(self, target: Target, message: Message, step: str = "") -> Delivery:
-        return Delivery(
-            id=delivery_id(self.envelope.origin, (step or self.step) + generation(self.ledger, self.step)),
-            attempt=self.entry.attempts,
-            timeout=timeout_for(target, self.timeout, self.bench.connectors),
-            scope=self.scope(message),
-            clock=self.clock,
-            workspace=self.bench.workspace,
-            message_id=self.message_id,
-            correlation_id=self.envelope.correlation_id,
-            key=self.entry.key,
-            again=self.again,
-        )
-
     async def may_wait(self) -> None:
         """Before a step that waits: the attempt goes on as a task of its own, and the store hears that it runs."""
         if not self._waited and asyncio.current_task() is None:
@@ -410,11 +366,32 @@ class MessageRun(Struct, eq=False):
         self.bench.store.at_work(0)  # whatever ends this process now, it is not this message
         self._start()
 
+    def came_back(self) -> None:
+        """An answer is there: what computes next is noted as the one at work."""
+        self._waited = True
+
+    def has_started(self) -> None:
+        """The store has said so."""
+        self._started = True
+
+    def on_its_own(self) -> None:
+        """From here on it is a coroutine, which becomes a task before it waits."""
+        self._waited = False
+        self.bench.store.at_work(self.entry.seq)
+
     def _start(self) -> None:
         if self._starting is None and not self._started:
             entry = self.entry
             self._starting = self.bench.store.start(entry.seq, entry.attempts, self.clock.now())
             self._starting.add_done_callback(swallow)  # nobody may need the answer
+
+    def start_then(self, told: Callable[[asyncio.Future[bool]], None]) -> bool:
+        """Whether the store has this attempt as begun; where it has not yet, ``told`` hears its answer, as :meth:`started`."""
+        if not self._started:
+            self._start()
+            assert self._starting is not None
+            self._starting.add_done_callback(told)
+        return self._started
 
     async def started(self) -> None:
         """An attempt is counted in the store before its first effect, so that a crash cannot repeat it for ever.
@@ -430,7 +407,7 @@ class MessageRun(Struct, eq=False):
 
     # -- the trace ----------------------------------------------------------------------------------------------------
     def begin(self, node: StepNode) -> None:
-        self.step, self._kind, self._on_timeout = node.id, node.kind, node.on_timeout
+        self.step, self.kind, self._on_timeout = node.id, node.kind, node.on_timeout
         self._before = (len(self.handoffs), self.response)
         if self._waited:
             self._waited = node.waits

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
+from typing import Any, TypeGuard
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Outcome
-from esb.errors import InternalFault, MessageError, StoreError
-from esb.failpoints import hit
+from esb.errors import InternalFault, StoreError
 from esb.message import Message, State
-from esb.pipeline import Overtime, StepFailed, Withdrawn, run_block
+from esb.pipeline import Overtime, run_block
 from esb.registry import Registry
 from esb.runtime.ahead import Ahead
 from esb.runtime.alarm import Alarm
 from esb.runtime.bench import Bench
 from esb.runtime.births import Birth, Births
 from esb.runtime.direct import Direct
-from esb.runtime.endings import completed, expired, expires_at
+from esb.runtime.endings import expired, expires_at
 from esb.runtime.hub import Hub
+from esb.runtime.judge import AFTER_TROUBLE, Judge
 from esb.runtime.lanes import Entry, LaneId, Lanes
 from esb.runtime.outcomes import Meter, Outcomes
 from esb.runtime.places import Places
-from esb.runtime.rules import alert_of, block_of, cause_of, fallback_of, reply_of, when_down_of
+from esb.runtime.rules import block_of, when_down_of
 from esb.runtime.run import MessageRun
-from esb.runtime.sagas import bind, undoings
+from esb.runtime.sagas import bind
 from esb.runtime.sequences import look, rank_of
-from esb.runtime.settle import GiveUp, RetryAt, decide, handler_for, record
-from esb.runtime.streams import born, hand_on
-from esb.runtime.targets import CircuitOpen
+from esb.runtime.straight import Straight
+from esb.runtime.streams import hand_on
 from esb.runtime.verdicts import Verdict, Verdicts, told_already
 from esb.runtime.versions import Versions
-from esb.runtime.waits import entry_of, park, rouse, suspended
-from esb.steps.base import Stop, Wait
-from esb.store.base import Accepted, Pending, Settlement
+from esb.runtime.waits import entry_of, park, rouse
+from esb.steps.base import Stop
+from esb.store.base import Accepted, Pending
 
 #: A message is dead when the process died this often while it computed its steps; meanwhile suspects run one at a time.
 CRASHES = 3
@@ -44,8 +44,6 @@ CRASHES = 3
 SETTLING = 500
 #: Messages that one turn starts before other routes have theirs.
 PER_TURN = 16
-#: Seconds before a message that the store could not begin is tried again.
-AFTER_TROUBLE = timedelta(seconds=1)
 #: Decoded messages kept in memory per route; beyond it the store is asked when their turn comes.
 KEPT_DECODED = 4096
 #: and bytes of them, if all were as large as the one that comes; what is not kept is read from the store when its turn is
@@ -69,12 +67,14 @@ class RouteRunner:
         self._versions = Versions((spec, bench, births), partial(hub.recall, spec.name))
         self._tasks: set[asyncio.Task[None]] = set()
         self.places = Places()
-        self._verdicts = Verdicts(bench, spec.name, self._concluded, self._blocks)
+        self._verdicts = Verdicts(bench, spec.name, self._concluded, self.blocks)
         self._alarm = Alarm(bench.clock, self.wake, self._clock_set_back)
         self._scheduled = False
         self.bear = partial(hand_on, self)
         self.ahead = Ahead(self)
         self.direct = Direct(self, self._verdicts)
+        self.straight = Straight(self)
+        self._judge = Judge(self, self._verdicts)
         self._suspects = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -133,7 +133,7 @@ class RouteRunner:
             self.lanes.block(lane, seq)
         self.adopt([row for row in pending if self.lanes.get(row.seq) is None])
 
-    def _blocks(self, entry: Entry) -> bool:
+    def blocks(self, entry: Entry) -> bool:
         """Whether the death of this message holds its lane."""
         return entry.key is not None and self.spec.order.on_dead == "block" and not entry.superseded
 
@@ -172,16 +172,42 @@ class RouteRunner:
         return self.places.busy < self.spec.concurrency and len(self._verdicts) < SETTLING
 
     def _start(self, entry: Entry) -> None:
-        """Run an attempt up to its first wait, here and now; most only compute. One that waits goes on as a task."""
+        """Run an attempt up to its first wait, here and now; most only compute. One that must wait goes on as a task."""
         self._idle.clear()
-        attempt = self._attempt(entry)
+        if not self.straight.takes(entry):
+            self._drive(entry, self._attempt(entry))
+            return
+        opened = self._opened(entry)
+        if self._begins(opened, entry):
+            self.straight.begin(entry, opened)
+        else:
+            self._drive(entry, self._ended_by(self._otherwise(entry, opened)))
+
+    def carry_on(self, entry: Entry, run: MessageRun, work: Coroutine[Any, Any, Message | Stop]) -> None:
+        """Go on with an attempt that was straight so far: ``work`` are the rest of its steps."""
+        run.on_its_own()
+        self._drive(entry, self._ended_by(self._judge.judged(entry, run, work)))
+        self._go_on()
+
+    def end(self, verdict: Verdict) -> None:
+        """A straight attempt is at its end."""
+        self.places.leave()
+        self._verdicts.add(verdict)
+        if not self.lanes.rest:
+            self.wake()
+
+    def interrupted(self, entry: Entry, run: MessageRun) -> None:
+        """A straight attempt ends without an end; it is as if it had not been."""
+        self.end(self._judge.give_back(entry, run))
+
+    def _drive(self, entry: Entry, attempt: Coroutine[Any, Any, None]) -> None:
         if not entry.crashes:
             try:
                 attempt.send(None)
             except StopIteration:
                 return
             except (Exception, Overtime) as error:  # noqa: BLE001 - a fault of our own must not stop the other messages
-                self._fault(error)
+                self.fault(error)
                 return
         task = asyncio.get_running_loop().create_task(attempt, name=f"esb:{self.spec.name}:{entry.seq}")
         self._tasks.add(task)
@@ -190,10 +216,10 @@ class RouteRunner:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fault(error)
+            self.fault(error)
         self._go_on()
 
-    def _fault(self, error: BaseException) -> None:
+    def fault(self, error: BaseException) -> None:
         self.bench.log("error", "runner.fault", route=self.spec.name, error=f"{type(error).__name__}: {error}")
 
     def _clock_set_back(self, by: timedelta) -> None:
@@ -207,6 +233,7 @@ class RouteRunner:
         await self._come_to_rest(grace)
         for task in self._tasks:
             task.cancel()
+        self.straight.give_up()
         await self._come_to_rest(grace)
         self._verdicts.give_up()
 
@@ -218,19 +245,22 @@ class RouteRunner:
     @property
     def running(self) -> int:
         """Attempts at work, and those that wait for the commit of their end."""
-        return len(self._tasks) + len(self._verdicts) + len(self.direct)
+        return len(self._tasks) + len(self.straight) + len(self._verdicts) + len(self.direct)
 
     # -- one attempt --------------------------------------------------------------------------------------------------
     async def _attempt(self, entry: Entry) -> None:
+        if entry.crashes:
+            async with self._suspects:  # one at a time: if the process dies again, this message is the reason
+                await self._ended_by(self._run(entry))
+        else:
+            if self.spec.priority == "low":
+                await asyncio.sleep(0)
+            await self._ended_by(self._run(entry))
+
+    async def _ended_by(self, attempt: Coroutine[Any, Any, Verdict | None]) -> None:
         verdict: Verdict | None = None
         try:
-            if entry.crashes:
-                async with self._suspects:  # one at a time: if the process dies again, this message is the reason
-                    verdict = await self._run(entry)
-            else:
-                if self.spec.priority == "low":
-                    await asyncio.sleep(0)
-                verdict = await self._run(entry)
+            verdict = await attempt
         finally:
             self.places.leave()
             if not self.lanes.rest:
@@ -240,184 +270,45 @@ class RouteRunner:
 
     async def _run(self, entry: Entry) -> Verdict | None:
         """Run the message; gives how it ended, None where the store knows its end already."""
-        store, now = self.bench.store, self.bench.clock.now()
+        opened = self._opened(entry)
+        if self._begins(opened, entry):
+            return await self._judge.judged(entry, opened, self._steps(entry, opened))
+        return await self._otherwise(entry, opened)
+
+    def _opened(self, entry: Entry) -> MessageRun | Verdict | None:
+        """The attempt; where the message cannot be read, what becomes of it."""
         envelope, ledger = entry.envelope, {}
         if envelope is None:
             try:
-                envelope, stored = store.payload(entry.seq)
+                envelope, stored = self.bench.store.payload(entry.seq)
             except (StoreError, ValueError) as error:  # the latter: written by an older version, or by another hand
-                return self._unread(entry, error)
+                return self._judge.unread(entry, error)
             bind(entry, ledger := dict(stored))
         spec, bench, births = self._versions.of(entry)
-        run = MessageRun(bench, spec, births, entry, envelope, ledger, self.lanes, self.registry, self.hub, self.bear)
-        if (end := expires_at(spec, entry)) is not None and now >= end:
-            return await expired(entry, run, now)
+        return MessageRun(bench, spec, births, entry, envelope, ledger, self.lanes, self.registry, self.hub, self.bear)
+
+    def _begins(self, opened: MessageRun | Verdict | None, entry: Entry) -> TypeGuard[MessageRun]:
+        """Whether the steps are run; the attempt counts then."""
+        if not isinstance(opened, MessageRun):
+            return False
+        if (end := expires_at(opened.spec, entry)) is not None and self.bench.clock.now() >= end:
+            return False
         entry.attempts += 1
-        run.when_down = when_down_of(spec, entry.scope)
-        try:
-            if entry.crashes:
-                await run.started()
-            try:
-                if entry.crashes >= CRASHES:
-                    raise InternalFault(f"the process died {entry.crashes} times while it computed its steps")
-                store.at_work(entry.seq)
-                block = block_of(spec, entry.scope)
-                message = run.first()
-                result = await run_block(block, message, run)
-                return await self._complete(entry, run, result)
-            except StepFailed as failure:
-                return await self._failed(entry, run, failure)
-            except MessageError as error:
-                return await self._bury(entry, run, error, error.error_class)
-        except Wait as wait:
-            return self._verdicts.again(entry, suspended(entry, run, wait))
-        except Withdrawn:
-            self._withdraw(entry)
-            return None
-        except asyncio.CancelledError:
-            self._verdicts.add(self._give_back(entry, run))
-            raise
-        except StoreError as error:
-            bench.log("warning", "store.trouble", route=spec.name, message=entry.id, error=str(error))
-            return self._give_back(entry, run)
-        except Exception as error:  # noqa: BLE001 - the worker loop: a fault of our own must not park the lane for ever
-            self._fault(error)
-            return self._verdicts.dead(entry, f"the bus broke on this message: {type(error).__name__}: {error}", now)
+        opened.when_down = when_down_of(opened.spec, entry.scope)
+        return True
 
-    # -- how attempts end ---------------------------------------------------------------------------------------------
-    async def _complete(self, entry: Entry, run: MessageRun, result: Message | Stop) -> Verdict:
-        now = self.bench.clock.now()
-        return completed(entry, run, result, await born(run.handoffs, run, now) if run.handoffs else (), now)
+    async def _otherwise(self, entry: Entry, opened: MessageRun | Verdict | None) -> Verdict | None:
+        if isinstance(opened, MessageRun):
+            return await expired(entry, opened, self.bench.clock.now())
+        return opened
 
-    async def _failed(self, entry: Entry, run: MessageRun, failure: StepFailed) -> Verdict:
-        error, now = failure.error, self.bench.clock.now()
-        decision = decide(
-            error,
-            policy=failure.node.retry or run.spec.retry,
-            attempt=entry.attempts,
-            accepted_at=entry.accepted_at,
-            now=now,
-            counts=not isinstance(error, CircuitOpen),
-            chance=self.bench.chance,
-        )
-        if isinstance(decision, GiveUp):
-            return await self._bury(
-                entry, run, error, decision.error_class, step=failure.node.id, message=failure.message
-            )
-        if not decision.counts:
-            entry.attempts -= 1
-        if (end := expires_at(run.spec, entry)) is not None and decision.due >= end:
-            decision = RetryAt(end, decision.counts)
-        settlement = Settlement(
-            entry.seq,
-            State.WAITING,
-            entry.attempts,
-            now,
-            due=decision.due,
-            error=record(error, step=failure.node.id, error_class=error.error_class, spec=run.spec),
-            trace=run.trace,
-            ledger=run.fresh,
-        )
-        self.bench.log(
-            "info",
-            "message.retry",
-            route=run.spec.name,
-            message=entry.id,
-            correlation=run.envelope.correlation_id,
-            step=failure.node.id,
-            attempt=entry.attempts,
-            due=decision.due.isoformat(),
-            error=f"{error.error_class}: {error}",
-        )
-        return self._verdicts.again(entry, settlement)
-
-    async def _bury(
-        self,
-        entry: Entry,
-        run: MessageRun,
-        error: MessageError,
-        error_class: str,
-        *,
-        step: str = "",
-        message: Message | None = None,
-    ) -> Verdict:
-        """Dead, unless ``on_error`` has steps that succeed instead."""
-        handler = handler_for(run.spec.on_error, error_class, error.error_class)
-        mark = len(run.handoffs)
-        steps = fallback_of(handler, run.spec, entry.scope)
-        if handler is not None and steps is not None and message is not None:
-            try:
-                described = message.with_meta("error", {"class": error_class, "message": error.message, "step": step})
-                result = await run_block(steps, described, run)
-            except (StepFailed, MessageError, Wait) as second:
-                run.bench.log("warning", "on_error.failed", route=run.spec.name, message=entry.id, error=str(second))
-            else:
-                if not handler.dead_letter:
-                    return await self._complete(entry, run, result)
-        hit("message.dying")
-        entry.message = None
-        what = record(error, step=step or run.step or "source", error_class=error_class, spec=run.spec, handler=handler)
-        now = self.bench.clock.now()
-        alert = (handler.alert if handler is not None else "") or run.spec.alert
-        # what the failed steps handed off is not born: a retry hands it off again; what `on_error` handed off is
-        handoffs = [handoff for handoff in run.handoffs[:mark] if handoff.even_if_dead] + run.handoffs[mark:]
-        handoffs += undoings(run, error, error_class)
-        handoffs += [alert_of(alert, run.envelope, what, now, run.bench.observer.marked, run.trace)] if alert else []
-        children = await born(handoffs, run, now)
-        settlement = Settlement(
-            entry.seq,
-            State.DEAD,
-            entry.attempts,
-            now,
-            error=what,
-            trace=run.trace,
-            ledger=run.fresh,
-            children=[birth.new for birth in children],
-            hold_lane=self._blocks(entry) and error.holds_lane,
-        )
-        run.bench.log(
-            "warning",
-            "message.dead",
-            route=run.spec.name,
-            message=entry.id,
-            key=entry.key,
-            correlation=run.envelope.correlation_id,
-            step=what.step,
-            attempt=entry.attempts,
-            error=f"{error_class}: {error}",
-            cause=cause_of(error),
-        )
-        outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
-        return Verdict(entry, settlement, children, outcome)
-
-    def _unread(self, entry: Entry, error: StoreError | ValueError) -> Verdict | None:
-        """The store gave no message: it is asked again, unless the message is gone or what stands there makes no sense."""
-        self.bench.log("warning", "store.unread", route=self.spec.name, message=entry.id, error=str(error))
-        if isinstance(error, ValueError):
-            return self._verdicts.dead(entry, f"what is stored cannot be read: {error}", self.bench.clock.now())
-        self.lanes.park(entry, self.bench.clock.now() + AFTER_TROUBLE)
-        with contextlib.suppress(StoreError):
-            if self.bench.store.get(entry.id, trace=False) is None:
-                self.lanes.finish(entry)
-        return None
-
-    def _withdraw(self, entry: Entry) -> None:
-        """The store has given the message another end already; only the lane must hear of it."""
-        self.lanes.finish(entry)
-        stored = self.bench.store.get(entry.id, trace=False)
-        if stored is not None and stored.finished_at is None:
-            found = self.bench.store.pending(self.spec.name, after_seq=entry.seq - 1, limit=1)
-            self.adopt([row for row in found if row.seq == entry.seq])  # held: it runs when its lane is released
-            return
-        self.outcomes.tell(entry.id, Outcome(stored.state.value if stored is not None else "discarded"))
-
-    def _give_back(self, entry: Entry, run: MessageRun) -> Verdict:
-        """The attempt was interrupted: the message is queued again and this attempt does not count."""
-        entry.attempts -= 1
-        settlement = Settlement(
-            entry.seq, State.QUEUED, entry.attempts, self.bench.clock.now(), trace=run.trace, ledger=run.fresh
-        )
-        return self._verdicts.again(entry, settlement)
+    async def _steps(self, entry: Entry, run: MessageRun) -> Message | Stop:
+        if entry.crashes:
+            await run.started()
+        if entry.crashes >= CRASHES:
+            raise InternalFault(f"the process died {entry.crashes} times while it computed its steps")
+        run.bench.store.at_work(entry.seq)
+        return await run_block(block_of(run.spec, entry.scope), run.first(), run)
 
     # -- the settlement -----------------------------------------------------------------------------------------------
     def _concluded(self, verdict: Verdict, accepted: tuple[Accepted, ...]) -> None:

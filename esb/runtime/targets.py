@@ -3,157 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from esb.clock import Clock
-from esb.config.model import Circuit, Connector, ConnectorSettings
-from esb.durations import Rate
+from esb.config.model import Connector, ConnectorSettings
 from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection
-from esb.errors import MessageError, Timeout, Unavailable
+from esb.endpoints.expiries import Expiries
+from esb.errors import MessageError, Unavailable
 from esb.message import Message
 from esb.registry import Registry
+from esb.runtime.ports import Breaker, CircuitOpen, Errand, Gate, Pace, Port
 from esb.steps.base import Reply, Target
 
 #: Targets whose port is kept ready.
 KNOWN = 10_000
-
-
-class CircuitOpen(Unavailable):
-    """The target was not asked: it failed too often lately. Uses up no attempt."""
-
-
-class Breaker:
-    """Counts failures in a row; open, it lets one probe through when its time is up (circuit breaker, M. Nygard)."""
-
-    def __init__(self, circuit: Circuit | None, clock: Clock) -> None:
-        self._circuit = circuit
-        self._clock = clock
-        self._failures = 0
-        self._open_until = 0.0
-        self._probing = False
-
-    @property
-    def is_open(self) -> bool:
-        return self._circuit is not None and self._failures >= self._circuit.failures
-
-    @property
-    def failures(self) -> int:
-        """How often in a row it failed."""
-        return self._failures
-
-    @property
-    def refuses(self) -> bool:
-        """Open, and the time for a probe has not come: from then on one message must be let in to be the probe."""
-        return self.is_open and self._clock.monotonic() < self._open_until
-
-    def admit(self, name: str) -> None:
-        """Raise CircuitOpen while the target must not be asked."""
-        if not self.is_open:
-            return
-        left = self._open_until - self._clock.monotonic()
-        if left > 0 or self._probing:
-            wait = timedelta(seconds=max(left, 0.05))
-            raise CircuitOpen(f"{name}: circuit open after {self._failures} failures in a row", retry_after=wait)
-        self._probing = True
-
-    def succeeded(self) -> None:
-        self._failures = 0
-        self._probing = False
-
-    def failed(self) -> None:
-        self._failures += 1
-        self._probing = False
-        if self._circuit is not None and self.is_open:
-            self._open_until = self._clock.monotonic() + self._circuit.open_for.total_seconds()
-
-    def abandon(self) -> None:
-        """A probe that ended without an answer about the target's health."""
-        self._probing = False
-
-
-class Pace:
-    """Lets at most ``rate`` deliveries start, evenly spaced; the wait is bounded by the caller's deadline."""
-
-    def __init__(self, rate: Rate | None, clock: Clock) -> None:
-        self._step = 1.0 / rate.per_second if rate is not None else 0.0
-        self._clock = clock
-        self._next = 0.0
-
-    async def turn(self, budget: float) -> None:
-        if not self._step:
-            return
-        now = self._clock.monotonic()
-        at = max(self._next, now)
-        if at - now > budget:
-            raise Unavailable("rate limit of the connector reached", retry_after=timedelta(seconds=at - now))
-        self._next = at + self._step
-        if at > now:
-            await self._clock.sleep(at - now)
-
-
-class Gate:
-    """Lets so many in at a time; the others wait in the order in which they came. A semaphore at a part of its price."""
-
-    __slots__ = ("_free", "_waiting")
-
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def enter(self) -> bool:
-        """Take a place where one is free."""
-        if self._free <= 0:
-            return False
-        self._free -= 1
-        return True
-
-    async def wait(self) -> None:
-        """Take a place when one is free; those who wait go before those who come."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.leave()  # the place came together with the end of the wait
-            raise
-
-    def leave(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
-
-@dataclass(slots=True)
-class Port:
-    """What the deliveries to one connector (or to one inline endpoint) share."""
-
-    name: str
-    settings: ConnectorSettings
-    options: Any
-    digest: str
-    gate: Gate
-    pace: Pace
-    breaker: Breaker
-    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    live: LiveConnection | None = None
-    users: int = 0
-    retired: bool = False
-    zone: ZoneInfo | None = None
-
-    async def close(self) -> None:
-        if self.live is not None:
-            live, self.live = self.live, None
-            await live.close()
 
 
 class Targets:
@@ -169,6 +35,7 @@ class Targets:
         self._ports: dict[str, Port] = {}
         #: the same by the identity of a target, which is kept so that it is not given to another
         self._known: dict[int, tuple[Target, Port]] = {}
+        self._crowded = Expiries[Errand](Errand.late)  #: those that wait for a place without a task
 
     async def configure(self, connectors: Mapping[str, Connector], timezone: str = "UTC") -> None:
         """Take over the connectors and the time zone of a new workspace; ports in use close when their last delivery is done."""
@@ -229,15 +96,8 @@ class Targets:
             return reply
         except TimeoutError as error:
             raise Unavailable(f"{target.name}: no free connection within {delivery.timeout:g} s") from error
-        except (Unavailable, Timeout) as error:
-            if _is_there(error):
-                port.breaker.succeeded()
-            else:
-                port.breaker.failed()
-            answered = True
-            raise
-        except MessageError:
-            port.breaker.succeeded()  # it answered: the target is there
+        except MessageError as error:
+            port.judge(error)
             answered = True
             raise
         finally:
@@ -246,6 +106,23 @@ class Targets:
             port.users -= 1
             if port.retired and not port.users:
                 await port.close()
+
+    def ready(self, target: Target) -> Port | None:
+        """Where a delivery could begin now without a task, if its sink can do that: nothing stands in its way."""
+        if getattr(target.sink, "begin", None) is None:
+            return None
+        port, settings = self._port_of(target), self._port_of(target).settings
+        waits = settings.rate is not None or settings.maintenance or port.breaker.is_open
+        return None if waits or (port.live is None and port.options is not None) else port
+
+    def begin(self, port: Port, errand: Errand) -> Callable[[], None] | None:
+        """As :meth:`send`, at a port that is ready; see :meth:`esb.endpoints.base.BeginsSink.begin`."""
+        port.users += 1
+        if not port.gate.enter():
+            errand.wait_at(port, self._crowded)
+        elif not errand.set_off(port):
+            return None
+        return errand.give_up
 
     async def close(self) -> None:
         for port in self._ports.values():
@@ -325,13 +202,10 @@ class Targets:
             return port.live
 
 
-def _is_there(error: MessageError) -> bool:
-    """Whether the target answered and merely cannot take this message now (a locked lot, a closed period)."""
-    status = error.reply.get("status") if error.reply is not None else None
-    return isinstance(status, int) and status < 500 and status not in (408, 423, 425, 429)
-
-
 def timeout_for(target: Target, step_timeout: float, connectors: Mapping[str, Connector]) -> float:
     """Seconds one delivery may take: the step's, bounded by the connector's own."""
     connector = connectors.get(target.connector)
     return min(step_timeout, connector.settings.timeout.total_seconds()) if connector is not None else step_timeout
+
+
+__all__ = ["CircuitOpen", "Port", "Targets", "timeout_for"]

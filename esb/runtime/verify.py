@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from esb.errors import MessageError, Unavailable
 from esb.message import EMPTY, Message
 from esb.runtime.sagas import generation
+from esb.runtime.sending import delivery_of
 from esb.steps.base import OnTimeout, Reply
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ async def verified(run: MessageRun, policy: OnTimeout, message: Message) -> Repl
         run.remember(begun, True)  # kept by whatever ends this attempt; a crash is counted as an attempt
         if not run.again or generation(run.ledger, run.step):
             return None
-    delivery = run.delivery(policy.verify, message, f"{run.step}/verify")
+    delivery = delivery_of(run, policy.verify, message, f"{run.step}/verify")
     try:
         reply = await run.bench.targets.send(policy.verify, message, delivery)
     except MessageError as error:

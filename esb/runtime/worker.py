@@ -33,7 +33,7 @@ from esb.pipeline import Elsewhere, Watch, run_plain
 from esb.runtime import parcels
 from esb.runtime.births import Births
 from esb.runtime.payload import decode_body, message_of, observe
-from esb.runtime.run import LEDGER_BODY
+from esb.runtime.sending import LEDGER_BODY
 from esb.runtime.workers import NO_MEMORY
 from esb.steps.base import Block, Enter, HandOff, StepNode, Stop, Wait, WhenDown
 

@@ -9,7 +9,7 @@ from esb.formats.unread import Unread
 from esb.message import Message
 from esb.registry import step
 from esb.spec import option
-from esb.steps.base import Context, Target
+from esb.steps.base import Context, Reply, Target
 from esb.steps.recipients import AnyOf, ToKind
 
 
@@ -39,10 +39,19 @@ class To:
         )
 
     async def apply(self, message: Message, context: Context) -> Message:
+        target = self.target_of(message, context)
+        return message if target is None else self.answered(message, await context.deliver(target, message))
+
+    def target_of(self, message: Message, context: Context) -> Target | None:
+        """Whom the message is sent to; None where it was handed on inside the bus. Raises Unmapped."""
         target = self.target if isinstance(self.target, Target) else self.target.of(context.scope(message))
         handoff = getattr(target.sink, "handoff", None)
-        if handoff is not None:
-            context.emit(handoff(message, context.step, context))
-            return message
-        reply = await context.deliver(target, message)
+        if handoff is None:
+            return target
+        context.emit(handoff(message, context.step, context))
+        return None
+
+    @staticmethod
+    def answered(message: Message, reply: Reply) -> Message:
+        """The message with the answer of its target."""
         return message.with_meta("reply", reply.as_meta())

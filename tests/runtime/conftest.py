@@ -60,6 +60,9 @@ class Probe:
 
     async def send(self, message, delivery, connection):
         return await esb_probe.target.take(self.name, message, delivery)
+
+    def begin(self, message, delivery, connection, answered):
+        return esb_probe.target.begin(self.name, message, delivery, answered)
 '''
 
 
@@ -77,10 +80,28 @@ class Got:
 
 @dataclass
 class ProbeTarget:
-    """Answers from ``script[name]`` in turn: a Reply, an exception, or a future to wait for; then with 200."""
+    """Answers from ``script[name]`` in turn: a Reply, an exception, or a future to wait for; then with 200.
+
+    ``by_call``: it tells the bus of its answers by a call; else every delivery needs a task.
+    """
 
     got: list[Got] = field(default_factory=list)
     script: dict[str, list[Any]] = field(default_factory=dict)
+    by_call: bool = True
+    begun: int = 0  #: deliveries that needed no task
+
+    def begin(self, name: str, message: Any, delivery: Any, answered: Callable[[Any], None]) -> Any:
+        if not self.by_call:
+            return None
+        self.begun += 1
+        task = asyncio.get_running_loop().create_task(self.take(name, message, delivery))
+
+        def told(done: asyncio.Task[Reply]) -> None:
+            if not done.cancelled():
+                answered(done.exception() or done.result())
+
+        task.add_done_callback(told)
+        return task.cancel
 
     async def take(self, name: str, message: Any, delivery: Any) -> Reply:
         self.got.append(Got(name, delivery.id, message.body, delivery.attempt, delivery.again, delivery.key))
@@ -97,9 +118,9 @@ class ProbeTarget:
 
 
 @pytest.fixture
-def probe() -> Iterator[ProbeTarget]:
+def probe(request: pytest.FixtureRequest) -> Iterator[ProbeTarget]:
     module: Any = types.ModuleType("esb_probe")
-    module.target = ProbeTarget()
+    module.target = ProbeTarget(by_call=getattr(request, "param", "call") == "call")
     sys.modules["esb_probe"] = module
     yield module.target
     del sys.modules["esb_probe"]

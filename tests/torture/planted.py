@@ -78,8 +78,9 @@ PLANTED = (
     ),
     Planted(
         "M4", "a message counts as sent before the broker confirms it", "esb/endpoints/_amqp/publish.py",
-        "        try:\n            await parcel.future",
-        "        if timeout:\n            return\n        try:\n            await parcel.future",
+        "        lane.channel.publish(place, properties_of(message.properties), message.body)\n",
+        "        lane.channel.publish(place, properties_of(message.properties), message.body)\n"
+        "        self._settle(parcel, None)\n",
         f"{BROKER}::test_a_full_queue_that_refuses_is_tried_again_until_it_has_room", "TimeoutError",
     ),
     Planted(
@@ -112,9 +113,9 @@ PLANTED = (
         FOLDERS, "test_acknowledges_only_what_is_committed|test_a_crash_before_the_commit_loses_nothing",
     ),
     Planted(
-        "M11", "every attempt has a delivery id of its own", "esb/runtime/run.py",
-        "id=delivery_id(self.envelope.origin, (step or self.step) + generation(self.ledger, self.step)),",
-        'id=delivery_id(self.envelope.origin, f"{step or self.step}#{self.entry.attempts}"),',
+        "M11", "every attempt has a delivery id of its own", "esb/runtime/sending.py",
+        "delivery_id(run.envelope.origin, (step or run.step) + generation(run.ledger, run.step)),",
+        'delivery_id(run.envelope.origin, f"{step or run.step}#{run.entry.attempts}"),',
         KILL_LOOP, r"split \d+|doubled \d+",
     ),
     Planted(

@@ -11,10 +11,12 @@ from urllib.parse import unquote, urlsplit
 from esb.endpoints._amqp.consume import Consumer
 from esb.endpoints._amqp.link import Address
 from esb.endpoints._amqp.publish import Publisher
-from esb.endpoints.base import ConnectionContext
+from esb.endpoints._amqp.send import begin
+from esb.endpoints.base import Answered, ConnectionContext, Delivery
+from esb.message import Message
 
 if TYPE_CHECKING:
-    from esb.endpoints.amqp import AmqpConnection
+    from esb.endpoints.amqp import AmqpConnection, AmqpSink
 
 Log = Callable[..., None]
 
@@ -32,7 +34,7 @@ class LiveAmqp:
 
             check_driver(options.scheme)
 
-    @property
+    @cached_property
     def confirm_timeout(self) -> float:
         return self._options.confirm_timeout.total_seconds()
 
@@ -51,6 +53,12 @@ class LiveAmqp:
         from esb.endpoints._amqp.virtual import VirtualConsumer  # noqa: PLC0415 - as above
 
         return VirtualConsumer(self._options.address, self._context.log, self._name)
+
+    def begin(
+        self, sink: AmqpSink, message: Message, delivery: Delivery, answered: Answered
+    ) -> Callable[[], None] | None:
+        """Send without a task; None where the transport has no confirms."""
+        return begin(sink, message, delivery, self, answered) if self._address is not None else None
 
     async def close(self) -> None:
         for name in ("publisher", "consumer"):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -25,6 +26,10 @@ WINDOW = 200
 MOST_LANES = 64
 
 
+def _nobody(error: MessageError | None) -> None:
+    del error
+
+
 class Parcel(Struct, eq=False):
     """One message on its way. ``sent`` once it is written: from then on its outcome may be unknown."""
 
@@ -32,7 +37,11 @@ class Parcel(Struct, eq=False):
     routing_key: str
     message: Outgoing
     mandatory: bool
-    future: asyncio.Future[None]
+    told: Callable[[MessageError | None], None] = (
+        _nobody  #: hears on the loop when its confirm is there, or what stands for it
+    )
+    timeout: float = 0.0
+    over: bool = False  #: its sender has its answer, or waits no longer; the loop's alone
     sent: bool = False
     confirms: int = 0  #: that its channel had seen when it was sent
     abandoned: bool = False
@@ -69,28 +78,33 @@ class Publisher:
     # -- on the loop --------------------------------------------------------------------------------------------------
     async def publish(self, parcel: Parcel, timeout: float) -> None:
         """Return once the broker has confirmed it. Raises Rejected, Unavailable or Timeout within ``timeout`` seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        parcel.told = partial(resolve, future)
+        self.begin(parcel, timeout)
+        try:
+            await future
+        except asyncio.CancelledError:
+            self.give_up(parcel)
+            raise
+
+    def begin(self, parcel: Parcel, timeout: float) -> None:
+        """The same for a parcel that is told of its end. Raises Unavailable at once where there is no broker."""
         if self._link.trouble:
             raise Unavailable(self._link.trouble)
+        parcel.timeout = timeout
         self._waiting.append(parcel)
         self._link.wake()
-        self._expiries.begin((parcel, timeout), timeout)
-        try:
-            await parcel.future
-        except asyncio.CancelledError:
-            self._give_up(parcel)
-            raise
-        finally:
-            self._expiries.end((parcel, timeout))
+        self._expiries.begin(parcel, timeout)
 
-    def _overtime(self, watched: tuple[Parcel, float]) -> None:
-        parcel, timeout = watched
-        if not parcel.future.done():
-            self._give_up(parcel)
-            parcel.future.set_exception(self._late(parcel, timeout))
+    def _overtime(self, parcel: Parcel) -> None:
+        if not parcel.over:
+            self.give_up(parcel)
+            parcel.told(self._late(parcel, parcel.timeout))
 
-    def _give_up(self, parcel: Parcel) -> None:
-        """Whether it arrived stays unknown."""
-        parcel.abandoned = True
+    def give_up(self, parcel: Parcel) -> None:
+        """Nobody waits any more; whether it arrived stays unknown."""
+        self._expiries.end(parcel)
+        parcel.over = parcel.abandoned = True
         if parcel.sent:
             self._overdue.append(parcel)
         self._link.wake()
@@ -215,10 +229,18 @@ class Publisher:
         lane.flying.clear()
 
     def _settle(self, parcel: Parcel, error: MessageError | None) -> None:
-        self._link.tell(_settle, parcel.future, error)
+        self._link.tell(self._over, parcel, error)
+
+    def _over(self, parcel: Parcel, error: MessageError | None) -> None:
+        """On the loop again."""
+        if not parcel.over:
+            parcel.over = True
+            self._expiries.end(parcel)
+            parcel.told(error)
 
 
-def _settle(future: asyncio.Future[None], error: MessageError | None) -> None:
+def resolve(future: asyncio.Future[None], error: MessageError | None) -> None:
+    """Tell a sender that waits for a future."""
     if future.done():
         return
     if error is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from esb.endpoints._amqp.properties import outgoing, short
-from esb.endpoints._amqp.publish import Parcel
+from esb.endpoints._amqp.publish import Parcel, Publisher
 from esb.endpoints._http.media import written
-from esb.endpoints.base import Delivery
+from esb.endpoints.base import Answered, Delivery
 from esb.endpoints.carried import event_of
 from esb.errors import InternalFault
 from esb.message import Message
@@ -25,6 +26,22 @@ async def send(sink: AmqpSink, message: Message, delivery: Delivery, live: LiveA
         raise InternalFault("an `amqp` sink needs a connector", hint="write `connector: name` beside the exchange")
     parcel = parcel_of(sink, message, delivery)
     await live.publisher.publish(parcel, min(delivery.timeout, live.confirm_timeout))
+    return reply_of(parcel)
+
+
+def begin(
+    sink: AmqpSink, message: Message, delivery: Delivery, live: LiveAmqp, answered: Answered
+) -> Callable[[], None]:
+    """The same without a task, see :class:`esb.endpoints.base.BeginsSink`."""
+    parcel = parcel_of(sink, message, delivery)
+    parcel.told = lambda error: answered(reply_of(parcel) if error is None else error)
+    publisher: Publisher = live.publisher
+    publisher.begin(parcel, min(delivery.timeout, live.confirm_timeout))
+    return partial(publisher.give_up, parcel)
+
+
+def reply_of(parcel: Parcel) -> Reply:
+    """What a confirm says."""
     return Reply(body={"exchange": parcel.exchange, "routing_key": parcel.routing_key})
 
 
@@ -55,7 +72,6 @@ def parcel_of(sink: AmqpSink, message: Message, delivery: Delivery) -> Parcel:
             expiration=str(int(sink.expiration.total_seconds() * 1000)) if sink.expiration is not None else None,
         ),
         mandatory=sink.mandatory,
-        future=asyncio.get_running_loop().create_future(),
     )
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import kombu
@@ -20,7 +21,7 @@ from kombu.transport import get_transport_cls
 from kombu.transport.virtual import base as virtual
 
 from esb.endpoints._amqp.consume import Arrival, Subscription
-from esb.endpoints._amqp.publish import Parcel
+from esb.endpoints._amqp.publish import Parcel, resolve
 from esb.errors import EsbError, Rejected, Unavailable
 
 _POLL = 0.05
@@ -118,10 +119,12 @@ class VirtualPublisher(_Worker):
         """Return once the transport has taken it. Raises Rejected or Unavailable."""
         if self.trouble:
             raise Unavailable(self.trouble)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        parcel.told = partial(resolve, future)
         self._command(self._send, parcel)
         try:
             async with asyncio.timeout(timeout):
-                await parcel.future
+                await future
         except TimeoutError:
             parcel.abandoned = True
             raise Unavailable(f"{self._name}: not taken within {timeout:g}s") from None
@@ -147,17 +150,17 @@ class VirtualPublisher(_Worker):
                 **properties,
             )
         except Rejected as error:
-            self._tell(_settle, parcel, error)
+            self._tell(parcel.told, error)
         except Exception as error:
-            self._tell(_settle, parcel, Unavailable(f"{self._name}: {type(error).__name__}: {error}"))
+            self._tell(parcel.told, Unavailable(f"{self._name}: {type(error).__name__}: {error}"))
             raise
         else:
-            self._tell(_settle, parcel, None)
+            self._tell(parcel.told, None)
 
     def _lost(self, reason: str) -> None:
         while self._commands:
             _, (parcel,) = self._commands.popleft()
-            self._tell(_settle, parcel, Unavailable(reason))
+            self._tell(parcel.told, Unavailable(reason))
 
 
 @dataclass(slots=True, eq=False)
@@ -327,12 +330,3 @@ def _arrival(number: int, message: Any) -> Arrival:
         redelivered=bool(info.get("redelivered")),
         fault="; ".join(str(error[1]) for error in message.errors or ()),
     )
-
-
-def _settle(parcel: Parcel, error: Exception | None) -> None:
-    if parcel.future.done():
-        return
-    if error is None:
-        parcel.future.set_result(None)
-    else:
-        parcel.future.set_exception(error)

@@ -72,8 +72,10 @@ def who_of(request: Request) -> Principal:
     return found
 
 
-async def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object of an action. Raises BadRequest."""
+async def body_of(request: Request, known: frozenset[str] | None = None) -> dict[str, Any]:
+    """The JSON object of an action, with the ``known`` words and those of every action. Raises BadRequest."""
+    if request.query_params:
+        raise wire.BadRequest("what an action means stands in its body", hint="take out what is behind the `?`")
     size, parts = 0, []
     async for chunk in request.stream():
         size += len(chunk)
@@ -86,6 +88,8 @@ async def body_of(request: Request) -> dict[str, Any]:
         raise wire.BadRequest(f"the request is no JSON: {error.message}", hint=error.hint) from None
     if not isinstance(words, dict):
         raise wire.BadRequest("the request must be a JSON object")
+    if known is not None:
+        wire.only(words, known | wire.ACTION)
     return words
 
 

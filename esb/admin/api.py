@@ -29,6 +29,7 @@ from esb.admin.insight import KpiFacts, families
 from esb.admin.trends import TrendFacts
 from esb.clock import Clock
 from esb.errors import Unavailable
+from esb.formats.json import Json
 from esb.observe import metrics
 from esb.store.base import Filter, Store
 
@@ -74,6 +75,10 @@ class BusFacts(views.RouteFacts, KpiFacts, TrendFacts, Protocol):
 
     async def reload(self, actor: str, reason: str) -> dict[str, Any]: ...
 
+
+#: Which messages an action means, and how it is given a payload.
+MEANT = wire.FILTER | {"all"}
+PAYLOAD = frozenset({"body", "body_base64"})
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 HttpError = Callable[[Request, Exception], Awaitable[Response]]
@@ -178,6 +183,7 @@ class Api:
 
     def _filter(self, request: Request, **fixed: Any) -> Filter:
         words: dict[str, Any] = dict(request.query_params)
+        wire.only(words, wire.FILTER)
         if tracks := request.query_params.getlist("track"):
             words["track"] = tracks
         return self._known(request, wire.filter_of({**words, **fixed}, self._clock.now()))
@@ -226,45 +232,45 @@ class Api:
     # -- acting -------------------------------------------------------------------------------------------------------
     def _meant(self, request: Request, words: Mapping[str, Any]) -> Filter:
         selection = wire.filter_of(words, self._clock.now(), limit=10_000)
-        if not (selection.ids or selection.route or selection.group or selection.key or words.get("all")):
+        if not (selection.ids or selection.route or selection.group or selection.key or wire.flag(words, "all")):
             raise wire.BadRequest("which messages?", hint="give ids, route, group, key, or all")
         return self._known(request, selection)
 
     async def retry(self, request: Request) -> Response:
-        words = await body_of(request)
+        words = await body_of(request, MEANT | {"stale", "dry_run", "rate", "background"})
         done = await self._actions.retry(
             By.of(request, words),
             self._meant(request, words),
-            stale=bool(words.get("stale")),
-            dry_run=bool(words.get("dry_run")),
+            stale=wire.flag(words, "stale"),
+            dry_run=wire.flag(words, "dry_run"),
             rate=wire.rate_of(words.get("rate")),
-            background=bool(words.get("background")),
+            background=wire.flag(words, "background"),
         )
         return _done("BulkRetryList" if any("job" in item for item in done) else "RetryResult", done)
 
     async def discard(self, request: Request) -> Response:
-        words = await body_of(request)
-        dry_run = bool(words.get("dry_run"))
+        words = await body_of(request, MEANT | {"dry_run"})
+        dry_run = wire.flag(words, "dry_run")
         done = await self._actions.discard(By.of(request, words), self._meant(request, words), dry_run=dry_run)
         return _done("DiscardResult", done)
 
     async def edit(self, request: Request) -> Response:
-        words = await body_of(request)
+        words = await body_of(request, PAYLOAD | {"id"})
         id_ = str(words.get("id") or "")
         return _done("EditResult", await self._actions.edit(By.of(request, words), id_, payload_of(words)))
 
     async def replay(self, request: Request) -> Response:
-        words = await body_of(request)
+        words = await body_of(request, MEANT | {"dry_run", "rate"})
         done = await self._actions.replay(
             By.of(request, words),
             self._meant(request, words),
-            dry_run=bool(words.get("dry_run")),
+            dry_run=wire.flag(words, "dry_run"),
             rate=wire.rate_of(words.get("rate")),
         )
         return _done("ReplayResult", done)
 
     async def send(self, request: Request) -> Response:
-        words, name = await body_of(request), request.path_params["name"]
+        words, name = await body_of(request, PAYLOAD | {"headers", "wait"}), request.path_params["name"]
         given = words.get("headers") or {}
         if not isinstance(given, dict):
             raise wire.BadRequest("`headers` is no object", hint='write it like `{"x-plant": "P10"}`')
@@ -285,12 +291,12 @@ class Api:
         return await self._pause(request, paused=False)
 
     async def _pause(self, request: Request, *, paused: bool) -> Response:
-        words = await body_of(request)
+        words = await body_of(request, frozenset())
         done = await self._actions.pause(By.of(request, words), request.path_params["name"], paused=paused)
         return answer("RouteResult", done)
 
     async def reload(self, request: Request) -> Response:
-        return answer("Reload", await self._actions.reload(By.of(request, await body_of(request))))
+        return answer("Reload", await self._actions.reload(By.of(request, await body_of(request, frozenset()))))
 
 
 def _done(kind: str, items: list[dict[str, Any]]) -> Response:
@@ -299,15 +305,16 @@ def _done(kind: str, items: list[dict[str, Any]]) -> Response:
 
 
 def payload_of(words: Mapping[str, Any]) -> bytes:
-    """The payload of an action: ``body`` (text) or ``body_base64``."""
+    """The payload of an action: ``body`` (text, or JSON as it stands) or ``body_base64``."""
     if "body_base64" in words:
         try:
             return base64.b64decode(str(words["body_base64"]), validate=True)
         except binascii.Error:
             raise wire.BadRequest("`body_base64` is not base64") from None
     if "body" not in words:
-        raise wire.BadRequest("`body` is missing", hint="the payload as text, or `body_base64`")
-    return str(words["body"]).encode("utf-8", "surrogatepass")
+        raise wire.BadRequest("`body` is missing", hint="the payload as text or JSON, or `body_base64`")
+    body = words["body"]
+    return body.encode("utf-8", "surrogatepass") if isinstance(body, str) else Json().encode(body)
 
 
 __all__ = ["Api", "BusFacts", "payload_of"]

@@ -101,11 +101,11 @@ class Authoring:
 
     async def rollback(self, request: Request) -> Response:
         """``version`` and ``reason``; ``dry_run`` says what would be written, ``shared`` takes files of other routes along."""
-        words = await body_of(request)
+        words = await body_of(request, frozenset({"version", "dry_run", "shared"}))
         name = self._known(request, Right.RELOAD)
         by = By.of(request, words)
         wanted = versions.texts_of(self._store, name, str(words.get("version") or ""))
-        shared = bool(words.get("shared"))
+        shared = wire.flag(words, "shared")
         try:
             plan = await asyncio.to_thread(versions.restoration, self._bus.root, name, wanted["files"], shared=shared)
         except ConfigError as error:
@@ -115,7 +115,7 @@ class Authoring:
             "route": name,
             "version": wanted["version"],
             "digest": wanted["digest"],
-            "result": "unchanged" if not plan.write else "would write" if words.get("dry_run") else "written",
+            "result": "unchanged" if not plan.write else "would write" if wire.flag(words, "dry_run") else "written",
             "files": sorted(plan.write),
             "left": list(plan.left),
             "diff": versions.unified(plan.before, plan.write),

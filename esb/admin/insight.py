@@ -195,7 +195,7 @@ class Insight:
 
     async def filled(self, request: Request) -> Response:
         """Work the numbers of an indicator out again, from what is stored: in the background, or at once where the bus does not run."""
-        words, name = await body_of(request), request.path_params["name"]
+        words, name = await body_of(request, frozenset({"since"})), request.path_params["name"]
         by, since = By.of(request, words), wire.moment(str(words.get("since") or "") or None, self._clock.now())
         self._actions.permit_every_route(by.principal, Right.RELOAD)
         self._known(name)

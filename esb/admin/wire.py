@@ -34,6 +34,30 @@ def nearest_route(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else "esb routes ls"
 
 
+#: The words of a filter, and those that every action may have.
+FILTER = frozenset(
+    {"ids", "route", "state", "key", "track", "correlation", "since", "until", "before", "limit", "group", "text"}
+)
+ACTION = frozenset({"actor", "reason", "signature"})
+
+
+def only(words: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raises BadRequest for a word that nobody reads: with a mistyped one more would be done, or shown, than was meant."""
+    for word in words:
+        if word not in known:
+            close = difflib.get_close_matches(word.replace("-", "_").lower(), known, n=1, cutoff=0.7)
+            hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(sorted(known))}"
+            raise BadRequest(f"`{word}` is not known here", hint=hint)
+
+
+def flag(words: Mapping[str, Any], name: str) -> bool:
+    """A yes or no of an action, no where it is left out. Raises BadRequest: `"false"` must not mean yes."""
+    value = words.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadRequest(f"`{name}` is neither true nor false", hint=f'write `"{name}": true`')
+
+
 def filter_of(words: Mapping[str, Any], now: datetime, *, limit: int = 100) -> Filter:
     """A filter from ``ids route state key track correlation since until limit group text``. Raises BadRequest."""
     return Filter(

@@ -14,7 +14,7 @@ from esb.access.roles import Right
 from esb.admin import render
 from esb.admin.actions import Actions
 from esb.admin.answers import Gate, answer, body_of, who_of
-from esb.admin.api import payload_of
+from esb.admin.api import PAYLOAD, payload_of
 from esb.admin.by import By
 from esb.admin.rehearsal import Rehearsal, difference, without_payloads
 from esb.admin.shell import Form, Shell
@@ -48,7 +48,7 @@ class Workbench:
 
     async def rehearse(self, request: Request) -> Response:
         """``id``, and ``body`` or ``body_base64`` for another payload: what the targets would get. Sends and stores nothing."""
-        words, who = await body_of(request), who_of(request)
+        words, who = await body_of(request, PAYLOAD | {"id"}), who_of(request)
         id_ = str(words.get("id") or "")
         self._actions.permit(who, Right.EDIT, Filter(ids=(id_,)))
         other = payload_of(words) if "body" in words or "body_base64" in words else None

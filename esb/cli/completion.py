@@ -24,4 +24,6 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "esb", "_ESB_COMPLETE").source(), nl=False)
+    # the function that click prints for fish cuts a description at its first comma
+    text = kind(cli, {}, "esb", "_ESB_COMPLETE").source().replace('string split ","', 'string split -m 1 ","')
+    click.echo(text, nl=False)

@@ -14,6 +14,14 @@ from esb.spec import ListNode, MapNode, Node, ScalarNode
 PREFIX = "alert-"
 #: What a webhook is told unless its `text` says more.
 WORDS = "concat('[', coalesce(body.state, 'firing'), '] ', body.alert, ', ', body.route, ': ', body.text)"
+#: What a mail says unless its `subject` and `text` say more; what an alert has not (its key) is left out.
+SUBJECT = "[{{ body.state | default('firing') }}] {{ body.alert }}: {{ body.route }}"
+TEXT = """\
+{{ body.text }}
+
+{% for name, value in body | dictsort %}{% if value and name not in ("text", "alert", "state") -%}
+{{ name }}: {{ value if value is string else value | tojson }}
+{% endif %}{% endfor %}"""
 #: Alerts that say the same within this time are one: a storm of dead letters is one call to the on-call desk.
 WINDOW = "5m"
 
@@ -33,7 +41,7 @@ def alert_routes(settings: Node | None) -> list[Document]:
 def _route(key: ScalarNode, entry: MapNode) -> MapNode:
     at = key.position
     target = MapNode(entry.position, tuple(pair for pair in entry.entries if pair[0].text not in OWN))
-    before, target = _as_webhook(target)
+    before, target = _as_webhook(_as_mail(target))
     sent = _map(at, ("to", target), ("retry", _map(at, ("max", _number(at, 20)), ("backoff", _text(at, "5s..5m")))))
     return _map(
         at,
@@ -69,6 +77,24 @@ def _as_webhook(target: MapNode) -> tuple[list[Node], MapNode]:
     else:
         step = _map(at, ("map", _map(at, ("text", _text(at, WORDS)))))
     return [step], _map(target.position, ("http", rest))
+
+
+def _as_mail(target: MapNode) -> MapNode:
+    """``smtp`` with the words of an alert where it has none of its own; whose mail it is without `from`: that of its first reader."""
+    given = target.get("smtp")
+    if not isinstance(given, MapNode) or len(target.entries) != 1:
+        return target
+    at, named = given.position, {name.text for name, _ in given.entries}
+    more: list[tuple[ScalarNode, Node]] = []
+    to = given.get("to") or given.get("recipients")
+    reader = to.items[0] if isinstance(to, ListNode) and to.items else to
+    if not named & {"from", "sender"} and reader is not None:
+        more.append((_text(at, "from"), reader))
+    if "subject" not in named:
+        more.append((_text(at, "subject"), _text(at, SUBJECT)))
+    if not named & {"text", "body", "message"}:
+        more.append((_text(at, "text"), _text(at, TEXT)))
+    return MapNode(target.position, ((target.entries[0][0], MapNode(at, (*given.entries, *more))),))
 
 
 def _map(at: Position, *entries: tuple[str, Node]) -> MapNode:

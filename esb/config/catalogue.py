@@ -31,6 +31,7 @@ _ALERTS = """\
 Each entry of `alerts` is a name with one target (`http`, `smtp` with a connector, `webhook`, or any other sink), and perhaps conditions. It
 becomes a route `alert-NAME` with a queue and retries of its own; dead letters reach it by `alert:` of a route, a criticality or
 `on_error`. `webhook` posts `{"text": …}`, as chat programs take it: `webhook: https://chat.plant.example/hook`, or `{ url, text }`.
+`smtp: { connector: mail, to: desk@plant.example }` sends a mail with what the alert says; `subject` and `text` give it other words, `from` another sender than its first reader.
 
 ```yaml
 alerts:

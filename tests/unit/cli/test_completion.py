@@ -65,18 +65,48 @@ def test_the_workspace_that_the_line_names_is_looked_at(tmp_path: Path) -> None:
     assert offered(f"esb explain -C {ROOT} ", cwd=tmp_path) == sorted(written)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_itself_completes(tmp_path: Path) -> None:
-    """The whole way: the printed function, called as bash calls it."""
+@pytest.fixture
+def path(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `esb` is the program of this checkout."""
     program = tmp_path / "bin" / "esb"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m esb "$@"\n')
     program.chmod(0o755)
+    return {**os.environ, "HOME": str(tmp_path), "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def said(command: list[str], env: dict[str, str]) -> list[str]:
+    done = subprocess.run(command, cwd=PLANTS, env=env, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_itself_completes(path: dict[str, str]) -> None:
+    """The whole way: the printed function, called as bash calls it."""
     script = (
         'eval "$(esb completion bash)"; COMP_WORDS=(esb sites check P); COMP_CWORD=3;'
         ' _esb_completion esb; printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    env = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-    command = ["bash", "--norc", "-c", script]
-    done = subprocess.run(command, cwd=PLANTS, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["P10", "P20"]
+    assert said(["bash", "--norc", "-c", script], path) == ["P10", "P20"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish_itself_completes_and_shows_whole_descriptions(path: dict[str, str]) -> None:
+    begin = "esb completion fish | source; complete -C "
+    assert said(["fish", "--no-config", "-c", f"{begin}'esb sites check P'"], path) == ["P10", "P20"]
+    (shown,) = said(["fish", "--no-config", "-c", f"{begin}'esb completio'"], path)
+    assert shown == "completion\tWhat makes a shell complete commands, options and names."
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
+def test_zsh_itself_completes(path: dict[str, str]) -> None:
+    """The printed function, called as zsh's completion calls it."""
+    script = (
+        'compdef() { : }; compadd() { print -l -- "${completions[@]}" }; eval "$(esb completion zsh)";'
+        " words=(esb sites check P); CURRENT=4; _esb_completion"
+    )
+    assert said(["zsh", "-f", "-c", script], path) == ["P10", "P20"]
+
+
+def test_a_description_for_fish_is_not_cut_at_a_comma() -> None:
+    assert 'string split -m 1 ","' in CliRunner().invoke(cli, ["completion", "fish"]).stdout

@@ -23,6 +23,10 @@ LARGEST_GROUP = 500
 #: Seconds of a commit, of late, from which on commits run in a thread, and below which they come back to the loop.
 SLOW, QUICK = 0.0006, 0.0003
 
+#: Commands up to which a group is committed on the loop as long as a commit takes less than so many seconds: where so few
+#: wait there is little else to do, and to wake a thread takes as long as a quick disk.
+FEW, BEARABLE = 4, 0.001
+
 _PRIMARY = 0xFF
 #: Faults of the store itself, not of one command.
 _STORE_FAULTS = frozenset(
@@ -68,7 +72,7 @@ class Committer:
     that fails fails its whole group with StoreBusy, and none of it took effect (after an I/O error: perhaps). With
     ``threaded`` the commit, and nothing else, runs in a thread; new commands wait for the next group meanwhile. None: that
     is so while commits take long, so that a slow disk does not hold up the loop and a quick one costs no thread; ``took``
-    is what the first is expected to take, in seconds.
+    is what the first is expected to take, in seconds. A few commands alone wait for the disk on the loop for a bit longer.
     ``in_doubt`` is called once the store can be read again after a commit that may have taken effect all the same.
     """
 
@@ -153,13 +157,16 @@ class Committer:
             self._fail(group, error, mark)
             self._next()
             return
-        if self._thread is None or not self._slow:
+        if self._thread is None or not self._slow or self._is_bearable(group):
             self._settle(group, answers, mark, self._commit())
         else:
             self._committing = True
             asyncio.get_running_loop().run_in_executor(self._thread, self._commit).add_done_callback(
                 lambda done: self._committed(group, answers, mark, done)
             )
+
+    def _is_bearable(self, group: list[Job]) -> bool:
+        return self._adapts and len(group) <= FEW and self._took < BEARABLE
 
     def _take(self) -> list[Job]:
         """The commands of the next group."""

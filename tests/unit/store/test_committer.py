@@ -15,7 +15,7 @@ from esb.errors import StoreBusy, StoreCorrupt, StoreError
 from esb.store import files, recovery
 from esb.store.accept import Draft, accept
 from esb.store.base import Accepted
-from esb.store.committer import LARGEST_GROUP, Committer
+from esb.store.committer import FEW, LARGEST_GROUP, Committer
 from esb.store.writer import Words, Writer
 
 
@@ -258,5 +258,32 @@ def test_commits_leave_the_loop_while_they_are_slow(
         assert away[:3] == [False] * 3
         assert all(away[3:8])
         assert not away[-1]
+
+    asyncio.run(main())
+
+
+def test_a_few_commands_alone_wait_on_the_loop_where_many_go_to_the_thread(
+    tmp_path: Path, stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path, stores, threaded=True)
+        away: list[bool] = []
+        real, now = bench.writer.commit, [0.0]
+
+        def commit() -> None:
+            away.append("commit" in threading.current_thread().name)
+            now[0] += 0.0008  # more than a commit should hold up a busy loop, in seconds
+            real()
+
+        monkeypatch.setattr(type(bench.writer), "commit", lambda _: commit())
+        monkeypatch.setattr("esb.store.committer.time.perf_counter", lambda: now[0])
+        bench.committer = Committer(bench.writer, threaded=None, took=0.0008, after_group=lambda: None)
+        await bench.accept()
+        await asyncio.gather(*(bench.accept() for _ in range(FEW)))
+        await asyncio.gather(*(bench.accept() for _ in range(FEW + 1)))
+        await bench.accept()
+        bench.committer.close()
+        bench.writer.close()
+        assert away == [False, False, True, False]
 
     asyncio.run(main())

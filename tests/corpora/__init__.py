@@ -35,3 +35,8 @@ def naughty_strings() -> list[str]:
 def yaml_files() -> dict[str, str]:
     """File name to the text of a file of the suite, itself YAML: a list of cases with ``yaml`` and perhaps ``fail``."""
     return dict(_read("yaml"))
+
+
+def batchml_recipe() -> bytes:
+    """A master recipe of 250 KB: three vocabularies, default namespaces that change on the way, lists between other elements."""
+    return gzip.decompress((Path(__file__).parent / "batchml-recipe.xml.gz").read_bytes())

@@ -19,6 +19,7 @@ from esb.contracts import JsonContract
 from esb.errors import Invalid
 from esb.formats.aqdef import Aqdef
 from esb.formats.base import Codec
+from esb.formats.csv import Csv
 from esb.formats.edifact import Edifact
 from esb.formats.idoc import Idoc
 from esb.formats.x12 import X12
@@ -261,6 +262,22 @@ CASES = [
             "[0].lines[0].gtin": "08720389026751", "[0].status": "PRODUCT_PICKED",
         },
     ),
+    Case(
+        "csv/batch-fake-data.csv", Csv(), "csv_measurements.j2", "measurement-report.v2",
+        {
+            "length(@)": "2", "[1].characteristics[0].values[0].lot": "746", "[0].characteristics[].id | join(' ', @)": "UCI_minutes Temp1 Temp2 Pressure1",
+            "[0].characteristics[3].values[0].value": "35.62373673", "[0].characteristics[3].values[0].lot": "1",
+            "[0].characteristics[1].values[0].measured_at": "2018-06-29T07:20:00Z",
+        },
+    ),
+    Case(
+        "csv/batch-yield-and-purity.csv", Csv(), "csv_measurements.j2", "measurement-report.v2",
+        {"[0].characteristics[].id | join(' ', @)": "yield purity", "[0].characteristics[1].values[2].value": "50.7"},
+    ),
+    Case(
+        "csv/rubber-colour.csv", Csv(), "csv_measurements.j2", "measurement-report.v2",
+        {"[0].characteristics[0].values[2].value": "230", "[0].characteristics[0].id": "Colour"},
+    ),
     # -- measurements --------------------------------------------------------------------------------------------------
     Case(
         "aqdef/testmeasures.dfq", Aqdef(), "aqdef.jmes", "measurement-report.v1",
@@ -347,6 +364,7 @@ def test_a_real_file_becomes_valid_entities(workspace: Workspace, case: Case) ->
     found = mapped(workspace, case.transform, case.codec.decode((DATA / case.file).read_bytes()))
     entities = found if isinstance(found, list) else [found]
     checked = contract(case.contract)
+    assert entities or case.facts.get("length(@)") == "0"
     for entity in entities:
         checked.check(entity)
         with pytest.raises(Invalid):
@@ -357,13 +375,15 @@ def test_a_real_file_becomes_valid_entities(workspace: Workspace, case: Case) ->
 def test_every_file_of_these_folders_has_a_case() -> None:
     folders = {case.file.partition("/")[0] for case in CASES}
     there = {f"{name}/{path.name}" for name in folders for path in (DATA / name).iterdir() if path.name != "SOURCES.md"}
-    # MATMAS05 and LOIPRO05 become entities in test_workspace.py
-    elsewhere = {file for file in there if file.startswith(("idoc/MATMAS05", "idoc/LOIPRO05", "idoc/R1CH01007"))}
+    # MATMAS05 and LOIPRO05, and each reading of a machine, become entities in test_workspace.py
+    known = ("idoc/MATMAS05", "idoc/LOIPRO05", "idoc/R1CH01007", "csv/ai4i2020")
+    elsewhere = {file for file in there if file.startswith(known)}
     assert there - elsewhere == {case.file for case in CASES}
 
 
 # -- acknowledgements that are written ---------------------------------------------------------------------------------
 DESADV = (DATA / "edifact" / "DESADV_D96A_mockedi.edi").read_bytes()
+UNG = b"UNG+DESADV+A+B+260101:1200+9+UN+D:96A'"
 NOTICE = (DATA / "x12" / "856_mockedi.edi").read_bytes()
 
 
@@ -374,6 +394,9 @@ NOTICE = (DATA / "x12" / "856_mockedi.edi").read_bytes()
         (DESADV.replace(b"UNT+20", b"UNT+19"), "REJECTED", ["3 REJECTED 29 UNT"], []),
         (DESADV.replace(b"UNT+20+3", b"UNT+20+4"), "REJECTED", ["3 REJECTED 28 UNT"], []),
         (DESADV.replace(b"UNZ+1+3", b"UNZ+2+3"), "REJECTED", [], ["29"]),
+        (DESADV.replace(b"UNH+", UNG + b"UNH+").replace(b"UNZ", b"UNE+1+9'UNZ"), "ACCEPTED", ["3 ACCEPTED"], []),
+        (DESADV.replace(b"UNH+", UNG + b"UNH+").replace(b"UNZ", b"UNE+2+9'UNZ"), "REJECTED", [], ["29"]),
+        (DESADV.replace(b"UNH+", UNG + b"UNH+"), "REJECTED", [], ["13"]),
         (DESADV.replace(b"UNZ+1+3'", b""), "REJECTED", [], ["13"]),
     ],
 )

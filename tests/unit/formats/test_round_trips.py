@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -13,6 +15,7 @@ from esb.formats.csv import Csv
 from esb.formats.json import Json
 from esb.formats.numbers import MAX_EXPONENT
 from esb.formats.xml import Xml
+from tests.corpora import batchml_recipe
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 DECIMALS = st.builds(
@@ -137,3 +140,39 @@ def test_csv_numbers(numbers: list[Decimal | None], mark: Any) -> None:
     codec = Csv(delimiter=";", decimal=mark, numbers=("qty",))
     rows = [{"id": str(index), "qty": number} for index, number in enumerate(numbers)]
     assert codec.decode(codec.encode(rows)) == rows
+
+
+# -- files of real systems; those of EDIFACT, X12, IDoc and AQDEF have their own tests -----------------------------------
+DATA = Path(__file__).parents[3] / "examples" / "data"
+DOCUMENTS = sorted(path for path in DATA.rglob("*") if path.suffix.lower() in (".xml", ".qif"))
+TABLES = sorted(DATA.rglob("*.csv"))
+
+
+def test_there_are_real_files() -> None:
+    folders = {path.parent.name for path in DOCUMENTS}
+    assert folders == {"b2mml", "gs1xml", "idoc", "qif", "soap"}
+    assert len(TABLES) >= 4
+
+
+@pytest.mark.parametrize("namespaces", ["strip", "keep"])
+@pytest.mark.parametrize("path", [*DOCUMENTS, None], ids=lambda path: path.name if path else "recipe")
+def test_every_real_document(path: Path | None, namespaces: Literal["strip", "keep"]) -> None:
+    data = path.read_bytes() if path is not None else batchml_recipe()
+    codec = Xml(namespaces=namespaces)
+    body = codec.decode(data)
+    written = codec.encode(body)
+    assert codec.decode(written) == body
+    if namespaces == "keep":  # nothing is lost: each element of the one is in the other
+        assert tags(written) == tags(data)
+
+
+def tags(data: bytes) -> list[str]:
+    """The elements with their namespaces, whatever their order: repeated siblings stand together once they were read."""
+    return sorted(element.tag for element in etree.fromstring(data).iter("*"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name)
+def test_every_real_table(path: Path) -> None:
+    body = Csv().decode(path.read_bytes())
+    assert len(body) == len(path.read_text(encoding="utf-8").splitlines()) - 1
+    assert Csv().decode(Csv().encode(body)) == body

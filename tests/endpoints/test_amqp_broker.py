@@ -112,7 +112,7 @@ async def other_goes_on(bus: LiveBus) -> None:
     await until(lambda: bus.store.get(receipt.message_id).state.value == "done")
 
 
-@pytest.mark.timeout(300)  # RabbitMQ starts three times
+@pytest.mark.timeout(600)  # RabbitMQ starts three times
 def test_two_thousand_messages_survive_kill_9_a_restart_and_a_cut(plant: Plant) -> None:
     async def scenario() -> None:
         # no quorum queues here: those of a single RabbitMQ 3.10 may stay without a leader after a start, and then take nothing

@@ -153,7 +153,7 @@ def attack(tree: Path, test: str, folder: Path) -> subprocess.CompletedProcess[s
     environment = {**os.environ, "PYTHONPATH": str(tree), "ESB_TORTURE": "brief", "COLUMNS": "200"}
     environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=540, check=False
     )  # fmt: skip
 
 

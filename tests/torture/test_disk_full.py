@@ -19,7 +19,7 @@ from tests.torture.tier import LONG
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts of Linux"),
-    pytest.mark.timeout(600 if LONG else 120),
+    pytest.mark.timeout(600 if LONG else 300),
 ]
 
 

@@ -14,7 +14,7 @@ from tests.torture.rig import ROUTE, Rig
 from tests.torture.tier import LONG, sized
 from tests.torture.trace import steps, tracer
 
-pytestmark = pytest.mark.timeout(7200 if LONG else 120)
+pytestmark = pytest.mark.timeout(7200 if LONG else 300)
 
 #: Retries are quick and few are busy, so that a run has few calls and always the same ones.
 CALM = ROUTE.replace("?busy=9&mute=11&down=1", "")

@@ -13,7 +13,7 @@ from tests.torture.rig import ROUTE, Rig
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP here"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 
 OTHER = """

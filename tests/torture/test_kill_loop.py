@@ -12,7 +12,7 @@ from tests.torture.tier import LONG, sized
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL"),
-    pytest.mark.timeout(7200 if LONG else 180),
+    pytest.mark.timeout(7200 if LONG else 600),
 ]
 
 

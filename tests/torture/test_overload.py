@@ -18,7 +18,7 @@ from tests.torture.tier import LONG, sized
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="many addresses of the loopback"),
-    pytest.mark.timeout(1200 if LONG else 120),
+    pytest.mark.timeout(1200 if LONG else 300),
 ]
 
 #: Open messages that a route may have; a client of these tests has one request at a time.

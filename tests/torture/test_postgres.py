@@ -17,7 +17,7 @@ from tests.torture.tier import LONG, sized
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL"),
-    pytest.mark.timeout(7200 if LONG else 240),
+    pytest.mark.timeout(7200 if LONG else 600),
 ]
 
 

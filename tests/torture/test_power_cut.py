@@ -26,7 +26,7 @@ from tests.torture.rig import DROP
 from tests.torture.tier import LONG, sized
 from tests.torture.trace import Step, steps, tracer
 
-pytestmark = pytest.mark.timeout(3600 if LONG else 180)
+pytestmark = pytest.mark.timeout(3600 if LONG else 600)
 
 TO_FILE = """
 route: torture

@@ -17,7 +17,7 @@ from tests.torture.conftest import MakeRig
 from tests.torture.rig import Rig
 from tests.torture.tier import LONG, sized
 
-pytestmark = pytest.mark.timeout(1800 if LONG else 120)
+pytestmark = pytest.mark.timeout(1800 if LONG else 300)
 
 
 def twin(rig: Rig) -> subprocess.Popen[str]:

@@ -37,7 +37,7 @@ class Account:
     def aside(self, text: str) -> None:
         self._line(self._in(_DIM, f"     {text}"))
 
-    def expect(self, text: str, check: Callable[[], T], *, within: float = 20.0) -> T | None:
+    def expect(self, text: str, check: Callable[[], T], *, within: float = 60.0) -> T | None:
         """Wait for ``check``; says how long it took. What it gave, or None when it did not come in time."""
         began = time.monotonic()
         try:

@@ -84,7 +84,7 @@ def test_a_bus_on_postgresql_takes_explains_repairs_and_goes_on(tmp_path: Path, 
     assert (dead["id"], dead["error"]["class"]) == (wrong["message_id"], "unmapped")
     assert items("dlq", "groups", cwd=root)[0]["count"] == 1
     esb("dlq", "retry", dead["id"], "--reason", "the plant is known now", cwd=root)
-    until(lambda: ended(root), within=20, what="the end of the retry")
+    until(lambda: ended(root), within=60, what="the end of the retry")
     assert running.stop() == 0
 
     by_key = {one["key"]: one["state"] for one in items("messages", "ls", cwd=root)}

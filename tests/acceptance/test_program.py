@@ -110,7 +110,7 @@ def test_a_message_is_accepted_delivered_and_explained_running_and_stopped(tmp_p
     running = bus(root)
     code, answer, _ = post(f"{running.http}/lots", b'{"id":"A","lot":"0012","qty":12.10}', X_Correlation_ID="case-7")
     assert (code, answer["correlation_id"]) == (202, "case-7")
-    until(lambda: ended(root), within=20, what="the end of the message")
+    until(lambda: ended(root), within=60, what="the end of the message")
     assert (root / "out" / "A.json").read_text() == '{"Lot":"0012","Id":"A","Qty":12.10}'
     assert running.stop() == 0
     for _ in range(2):  # the second time the bus is stopped, and so it was the first time
@@ -128,7 +128,7 @@ def test_a_message_has_every_field_that_scripts_rely_on(tmp_path: Path, bus: Sta
     root = workspace(tmp_path, routes__a_yaml=TO_NOWHERE)
     running = bus(root)
     post(f"{running.http}/lots", {"lot": "1"})
-    until(lambda: ended(root), within=20, what="the dead letter")
+    until(lambda: ended(root), within=60, what="the dead letter")
     one = items("messages", "ls", cwd=root)[0]
     wanted = [
         "id",
@@ -159,17 +159,17 @@ def test_dead_letters_are_retried_edited_discarded_and_audited_by_the_command_li
     root = workspace(tmp_path, routes__a_yaml=TO_NOWHERE)
     running = bus(root)
     ids = [post(f"{running.http}/lots", {"lot": str(n)})[1]["message_id"] for n in range(3)]
-    until(lambda: len(items("dlq", "ls", cwd=root)) == 3, within=20, what="three dead letters")
+    until(lambda: len(items("dlq", "ls", cwd=root)) == 3, within=60, what="three dead letters")
     groups = items("dlq", "groups", cwd=root)
     assert [(one["count"], one["class"]) for one in groups] == [(3, "exhausted")]
     assert "would retry" in esb("dlq", "retry", "--all", "--dry-run", cwd=root).stdout
     (root / "routes" / "a.yaml").write_text(TO_FILE.replace("body.id", "body.lot"), encoding="utf-8")
-    until(lambda: "reload.done" in running.log(), within=20, what="the reload")
+    until(lambda: "reload.done" in running.log(), within=60, what="the reload")
     esb("dlq", "discard", ids[0], cwd=root, code=77)
     esb("dlq", "discard", ids[0], "--reason", "test data", cwd=root)
     esb("dlq", "edit", ids[1], "--data", '{"lot":"edited"}', "--reason", "mistyped", "--retry", cwd=root)
     esb("dlq", "retry", "--route", "lots", "--reason", "fixed", cwd=root)
-    until(lambda: ended(root) and not items("dlq", "ls", cwd=root), within=20, what="the retries")
+    until(lambda: ended(root) and not items("dlq", "ls", cwd=root), within=60, what="the retries")
     assert {path.name for path in (root / "out").iterdir()} == {"edited.json", "2.json"}
     done = [
         (one["action"], one["object"], one["reason"]) for one in items("audit", "ls", cwd=root) if one["actor"] != "bus"
@@ -184,7 +184,7 @@ def test_dead_letters_are_retried_edited_discarded_and_audited_by_the_command_li
     )
     assert "whole" in esb("audit", "verify", cwd=root).stdout
     replayed = json.loads(esb("replay", ids[2], "--reason", "again", "--json", cwd=root).stdout)["items"][0]
-    until(lambda: ended(root), within=20, what="the replay")
+    until(lambda: ended(root), within=60, what="the replay")
     new = items("messages", "show", replayed["new_id"], cwd=root)[0]
     assert new["replay_of"] == ids[2]
     conserved(root)
@@ -195,7 +195,7 @@ def test_a_stopped_bus_takes_a_message_and_runs_it_at_the_next_start(tmp_path: P
     sent = json.loads(esb("send", "lots", "--data", '{"id":"B","lot":"1","qty":1}', "--json", cwd=root).stdout)
     assert sent["items"][0]["state"] == "queued"
     bus(root)
-    until(lambda: ended(root), within=20, what="the message")
+    until(lambda: ended(root), within=60, what="the message")
     assert (root / "out" / "B.json").exists()
 
 
@@ -225,9 +225,9 @@ def test_an_edited_payload_goes_out_byte_for_byte(tmp_path: Path, bus: StartBus)
     id_ = json.loads(sent.stdout)["items"][0]["message_id"]
     (root / "fixed.csv").write_bytes(b"name\r\ngr\xf6\xdfe\r\n")
     (root / "routes" / "a.yaml").write_text(head + 'steps: [ { to: { file: { path: "out/x.json" } } } ]\n')
-    until(lambda: "reload.done" in running.log(), within=20, what="the reload")
+    until(lambda: "reload.done" in running.log(), within=60, what="the reload")
     esb("dlq", "edit", id_, "--data", "@fixed.csv", "--reason", "mistyped", "--retry", cwd=root)
-    until((root / "out" / "x.json").exists, within=20, what="the message")
+    until((root / "out" / "x.json").exists, within=60, what="the message")
     assert (root / "out" / "x.json").read_text(encoding="utf-8") == '[{"name":"größe"}]'
 
 
@@ -293,15 +293,15 @@ def test_a_bad_edit_keeps_the_last_good_version_and_the_next_good_one_is_live(tm
     running = bus(root)
     route = root / "routes" / "a.yaml"
     route.write_text(TO_FILE.replace("Qty: body.qty", "Qty: body.qty +"), encoding="utf-8")
-    until(lambda: "reload.refused" in running.log(), within=20, what="the refusal")
+    until(lambda: "reload.refused" in running.log(), within=60, what="the refusal")
     assert "routes/a.yaml:8" in running.log()
     assert "files on disk are not live: routes/a.yaml:8" in esb("status", cwd=root).stderr
     assert post(f"{running.http}/lots", {"id": "C", "lot": "1", "qty": 1})[0] == 202
-    until((root / "out" / "C.json").exists, within=20, what="the message")
+    until((root / "out" / "C.json").exists, within=60, what="the message")
     route.write_text(TO_FILE.replace("Qty: body.qty", "Menge: body.qty"), encoding="utf-8")
-    until(lambda: "reload.done" in running.log(), within=20, what="the reload")
+    until(lambda: "reload.done" in running.log(), within=60, what="the reload")
     post(f"{running.http}/lots", {"id": "D", "lot": "1", "qty": 1})
-    until((root / "out" / "D.json").exists, within=20, what="the message")
+    until((root / "out" / "D.json").exists, within=60, what="the message")
     assert json.loads((root / "out" / "D.json").read_text()) == {"Lot": "1", "Id": "D", "Menge": 1}
 
 
@@ -321,7 +321,7 @@ def test_health_metrics_and_api_answer_and_actions_need_the_token(tmp_path: Path
     running = bus(root)
     assert get(f"{running.admin}/livez")[0] == get(f"{running.admin}/readyz")[0] == 200
     post(f"{running.http}/lots", {"id": "E", "lot": "1", "qty": 1})
-    until(lambda: ended(root), within=20, what="the message")
+    until(lambda: ended(root), within=60, what="the message")
     page = get(f"{running.admin}/metrics")[1]
     assert 'esb_messages_total{route="lots",status="accepted"} 1' in page
     assert 'esb_messages{route="lots",state="done"} 1' in page

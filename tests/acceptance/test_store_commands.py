@@ -24,7 +24,7 @@ def test_a_backup_of_a_running_bus_is_whole_and_comes_back(tmp_path: Path, bus: 
     root, copy = workspace(tmp_path, routes__a_yaml=TO_FILE), tmp_path / "copy.db"
     running = bus(root)
     post(f"{running.http}/lots", {"id": "A", "lot": "1", "qty": 1})
-    until(lambda: ended(root), within=20, what="the end of the message")
+    until(lambda: ended(root), within=60, what="the end of the message")
     assert items("db", "backup", str(copy), cwd=root)[0]["bytes"] == copy.stat().st_size
     assert copy.stat().st_mode & 0o077 == 0
     esb("db", "backup", str(copy), cwd=root, code=1)
@@ -32,7 +32,7 @@ def test_a_backup_of_a_running_bus_is_whole_and_comes_back(tmp_path: Path, bus: 
     esb("db", "restore", str(copy), cwd=root, code=75)
     esb("db", "prune", "--done", "0s", cwd=root, code=75)
     post(f"{running.http}/lots", {"id": "B", "lot": "2", "qty": 1})
-    until(lambda: ended(root), within=20, what="the end of the message")
+    until(lambda: ended(root), within=60, what="the end of the message")
     assert running.stop() == 0
 
     restored = items("db", "restore", str(copy), "--reason", "disk was changed", cwd=root)[0]
@@ -60,7 +60,7 @@ def test_prune_removes_what_is_old_and_counts_it(tmp_path: Path, bus: StartBus) 
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     running = bus(root)
     post(f"{running.http}/lots", {"id": "A", "lot": "1", "qty": 1})
-    until(lambda: ended(root), within=20, what="the end of the message")
+    until(lambda: ended(root), within=60, what="the end of the message")
     assert running.stop() == 0
     esb("db", "prune", cwd=root, code=2)
     assert items("db", "prune", "--done", "1d", cwd=root) == [{"removed": 0}]
@@ -81,7 +81,7 @@ def test_prune_keeps_what_its_class_or_a_hold_keeps_and_writes_what_goes(tmp_pat
     running = bus(root)
     for path in ("lots", "grave"):
         post(f"{running.http}/{path}", {"id": "A", "lot": "1", "qty": 1})
-    until(lambda: ended(root), within=20, what="the end of the messages")
+    until(lambda: ended(root), within=60, what="the end of the messages")
     assert running.stop() == 0
     assert items("db", "prune", "--done", "0s", cwd=root) == [{"removed": 1}]
     assert [item["route"] for item in items("messages", "ls", cwd=root)] == ["grave"]

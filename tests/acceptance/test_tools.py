@@ -83,7 +83,7 @@ def test_what_is_unknown_is_missing_in_both_forms_and_versions_have_one_form(tmp
     running = bus(root)
     status, receipt, _ = post(running.http + "/lots", {"lot": "0012", "id": "A", "qty": 1})
     assert status == 202
-    until(lambda: items("status", cwd=root)[0]["done"] == 1, within=20, what="the message is done")
+    until(lambda: items("status", cwd=root)[0]["done"] == 1, within=60, what="the message is done")
     assert "nothing is known of 4711" in esb("trace", "4711", cwd=root, code=66).stderr
     assert json.loads(esb("trace", "4711", "--json", cwd=root, code=66).stdout) == {"kind": "Trace", "items": []}
     live = next(one for one in items("status", cwd=root) if one["route"] == "lots")
@@ -122,7 +122,7 @@ def test_a_route_goes_back_to_an_older_version_and_only_its_own_lines_change(tmp
     assert place.read_text() == LOTS.replace("body.x", "body.y")
     until(
         lambda: items("routes", "versions", "lots", cwd=root)[0]["digest"] == oldest["digest"],
-        within=20,
+        within=60,
         what="a reload",
     )
     entry = next(one for one in items("audit", "ls", cwd=root) if one["action"] == "route.rollback")
@@ -146,7 +146,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(8):
         body = {"lot": f"00{number}", "id": f"I{number}", **({"qty": 12.5} if number > 2 else {})}
         assert post(running.http + "/lots", body)[0] == 202
-    until(lambda: items("status", cwd=root)[0]["done"] == 8, within=20, what="all messages are done")
+    until(lambda: items("status", cwd=root)[0]["done"] == 8, within=60, what="all messages are done")
     assert running.stop() == 0
     return root
 

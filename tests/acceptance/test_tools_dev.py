@@ -185,9 +185,9 @@ def test_files_from_a_folder_work_at_once(tmp_path: Path) -> None:
         shutil.copy(root / "samples/lots.csv", root / "var/in/lots.csv")
         lots = {one.until("lots-from-files → erp.lot POST /lots").split('"Lot":"')[1][:4] for _ in range(2)}
         assert lots == {"0012", "0013"}
-        until((root / "var/archive/lots.csv").exists, within=20, what="the file is in the archive")
+        until((root / "var/archive/lots.csv").exists, within=60, what="the file is in the archive")
         report = root / "var/rejected/lots.csv.errors.csv"
-        until(report.exists, within=20, what="the report of the bad row")
+        until(report.exists, within=60, what="the report of the bad row")
         assert "M-200" in report.read_text(encoding="utf-8-sig")
         assert "/lot" in report.read_text(encoding="utf-8-sig")
     finally:

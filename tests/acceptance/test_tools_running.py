@@ -130,7 +130,7 @@ def test_a_report_holds_what_helps_and_no_secret(tmp_path: Path, bus: StartBus) 
     running = bus(root, **env)
     token = json.loads((root / ".esb" / "bus.lock").read_text())["token"]
     assert post(running.http + "/bad", {"person": "Anna Huber"})[0] == 202
-    until(lambda: sum(one["dead"] for one in running.json("status")) == 1, within=20, what="a dead letter")
+    until(lambda: sum(one["dead"] for one in running.json("status")) == 1, within=60, what="a dead letter")
     words = ("hold", "place", "--track", "lot=LOT-OF-ANNA", "--reason", "Anna asked")
     assert running.run(*words).returncode == 0
     for again in ("running", "stopped"):
@@ -254,7 +254,7 @@ def test_top_and_tail_show_what_happens(tmp_path: Path, bus: StartBus) -> None:
     (root / "routes" / "bad.yaml").write_text("route: bad\nfrom: { http: { path: /bad } }\nsteps:\n  - reject: never\n")
     running = bus(root)
     post(running.http + "/lots", {"lot": "1", "id": "old"})
-    until(lambda: items("status", cwd=root)[1]["done"] == 1, within=20, what="the first is done")
+    until(lambda: items("status", cwd=root)[1]["done"] == 1, within=60, what="the first is done")
     command = [
         sys.executable,
         "-m",

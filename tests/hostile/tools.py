@@ -211,7 +211,7 @@ class Target:
     def setup_link(self) -> str:
         """Path and query of the printed link, which follows the line that says ready: all that a start waits for."""
         found: list[str] = until(
-            lambda: re.findall(r"http\S+(/setup\?token=\S+)\s", self.bus.log()), within=20, what="the setup link"
+            lambda: re.findall(r"http\S+(/setup\?token=\S+)\s", self.bus.log()), within=60, what="the setup link"
         )
         return found[0]
 

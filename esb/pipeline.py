@@ -49,6 +49,15 @@ class Watch(Protocol):
 
     def arm(self) -> None: ...
 
+    def arm_step(self) -> None:
+        """As ``arm``, for work that may begin elsewhere again: less of it is too long."""
+
+    def was_slow(self, node: StepNode) -> None:
+        """It was interrupted: it belongs to :attr:`slow`."""
+
+    def was_quick(self, node: StepNode) -> None:
+        """It was quick elsewhere: it may begin here again, unless it was slow too often."""
+
     def disarm(self) -> None: ...
 
 
@@ -236,14 +245,14 @@ def _here(node: StepNode, message: Message, run: Run) -> Answer | MessageError |
     if node.apart or id(node) in watch.slow:
         return None
     try:
-        watch.arm()
+        watch.arm_step()
         try:
             return run_plain(node, message, run)
         finally:
             watch.disarm()
     except Overtime:
         run.undo()
-        watch.slow[id(node)] = node
+        watch.was_slow(node)
         return None
 
 

@@ -167,12 +167,12 @@ def _watched(block: Block, message: Message, run: AheadRun) -> Message | Stop:
     """The result of the steps, interrupted (Overtime) where all of them together take too long for the loop."""
     watch = run.watch
     assert watch is not None
-    watch.arm()
+    watch.arm_step()
     try:
         return compute(block, message, run)
     except Overtime:
         if run.node is not None:
-            watch.slow[id(run.node)] = run.node
+            watch.was_slow(run.node)
         raise
     finally:
         watch.disarm()

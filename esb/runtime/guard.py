@@ -15,7 +15,12 @@ from esb.steps.base import StepNode
 
 #: Seconds between two looks; seconds that one piece of work may compute, and that it may take if it waits instead. On a
 #: busy machine, work that is only kept from computing is no fault of the step.
-LOOK, PATIENCE, WAIT = 0.025, 0.1, 2.0
+LOOK, PATIENCE, WAIT = 0.015, 0.1, 2.0
+#: The same for a step, which loses nothing by it: it begins again in a worker process, while the rules of a route that are
+#: interrupted are a fault of the route. Where the system does not tell what a thread computed, time alone says less.
+STEP_PATIENCE = 0.03 if hasattr(time, "pthread_getcpuclockid") else PATIENCE
+#: Times that a step which was too slow may be tried on the loop again because it was quick in a worker process.
+CHANCES = 3
 
 _interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _interrupt.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -31,6 +36,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.slow: dict[int, StepNode] = {}
+        self._times: dict[int, tuple[StepNode, int]] = {}  #: how often a step was too slow
+        self._patience = PATIENCE
         self._number = 0
         self._armed = 0
         self._firing = False
@@ -54,7 +61,22 @@ class Watch:
             self._thread.join(5.0)
 
     def arm(self) -> None:
+        self._patience = PATIENCE
         self._armed = self._number = self._number + 1
+
+    def arm_step(self) -> None:
+        self._patience = STEP_PATIENCE
+        self._armed = self._number = self._number + 1
+
+    def was_slow(self, node: StepNode) -> None:
+        _, times = self._times.get(id(node), (node, 0))
+        self._times[id(node)] = node, times + 1
+        self.slow[id(node)] = node
+
+    def was_quick(self, node: StepNode) -> None:
+        _, times = self._times.get(id(node), (node, 0))
+        if times <= CHANCES:
+            self.slow.pop(id(node), None)
 
     def disarm(self) -> None:
         self._armed = 0
@@ -82,7 +104,7 @@ class Watch:
             armed = self._armed
             if armed != seen:
                 seen, since, used = armed, time.monotonic(), self._used()
-            if armed and (self._used() - used >= PATIENCE or time.monotonic() - since >= WAIT):
+            if armed and (self._used() - used >= self._patience or time.monotonic() - since >= WAIT):
                 seen = 0
                 self._fire(armed)
 

@@ -44,7 +44,7 @@ from esb.store.base import Confirmed
 from esb.store.facts import Fact
 
 #: A step that a worker does in fewer milliseconds may run on the loop again.
-QUICK = 50
+QUICK = 20
 
 
 class Bears(Protocol):
@@ -211,7 +211,7 @@ class MessageRun(Struct, eq=False):
         except Ended as ended:
             return self._ended(ended, place, message, single, began)
         if single and self.watch is not None and ran.trace and ran.trace[-1].get("ms", QUICK) < QUICK:
-            self.watch.slow.pop(id(block.nodes[place]), None)
+            self.watch.was_quick(block.nodes[place])
         self.unread = False
         self.heavy = self.heavy and away.is_heavy(ran.size)
         self._take_over(ran, millis(began - self._zero))

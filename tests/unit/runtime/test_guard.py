@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,9 @@ def endless() -> None:
         pass
 
 
-def watched(watch: Watch, work: Callable[[], None]) -> None:
+def watched(watch: Watch, work: Callable[[], None], arm: Callable[[], None] | None = None) -> None:
     try:
-        watch.arm()
+        (arm or watch.arm)()
         work()
     finally:
         watch.disarm()
@@ -49,6 +50,25 @@ def test_work_that_swallows_every_exception_is_interrupted(watch: Watch) -> None
 
     with pytest.raises(Overtime):
         watched(watch, stubborn)
+
+
+def test_a_step_is_interrupted_before_the_rules_of_a_route_are(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step begins again elsewhere; rules that are interrupted are a fault."""
+    monkeypatch.setattr(guard, "PATIENCE", 1e9)
+    monkeypatch.setattr(guard, "WAIT", 1e9)
+    with pytest.raises(Overtime):
+        watched(watch, endless, watch.arm_step)
+
+
+def test_a_step_that_is_slow_again_and_again_does_not_come_back(watch: Watch) -> None:
+    node: Any = object()
+    for _ in range(guard.CHANCES):
+        watch.was_slow(node)
+        watch.was_quick(node)
+        assert not watch.slow
+    watch.was_slow(node)
+    watch.was_quick(node)
+    assert watch.slow == {id(node): node}
 
 
 def test_an_interrupt_never_meets_what_comes_after_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

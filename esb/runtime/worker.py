@@ -295,7 +295,7 @@ class Worker:
     workspaces: dict[str, Workspace] = field(default_factory=dict)
 
     def serve(self) -> None:
-        self._frame(b"r")
+        self._frame(b"r" + struct.pack(">I", os.getpid()))
         while (head := self._read()) is not None:
             task = json.loads(head)
             value = self._value()

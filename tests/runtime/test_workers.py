@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from esb.endpoints.base import Incoming, Outcome
 from esb.endpoints.ingress import HttpIngress
 from esb.errors import EsbError, InternalFault, Invalid, StoreBusy
 from esb.formats.json import Json
+from esb.runtime import workers
 from esb.runtime.guard import Watch
 from esb.runtime.supervisor import Supervisor
 from esb.runtime.workers import Workers
@@ -179,8 +183,8 @@ def working(tmp_path: Path) -> Start:
         store = await open_store(workspace.settings.store, root, clock=clock, min_free=0)
         watch = Watch()
         watch.start()
-        workers = Workers(own.workers, own.transform_memory, log)
-        supervisor = Supervisor(store, clock, HttpIngress(), log, workspace, workers, watch)
+        pool = Workers(own.workers, own.transform_memory, log)
+        supervisor = Supervisor(store, clock, HttpIngress(), log, workspace, pool, watch)
         await supervisor.start()
         try:
             yield Working(supervisor, store, logs)
@@ -362,7 +366,7 @@ import time
 
 def hold(body):
     if body["long"]:
-        time.sleep(60)
+        time.sleep(60 if body["long"] is True else float(body["long"]))
     return os.getpid()
 """
 
@@ -380,6 +384,36 @@ def test_a_function_that_blocks_is_ended_in_its_worker(working: Start) -> None:
             assert (await bus.run("own", {"long": False})).state == "done"
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize(("long", "state"), [(0.9, "done"), (60, "dead")])
+def test_a_step_that_is_kept_from_the_processors_has_more_time_but_not_for_ever(
+    working: Start, monkeypatch: pytest.MonkeyPatch, long: float, state: str
+) -> None:
+    """Workers give way to everything else: what a busy machine does to them is no fault of the message."""
+    waited = itertools.count(0, 1_000)
+    monkeypatch.setattr(workers, "kept_waiting", lambda _: next(waited))
+
+    async def go() -> None:
+        async with working(BLOCKING, "{ workers: 1 }", plugin=HOLDS) as bus:
+            assert (await bus.run("own", {"long": long})).state == state
+
+    asyncio.run(go())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_a_process_that_competes_for_its_processor_is_seen_to_wait() -> None:
+    """Two that compute, both on one processor."""
+    one = min(os.sched_getaffinity(0))
+    program = f"import os; os.sched_setaffinity(0, [{one}])\nwhile True: pass"
+    both = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
+    try:
+        until(lambda: all(workers.kept_waiting(process.pid) > 0.05 for process in both), within=60, what="a wait")
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    assert workers.kept_waiting(both[0].pid) == 0.0
 
 
 def test_the_command_line_says_how_many_before_the_settings_do(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from esb.runtime.starting import Child, Forks, Spawns, Starter
 from examples.demo.harness import until
 
 MEMORY = 500_000_000
-READY = b"\0\0\0\1r"
+#: How the first frame begins; the process id follows.
+READY = b"\0\0\0\5r"
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
 KINDS = [pytest.param(Forks, marks=ON_LINUX), Spawns]
 
@@ -72,7 +73,7 @@ def before() -> set[psutil.Process]:
 
 async def born(starter: Starter) -> Child:
     child = await starter.start()
-    assert await child.reader.readexactly(5) == READY
+    assert (await child.reader.readexactly(9)).startswith(READY)
     return child
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,8 +50,7 @@ from esb.store.sqlstore import SqlStore
 class Bus:
     """The running bus of one workspace. Implements the facts that the API shows (:class:`esb.admin.api.BusFacts`)."""
 
-    #: folders whose files are watched, with their endings
-    watched: ClassVar[Mapping[str, tuple[str, ...]]] = READ
+    watched: ClassVar[Mapping[str, tuple[str, ...]]] = READ  #: folders whose files are watched, with their endings
 
     root: Path
     workspace: Workspace
@@ -74,8 +74,7 @@ class Bus:
     ready: bool = False
     problems: tuple[Problem, ...] = ()
     need_secrets: bool = True
-    #: how the files were before the workspace was read
-    files: Signature = field(default_factory=dict)
+    files: Signature = field(default_factory=dict)  #: as they were before the workspace was read
     _reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -191,6 +190,9 @@ class Bus:
         """Drain and close everything; what is not finished stays in the store."""
         self.ready = False
         grace = self.workspace.settings.limits.drain
+        # a reload that is under way ends whole, and none begins after it; one that hangs is left
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._reloading.acquire(), min(grace.total_seconds(), 5.0))
         if self.watcher is not None:
             await self.watcher.stop()
         self.ingress.drain()

@@ -166,10 +166,11 @@ class Supervisor:
             _, late = await asyncio.wait(ending, timeout=grace.total_seconds())
             for task in late:
                 task.cancel()
-        for live in self.routes.values():
+        ended = list(self.routes.values())  # a reload that is left to itself may still add one
+        for live in ended:
             live.source = None
             live.runner.stopping = True
-        for live in self.routes.values():
+        for live in ended:
             await live.runner.stop(grace.total_seconds())
         if self.workers is not None:
             await self.workers.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from esb.bus import Bus
-from esb.errors import Unavailable
+from esb.errors import EsbError, Unavailable
 from tests.runtime.conftest import write
 from tests.runtime.test_promises import run
 
@@ -21,6 +21,7 @@ steps:
   - map: {{ version: "'{version}'" }}
   - to: {{ probe: erp }}
 """
+PORTS = "http: { port: 0 }\nadmin: { port: 0 }\n"
 IDLE = "route: idle\nfrom: { route: {} }\nsteps: [ { log: taken } ]\n"
 OTHER = "route: other\nfrom: { route: {} }\nsteps: [ { to: { probe: other } } ]\n"
 
@@ -157,10 +158,7 @@ def test_a_new_subscriber_gets_what_is_published_from_then_on(start: Any, probe:
 
 def test_a_file_that_is_saved_while_the_bus_starts_goes_live(tmp_path: Path) -> None:
     """The files were read already, and nobody watches them yet: the store may take its time to be opened."""
-    write(
-        tmp_path,
-        {"esb.yaml": "http: { port: 0 }\nadmin: { port: 0 }\n", "routes/a.yaml": IDLE},
-    )
+    write(tmp_path, {"esb.yaml": PORTS, "routes/a.yaml": IDLE})
 
     async def scenario() -> None:
         reloaded = asyncio.Event()
@@ -178,5 +176,47 @@ def test_a_file_that_is_saved_while_the_bus_starts_goes_live(tmp_path: Path) -> 
             assert bus.workspace.routes["idle"].description == "saved meanwhile"
         finally:
             await bus.stop()
+
+    asyncio.run(scenario())
+
+
+FRESH = "route: fresh\nfrom: { file: { path: 'in/*.json', every: 50ms } }\nsteps: [ { log: taken } ]\n"
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_reload_that_is_under_way_when_the_bus_stops_ends_whole_or_is_left(tmp_path: Path, hangs: bool) -> None:
+    """It would start sources that nobody stops, on a store that is closed under it; one that never ends holds up no stop."""
+    settings = PORTS + ("limits: { drain: 200ms }\n" if hangs else "")
+    write(tmp_path, {"esb.yaml": settings, "routes/a.yaml": IDLE})
+
+    async def scenario() -> None:
+        bus = await Bus.open(tmp_path, log=lambda *_, **__: None)  # type: ignore[arg-type]
+        await bus.start(watch=False)
+        write(tmp_path, {"routes/fresh.yaml": FRESH})
+        configure, reached, go_on = bus.supervisor.targets.configure, asyncio.Event(), asyncio.Event()
+
+        async def held_up(*words: Any) -> None:
+            reached.set()
+            await go_on.wait()
+            await configure(*words)
+
+        bus.supervisor.targets.configure = held_up  # type: ignore[method-assign]
+        reloading = asyncio.create_task(bus.reload("mia", "new files"))
+        await reached.wait()
+        stopping = asyncio.create_task(bus.stop())
+        if hangs:
+            await stopping
+            go_on.set()
+            with pytest.raises(EsbError):
+                await reloading
+            assert bus.supervisor.routes.keys() == {"idle"}
+        else:
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not stopping.done()
+            go_on.set()
+            assert (await reloading)["added"] == ["fresh"]
+            await stopping
+        assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
 
     asyncio.run(scenario())

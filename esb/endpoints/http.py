@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from esb.durations import Rate
 from esb.endpoints._http.urls import ORIGIN, UrlKind, UrlTemplate
-from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
+from esb.endpoints.base import Answered, ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
 from esb.endpoints.http_auth import Inbound, check_header_name
 from esb.endpoints.http_batch import Batch
 from esb.endpoints.http_login import BasicLogin, OutboundAuth
@@ -293,6 +293,16 @@ class HttpSink:
             return await send(self, message, delivery, opened)
         finally:
             await opened.close()
+
+    def begin(
+        self, message: Message, delivery: Delivery, connection: Any, answered: Answered
+    ) -> Callable[[], None] | None:
+        """See :class:`esb.endpoints.base.BeginsSink`."""
+        if connection is None or self.batch is not None or self.etag is not None:
+            return None
+        from esb.endpoints._http.begin import begin  # noqa: PLC0415 - the client library loads when it is used
+
+        return begin(self, message, delivery, connection, answered)
 
 
 def _no_log(*_args: object, **_fields: object) -> None:

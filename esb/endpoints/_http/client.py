@@ -6,9 +6,9 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from msgspec import Struct
@@ -21,6 +21,7 @@ from esb.endpoints._http.masking import masked, masked_bytes, needles
 from esb.endpoints._http.plain import PlainPool, written
 from esb.endpoints._http.tokens import TokenKeeper
 from esb.endpoints.base import ConnectionContext
+from esb.endpoints.expiries import Expiries
 from esb.endpoints.http_login import OutboundAuth, basic_header
 from esb.errors import EsbError, InternalFault, MessageError, Unavailable
 from esb.message import EMPTY
@@ -111,6 +112,13 @@ def _socket(info: Any) -> socket.socket:
     return made
 
 
+class Asked(Hashable, Protocol):
+    """A request that no task waits for."""
+
+    def late(self) -> None:
+        """Its time is up."""
+
+
 class LiveHttp:
     """What a connector's :meth:`HttpConnection.open` gives: shared by all deliveries to that system."""
 
@@ -132,6 +140,7 @@ class LiveHttp:
         self._of_sinks: dict[int, tuple[HttpSink, LiveHttp]] = {}
         self._limits: dict[float, aiohttp.ClientTimeout] = {}
         self.deadlines = Deadlines()
+        self.expiries = Expiries[Asked](lambda asked: asked.late())
         self._keepers: dict[int, TokenKeeper] = {}
         self._csrf: str | None = None
         self._csrf_turn = asyncio.Lock()
@@ -165,6 +174,22 @@ class LiveHttp:
             self._others[own],
         )  # the sink is kept, so that its identity is not given to another
         return self._others[own]
+
+    def plainly(self, call: Call, auth: OutboundAuth | None) -> bytes | None:
+        """The request as it goes out; None where it is not plain, or needs credentials."""
+        if self.plain is None or auth is not None or self.settings.auth is not None or self.settings.csrf:
+            return None
+        headers = merged(self.settings.headers, call.headers) if self.settings.headers else call.headers
+        url = (self._origin if call.rooted else self._base) + call.path
+        target = url[len(self._origin) :] if url.startswith(self._origin) else ""
+        return written(self.host, call.method, target, headers, call.body)
+
+    def known(self, sink: HttpSink) -> LiveHttp | None:
+        """As :meth:`to` where the connection is open already."""
+        if sink.url is None:
+            return self
+        known = self._of_sinks.get(id(sink))
+        return known[1] if known is not None else None
 
     def exchange(self, call: Call, auth: OutboundAuth | None, progress: Progress) -> Awaitable[Answer]:
         """Send with credentials and give the answer, whatever its status.

@@ -39,29 +39,29 @@ _ACCEPT = "application/json, application/xml;q=0.8, text/plain;q=0.6, */*;q=0.1"
 async def send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp) -> Reply:
     """Send within ``delivery.timeout`` in total, tokens and retries of preconditions included."""
 
-    progress = _begun(delivery)
+    progress = begun(delivery)
     try:
         with live.deadlines.within(delivery.timeout):
             return await _send(sink, message, delivery, live, progress)
     except TimeoutError:
-        raise _late(delivery, live, progress) from None
+        raise late(delivery, live, progress) from None
 
 
 async def bounded(delivery: Delivery, live: LiveHttp, work: Callable[[Progress], Awaitable[Reply]]) -> Reply:
     """What ``work`` gives within the delivery's time. Raises Timeout where a request may have gone out, else Unavailable."""
-    progress = _begun(delivery)
+    progress = begun(delivery)
     try:
         with live.deadlines.within(delivery.timeout):
             return await work(progress)
     except TimeoutError:
-        raise _late(delivery, live, progress) from None
+        raise late(delivery, live, progress) from None
 
 
-def _begun(delivery: Delivery) -> Progress:
+def begun(delivery: Delivery) -> Progress:
     return Progress(connect=min(CONNECT, delivery.timeout * 0.8))
 
 
-def _late(delivery: Delivery, live: LiveHttp, progress: Progress) -> Timeout | Unavailable:
+def late(delivery: Delivery, live: LiveHttp, progress: Progress) -> Timeout | Unavailable:
     words = f"{live.host}: {progress.doing} did not come within {delivery.timeout:g}s"
     return (Timeout if progress.sent else Unavailable)(words)
 

@@ -11,8 +11,8 @@ import asyncio
 import re
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import httptools
@@ -22,7 +22,7 @@ from msgspec import Struct
 from esb import __version__
 from esb.clock import Deadlines
 from esb.endpoints._http.answers import Answer, too_large, unpacked
-from esb.errors import Unavailable
+from esb.errors import MessageError, Unavailable
 
 #: Bytes of a body that is still sent in one write.
 LARGEST = 1 << 18
@@ -47,6 +47,10 @@ class _Broken(Exception):
     def __init__(self, fault: str, *, answering: bool) -> None:
         super().__init__(fault)
         self.fault, self.answering = fault, answering
+
+
+#: Hears that an answer is there, or why it does not come.
+Heard = Callable[[Exception | None], None]
 
 
 class _TooLarge(Exception):
@@ -126,7 +130,8 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._transport: Any = None
         self._parser: Any = None
-        self._waiting: asyncio.Future[None] | None = None
+        self._told: Heard | None = None  #: who waits for the answer
+        self._failure: Exception | None = None
         self._limit = 0
         self._whole = b""  #: what came first of the answer, while it is read
         self._answering = False  #: something of the answer has come
@@ -142,13 +147,17 @@ class Connection(asyncio.Protocol):
         self._head_done, self._head_size, self._unread = False, 0, 0
 
     # -- the request --------------------------------------------------------------------------------------------------
-    def ask(self, request: bytes, limit: int) -> asyncio.Future[None]:
-        """Send. The future ends when the answer is there. Raises _Broken, _TooLarge."""
+    def ask(self, request: bytes, limit: int, told: Heard) -> None:
+        """Send. ``told`` hears once when the answer is there, or _Broken or _TooLarge; it may use the connection again."""
         self._limit, self._answering, self._ended = limit, False, False
         self._forget()
-        self._waiting = asyncio.get_running_loop().create_future()
+        self._told, self._failure = told, None
         self._transport.write(request)
-        return self._waiting
+
+    def forsake(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._told = None
+        self.abort()
 
     @property
     def usable(self) -> bool:
@@ -170,16 +179,21 @@ class Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        if self._waiting is None or self._waiting.done():
+        if self._told is None:
             self.abort()  # nobody has asked
             return
         if not self._answering:
             if (known := self._pool.last) is not None and known.begins(data) and known.length <= self._limit:
                 self._answering, self.status, self.headers = True, known.status, known.headers
                 self.pieces = [data[len(known.head) :]]
-                self._answered()
+                self._ended = True
+                self._tell()
                 return
             self._whole = data
+        self._read(data)
+        self._tell()
+
+    def _read(self, data: bytes) -> None:
         self._answering, before = True, self.size
         try:
             self._parser.feed_data(data)
@@ -193,16 +207,20 @@ class Connection(asyncio.Protocol):
             self._fail(self._broken(_NOT_HTTP))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        endless = self._head_done and not {"content-length", "transfer-encoding"} & self.headers.keys()
+        endless = (
+            not self._ended and self._head_done and not {"content-length", "transfer-encoding"} & self.headers.keys()
+        )
         if endless and exc is None and not self.fault:  # not where it was closed on this side
-            self._answered()  # an answer that goes on until the connection is closed
+            self._ended = True  # an answer that goes on until the connection is closed
         self._fail(self._broken(_BROKE_OFF if self._head_done else _CLOSED))
         self._pool.lost(self)
+        self._tell()
 
-    def _answered(self) -> None:
-        self._ended = True
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+    def _tell(self) -> None:
+        """Only when nothing more is to be read: whoever hears of it may ask again here and now."""
+        if self._told is not None and (self._ended or self._failure is not None):
+            told, self._told = self._told, None
+            told(None if self._ended else self._failure)
 
     def _broken(self, fault: str) -> _Broken:
         return _Broken(fault, answering=self._answering)
@@ -210,8 +228,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, fault: Exception) -> None:
         self.fault = self.fault or str(fault) or _CLOSED
         self._transport.abort()
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(fault)
+        self._failure = self._failure or fault
 
     # -- what the parser says -----------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:
@@ -243,7 +260,7 @@ class Connection(asyncio.Protocol):
             self.fault = _CLOSED
         elif self._whole:
             self._pool.last = _Head.of(self._whole, self) or self._pool.last
-        self._answered()
+        self._ended = True
 
     def _count(self, size: int) -> None:
         self.size += size
@@ -269,40 +286,58 @@ class PlainPool:
         Keeps no time but ``connect`` seconds for a connection.
         """
         while True:
-            connection = self._kept()
+            connection = self.kept()
             fresh = connection is None
             if connection is None:
                 connection = await self._connect(connect)
+            answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            connection.ask(data, limit, partial(_resolve, answered))
             try:
-                await connection.ask(data, limit)
-            except _Broken as broken:
-                if fresh or broken.answering or method not in _AGAIN:
-                    raise Unavailable(broken.fault) from None
-            except _TooLarge:
-                raise too_large(connection.status, limit) from None
+                await answered
+            except (_Broken, _TooLarge) as broken:
+                if fresh or not self.may_ask_again(method, broken):
+                    raise self.fault_of(connection, broken, limit) from None
             except BaseException:  # whoever asked waits no longer
-                connection.abort()
+                connection.forsake()
                 raise
             else:
-                return self._taken(connection) or await self._unpacked(connection, limit)
+                return self.taken(connection) or await self.unpacked(connection, limit)
 
-    def _taken(self, connection: Connection) -> Answer | None:
-        """The answer that is there, None where it is packed; the connection is free for the next request."""
+    @staticmethod
+    def may_ask_again(method: str, fault: Exception) -> bool:
+        """Whether a request on a connection that was kept is sent again: the other side had closed it meanwhile."""
+        return isinstance(fault, _Broken) and not fault.answering and method in _AGAIN
+
+    @staticmethod
+    def fault_of(connection: Connection, fault: Exception, limit: int) -> MessageError:
+        """What is said of an answer that did not come, or is too large."""
+        return Unavailable(fault.fault) if isinstance(fault, _Broken) else too_large(connection.status, limit)
+
+    def free(self, connection: Connection) -> None:
+        """It can serve the next request."""
         if connection.usable:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
             self._sweep_later()
         else:
             connection.abort()
+
+    def put_back(self, connection: Connection) -> None:
+        """It was not used after all: it is as old as before."""
+        self._idle.append(connection)
+
+    def taken(self, connection: Connection) -> Answer | None:
+        """The answer that is there, None where it is packed; the connection is free for the next request."""
+        self.free(connection)
         if "content-encoding" in connection.headers:
             return None
         pieces = connection.pieces
         return Answer(connection.status, connection.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     @staticmethod
-    async def _unpacked(connection: Connection, limit: int) -> Answer:
-        status, headers, pieces = connection.status, connection.headers, connection.pieces
-        return Answer(status, headers, await unpacked(status, headers["content-encoding"], _each(pieces), limit))
+    def unpacked(connection: Connection, limit: int) -> Coroutine[Any, Any, Answer]:
+        """The answer that is packed. The connection may have its next request before this is awaited."""
+        return _unpacked(connection.status, connection.headers, connection.pieces, limit)
 
     # -- connections --------------------------------------------------------------------------------------------------
     async def _connect(self, seconds: float) -> Connection:
@@ -322,7 +357,8 @@ class PlainPool:
         self._open.add(connection)
         return connection
 
-    def _kept(self) -> Connection | None:
+    def kept(self) -> Connection | None:
+        """A connection that is free, for the next request; None where there is none."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable and asyncio.get_running_loop().time() - connection.idle_since < self._keepalive:
@@ -355,9 +391,22 @@ class PlainPool:
             connection.abort()
 
 
+def _resolve(future: asyncio.Future[None], fault: Exception | None) -> None:
+    if future.done():
+        return
+    if fault is None:
+        future.set_result(None)
+    else:
+        future.set_exception(fault)
+
+
+async def _unpacked(status: int, headers: dict[str, str], pieces: list[bytes], limit: int) -> Answer:
+    return Answer(status, headers, await unpacked(status, headers["content-encoding"], _each(pieces), limit))
+
+
 async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
 
 
-__all__ = ["PlainPool", "written"]
+__all__ = ["Connection", "PlainPool", "written"]

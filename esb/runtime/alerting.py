@@ -40,7 +40,7 @@ class Alerting:
     _firing: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def start(self) -> None:
-        self._rounds = Rounds("alerting", ROUND, self.round, self.clock, self.log, rested=True)
+        self._rounds = Rounds("alerting", ROUND, self.round, self.clock, self.log, store=self.store, rested=True)
         self._rounds.start()
 
     async def stop(self) -> None:

@@ -50,7 +50,7 @@ class Expectations:
 
     def start(self) -> None:
         self._began = self.clock.now()
-        self._rounds = Rounds("expectations", ROUND, self.round, self.clock, self.log)
+        self._rounds = Rounds("expectations", ROUND, self.round, self.clock, self.log, store=self.store)
         self._rounds.start()
 
     async def stop(self) -> None:

@@ -99,7 +99,7 @@ class Housekeeping:
         self._root = root
         self._keep = keeping_of(settings.retention, classes)
         self._anchor = anchor
-        self._task = Rounds("housekeeping", ROUND, self._whole_round, clock, log)
+        self._task = Rounds("housekeeping", ROUND, self._whole_round, clock, log, store=store)
         self._rounds = 0
 
     def configure(self, settings: Settings, anchor: Anchor | None = None, classes: Mapping[str, str] = EMPTY) -> None:

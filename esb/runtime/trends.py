@@ -87,7 +87,7 @@ class Trends:
     def start(self) -> None:
         """Everything that is counted after this call is seen. The current hour goes on where it was left."""
         self.begin()
-        self._rounds = Rounds("trends", ROUND, self.round, self.clock, self.log)
+        self._rounds = Rounds("trends", ROUND, self.round, self.clock, self.log, store=self.store)
         self._rounds.start()
 
     def begin(self) -> None:

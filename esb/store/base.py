@@ -17,6 +17,7 @@ from msgspec import Struct
 from esb.blob import Blob, Spool
 from esb.errors import ErrorRecord, StoreError
 from esb.message import EMPTY, PARKED, Envelope, State, short_version
+from esb.store.connection import Answers
 
 if TYPE_CHECKING:
     from esb.store.differences import Differences
@@ -241,7 +242,7 @@ SAME_AS = "="
 Memo = Callable[[State], tuple[str, str, Any]]
 
 
-class Store(Protocol):
+class Store(Answers, Protocol):
     """The one place where messages live. Commands give futures; queries run at once on a read connection.
 
     Raises StoreBusy (disk full, over a limit) and StoreCorrupt.
@@ -350,8 +351,7 @@ class Store(Protocol):
         ...
 
     def when_unheard(self, act: Callable[[], None]) -> None:
-        """``act`` is called on the loop after open messages may have changed without a future that said so: a commit that
-        reported an error and took effect all the same, or a purge that removed what blocked a lane."""
+        """``act`` is called on the loop after open messages may have changed without a future that said so (a commit in doubt, a purge)."""
         ...
 
     def tracked(self, name: str, value: str, route: str, after_seq: int) -> list[int]:

@@ -74,7 +74,15 @@ class Hooks(TypedDict):
     in_doubt: Callable[[], None]
 
 
-class Database(Protocol):
+class Answers(Protocol):
+    """What is asked whether it is there before others rely on it."""
+
+    async def answering(self) -> None:
+        """Return once the database has answered. Raises StoreBusy where it does not within seconds; the loop goes on meanwhile."""
+        ...
+
+
+class Database(Answers, Protocol):
     """The database of one store: how to come to it, and who commits there."""
 
     @property

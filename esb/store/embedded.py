@@ -32,6 +32,9 @@ class Sqlite:
     def explained(self) -> AbstractContextManager[None]:
         return files.explained(self.path)
 
+    async def answering(self) -> None:
+        pass  # a file does
+
     @property
     def away(self) -> str:
         return ""

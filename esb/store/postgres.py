@@ -6,6 +6,7 @@ transaction, cannot write before it holds the lock again; the epoch tells it whe
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -59,6 +60,7 @@ class Postgres:
         self._link = Link()
         self._watchdog = pgwire.Watchdog()
         self.path = self._folder / "pg"
+        self._asking = self.reader()
 
     # -- connections --------------------------------------------------------------------------------------------------
     def _connect(self, more: str) -> Connection:
@@ -90,12 +92,17 @@ class Postgres:
         del threaded  # always: a server may be late
         return RemoteCommitter(writer, self._link, self._wire.Cursor.read_ahead, **hooks)
 
+    async def answering(self) -> None:
+        """Asked in a thread, on a connection that nobody else waits for."""
+        await asyncio.to_thread(self._asking.answer)
+
     @property
     def away(self) -> str:
         """Why the database cannot be reached; empty while it can."""
         return self._link.away
 
     def close(self) -> None:
+        self._asking.close()
         self._watchdog.close()
 
     def _lock(self, connection: Connection) -> None:

@@ -23,6 +23,8 @@ from esb.store.writer import Mark, Writer
 
 #: Seconds between two attempts to reach a database that is away.
 AGAIN = 1.0
+#: Seconds that a statement which does nothing may take.
+QUICK = 1.0
 _AWAY = "it is tried again every second; nothing that was acknowledged is lost"
 
 
@@ -88,6 +90,11 @@ class RemoteReader(Reader):
                     self._missed(error)
                     raise StoreBusy(f"the store could not be read: {error}", hint=_AWAY) from error
         raise AssertionError("not reached")
+
+    def answer(self) -> None:
+        """Ask what costs nothing. Raises StoreBusy; whoever asks afterwards is refused at once, until the server is back."""
+        with self._lock:
+            self._ask("SELECT 1", (), QUICK)
 
     def select(self, query: Any) -> list[tuple[Any, ...]]:
         return self.rows(*self._compiled(query))

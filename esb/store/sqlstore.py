@@ -275,6 +275,9 @@ class SqlStore(Pruning):
         """Free space on the disk of the store."""
         return shutil.disk_usage(self.path.parent).free
 
+    async def answering(self) -> None:
+        await self._database.answering()
+
     @property
     def refusal(self) -> str:
         if self._database.away:

@@ -216,6 +216,40 @@ def test_a_server_that_hangs_is_given_up(owner: Owner, postgres: Postgres, monke
     asyncio.run(main())
 
 
+def test_a_server_that_hangs_is_found_beside_the_loop(owner: Owner, postgres: Postgres) -> None:
+    async def main() -> None:
+        store = await owner.open()
+        await store.answering()
+        asking = store._database._asking
+        asking._open.patience = 0.5
+        asking._open.limit = lambda seconds: None
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(other())
+        postgres.freeze()
+        try:
+            with pytest.raises(StoreBusy, match="cannot be read"):
+                await store.answering()
+            assert turns > 10
+            with pytest.raises(StoreBusy, match="cannot be read"):  # at once: nobody waits for it a second time
+                store.counts()
+        finally:
+            postgres.thaw()
+        await until(lambda: not store.refusal)
+        await store.answering()
+        assert store.counts() == []
+        task.cancel()
+        await store.close()
+
+    asyncio.run(main())
+
+
 # -- what a server must be ---------------------------------------------------------------------------------------------------
 def test_commits_wait_for_the_disk_whatever_the_server_says(owner: Owner, postgres: Postgres) -> None:
     async def main() -> None:

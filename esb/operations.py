@@ -16,7 +16,7 @@ from msgspec import structs
 
 from esb.clock import Clock
 from esb.durations import Rate
-from esb.errors import EsbError, KeyTaken
+from esb.errors import ErrorRecord, EsbError, KeyTaken
 from esb.failpoints import pause as failpoint
 from esb.formats.content_types import parse_content_type
 from esb.formats.json import Json
@@ -138,7 +138,7 @@ class Operations:
         if admitted is None:
             return stored, f"it was refused at the door, and route {envelope.route} is not there to look at it again"
         if admitted.error is not None:
-            return stored, f"it is refused at the door as before: {admitted.error.message}"
+            return stored, _refusal(admitted.error)
         found = admitted.envelope
         about = structs.replace(stored.envelope, key=found.key, track=found.track, overtakes=found.overtakes)
         return replace(stored, envelope=about), admitted
@@ -322,6 +322,13 @@ def refused_at_the_door(stored: Stored) -> bool:
     never worked on, and has no place in any order."""
     error = stored.error
     return stored.state is State.DEAD and stored.attempts == 0 and error is not None and error.step == "source"
+
+
+def _refusal(error: ErrorRecord) -> str:
+    """Why a message stays out, without a value of its payload: who may retry it need not be one who may see it."""
+    where = ", ".join(violation.pointer or "the whole body" for violation in error.violations[:5])
+    more = f", and {len(error.violations) - 5} more" if len(error.violations) > 5 else ""
+    return f"the door refuses it still: {error.error_class}{f' at {where}{more}' if where else ''}; `esb dlq show` says more"
 
 
 #: Pointers to what an edit changed, at most, in its entry of the audit.

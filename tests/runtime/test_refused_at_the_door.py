@@ -173,6 +173,26 @@ def test_a_hold_that_is_let_in_overtakes_what_is_older(start: Any, probe: Any) -
     run(scenario())
 
 
+def test_what_a_hand_off_brought_keeps_what_it_carried_and_gets_the_rest(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        sender = (
+            "route: sender\ntrack: { order: body.order }\nfrom: { route: {} }\nsteps: [ { to: { route: door } } ]\n"
+        )
+        async with start({**FILES, "routes/b.yaml": sender}) as bus:
+            first = await bus.send("sender", {"order": "7", "lot": "1", "id": "A", "qty": "many"})
+            await bus.settle()
+            (bad,) = bus.messages(route="door")
+            assert (bad.state.value, bad.envelope.key, bad.envelope.track) == ("dead", None, {"order": "7"})
+            await bus.operations.edit(bad.envelope.id, b'{"order": "8", "lot": "1", "id": "A"}', WHO)
+            assert await retry(bus, bad.envelope.id) == ("queued", "")
+            stored = bus.store.get(bad.envelope.id)
+            assert (stored.state.value, stored.envelope.key) == ("done", "1")
+            assert (stored.envelope.track, stored.envelope.parent_id) == ({"order": "7", "lot": "1"}, first.message_id)
+            bus.whole()
+
+    run(scenario())
+
+
 def test_it_is_retried_and_not_replayed(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start(FILES) as bus:

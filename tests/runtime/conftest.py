@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -78,6 +78,18 @@ class Got:
     key: str | None
 
 
+def begun(taken: Coroutine[Any, Any, Reply], answered: Callable[[Any], None]) -> Callable[[], Any]:
+    """A delivery whose answer is told by a call; gives what ends it."""
+    task = asyncio.get_running_loop().create_task(taken)
+
+    def told(done: asyncio.Task[Reply]) -> None:
+        if not done.cancelled():
+            answered(done.exception() or done.result())
+
+    task.add_done_callback(told)
+    return task.cancel
+
+
 @dataclass
 class ProbeTarget:
     """Answers from ``script[name]`` in turn: a Reply, an exception, or a future to wait for; then with 200.
@@ -94,14 +106,7 @@ class ProbeTarget:
         if not self.by_call:
             return None
         self.begun += 1
-        task = asyncio.get_running_loop().create_task(self.take(name, message, delivery))
-
-        def told(done: asyncio.Task[Reply]) -> None:
-            if not done.cancelled():
-                answered(done.exception() or done.result())
-
-        task.add_done_callback(told)
-        return task.cancel
+        return begun(self.take(name, message, delivery), answered)
 
     async def take(self, name: str, message: Any, delivery: Any) -> Reply:
         self.got.append(Got(name, delivery.id, message.body, delivery.attempt, delivery.again, delivery.key))

@@ -31,7 +31,7 @@ from esb.message import State
 from esb.operations import Operations, Who
 from esb.steps.base import Reply
 from esb.store.base import Filter
-from tests.runtime.conftest import PLUGIN, write
+from tests.runtime.conftest import PLUGIN, begun, write
 from tests.runtime.model_bus import ROUTES, STEPS, Kept, Lane, Model, route_file
 
 LONG = os.environ.get("ESB_TORTURE") == "long"
@@ -55,6 +55,7 @@ class Targets:
         self.sends: dict[Lane, list[tuple[str, str, str]]] = defaultdict(list)
         self.hanging: dict[Lane, asyncio.Future[Reply]] = {}
         self.broken: list[str] = []
+        self.begun = 0
 
     async def take(self, name: str, message: Any, delivery: Any) -> Reply:
         route = name.partition(".")[0]
@@ -72,6 +73,11 @@ class Targets:
         if mode != "ok":
             raise ERRORS[mode]("as told")
         return Reply(200)
+
+    def begin(self, name: str, message: Any, delivery: Any, answered: Any) -> Any:
+        """Every second delivery is told of by a call, the others need a task."""
+        self.begun += 1
+        return begun(self.take(name, message, delivery), answered) if self.begun % 2 else None
 
 
 class PlantBus(RuleBasedStateMachine):

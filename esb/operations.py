@@ -326,6 +326,8 @@ def refused_at_the_door(stored: Stored) -> bool:
 
 def _refusal(error: ErrorRecord) -> str:
     """Why a message stays out, without a value of its payload: who may retry it need not be one who may see it."""
+    if error.error_class == "expired":
+        return error.message
     where = ", ".join(violation.pointer or "the whole body" for violation in error.violations[:5])
     more = f", and {len(error.violations) - 5} more" if len(error.violations) > 5 else ""
     return f"the door refuses it still: {error.error_class}{f' at {where}{more}' if where else ''}; `esb dlq show` says more"

@@ -175,8 +175,8 @@ class _LateObserver(Observer):
 class _LateDoor:
     """Reads the workspace when a message that was refused at the door is to be let in. Raises ConfigError for its faults."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, clock: SystemClock) -> None:
+        self._root, self._clock = root, clock
         self._workspace: Workspace | None = None
 
     async def once_more(self, envelope: Envelope) -> NewMessage | None:
@@ -186,7 +186,9 @@ class _LateDoor:
                 raise ConfigError(problems)
         spec = self._workspace.routes.get(envelope.route)
         births = Births(self._workspace.registry, self._workspace.settings.site)
-        return births.once_more(spec, envelope).new if spec is not None else None
+        if spec is None:
+            return None
+        return (births.too_old(spec, envelope, self._clock.now()) or births.once_more(spec, envelope)).new
 
 
 @asynccontextmanager
@@ -199,7 +201,7 @@ async def offline_app(root: Path) -> AsyncIterator[Any]:
         store = await open_store(settings.store, root, clock=clock)
         try:
             before, anchor = store.audit_head()[0], anchor_of(settings, root)
-            operations = Operations(store, clock, observer=_LateObserver(root), door=_LateDoor(root))
+            operations = Operations(store, clock, observer=_LateObserver(root), door=_LateDoor(root, clock))
             yield stopped_app(StoppedBus(root, store, clock), store, operations, clock, settings, "offline")
             if anchor is not None and store.audit_head()[0] > before:
                 anchor.write(*store.audit_head(), clock.now().isoformat())

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Incoming
-from esb.errors import ErrorRecord, InternalFault, Invalid, MessageError
+from esb.errors import ErrorRecord, InternalFault, Invalid, MessageError, Overdue
 from esb.message import EMPTY, Envelope, Message, State, new_id
 from esb.observe.indicators import REPLAY_OF, Observer
 from esb.observe.spans import again_in
@@ -107,6 +107,13 @@ class Births:
             raise error
         envelope = self._envelope(spec, incoming, now)
         return self._observed(Birth(_dead(spec, envelope, error, _source_key(incoming, now)), None), None)
+
+    @staticmethod
+    def too_old(spec: RouteSpec, envelope: Envelope, now: datetime) -> Birth | None:
+        """The same message, dead, where all that could come of it is that it expires."""
+        if spec.ttl is None or now < envelope.accepted_at + spec.ttl:
+            return None
+        return Birth(_dead(spec, envelope, Overdue(f"it is older than the `ttl` of route {spec.name}")), None)
 
     def once_more(self, spec: RouteSpec, envelope: Envelope) -> Birth:
         """What is to be stored of a message that was refused at the door, if it came now; dead again where it still is refused.

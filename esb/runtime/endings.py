@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 def expires_at(spec: RouteSpec, entry: Entry) -> datetime | None:
-    """When the message is too old; never for a compensation: what was delivered is undone however late."""
-    return None if spec.ttl is None or entry.scope == UNDO else entry.accepted_at + spec.ttl
+    """When the message is too old. Never for a compensation: what was delivered is undone however late. And never after the
+    retry of a person, who saw how old it is: it would expire before it is sent, and be lost to them."""
+    if spec.ttl is None or entry.scope == UNDO or entry.earlier:
+        return None
+    return entry.accepted_at + spec.ttl
 
 
 def completed(

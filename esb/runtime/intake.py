@@ -209,6 +209,8 @@ class RouteIntake:
     async def once_more(self, envelope: Envelope) -> NewMessage:
         """A message that was refused at the door, as the route would take it now; dead again where it still would not."""
         runner, away = self._runner, self._runner.bench.away
+        if (late := runner.births.too_old(runner.spec, envelope, runner.bench.clock.now())) is not None:
+            return late.new
         if away is None or envelope.content != "source" or (envelope.blob is None and not away.is_heavy(envelope.size)):
             with suppress(Overtime):
                 return runner.births.once_more(runner.spec, envelope).new

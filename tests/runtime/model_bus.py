@@ -211,7 +211,7 @@ class Model:
                 yield head
 
     def _attempt(self, one: Kept) -> None:
-        if one.route == "free" and self.now >= one.accepted + TTL:
+        if one.route == "free" and not one.earlier and self.now >= one.accepted + TTL:
             self.end(one, State.EXPIRED)
             return
         one.attempts, one.state, one.due = one.attempts + 1, State.RUNNING, None
@@ -252,7 +252,7 @@ class Model:
                 self.end(one, State.SUPERSEDED)
                 return
             due = self.now + BACKOFF * 2 ** (one.attempts - 1)
-            one.due = min(due, one.accepted + TTL) if one.route == "free" else due
+            one.due = min(due, one.accepted + TTL) if one.route == "free" and not one.earlier else due
             one.state = State.WAITING
             return
         self.end(one, State.DEAD)

@@ -336,6 +336,23 @@ def test_a_message_older_than_its_ttl_expires(start: Any, probe: Any) -> None:
     run(scenario())
 
 
+def test_what_a_person_retries_does_not_expire_before_it_is_sent(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("locked"), Unavailable("503")]
+        async with start({"routes/a.yaml": PLAIN + "ttl: 1m\n"}) as bus:
+            receipt = await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            await bus.advance(600)
+            await bus.operations.retry(Filter(ids=(receipt.message_id,)), WHO)
+            await bus.settle()
+            assert bus.state(receipt.message_id) == "waiting"
+            await bus.advance(10)
+            assert (bus.state(receipt.message_id), len(probe.got)) == ("done", 3)
+            bus.whole()
+
+    run(scenario())
+
+
 def test_a_full_queue_refuses_and_takes_again_when_there_is_room(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         probe.script["erp"] = [Unavailable("503")] * 2

@@ -193,6 +193,18 @@ def test_what_a_hand_off_brought_keeps_what_it_carried_and_gets_the_rest(start: 
     run(scenario())
 
 
+def test_one_that_would_only_expire_stays_a_dead_letter(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({**FILES, "routes/a.yaml": ROUTE + "ttl: 1m\n"}) as bus:
+            bad = await arrive(bus, {"lot": "1", "id": "A", "qty": "many"})
+            await bus.operations.edit(bad.message_id, b'{"lot": "1", "id": "A"}', WHO)
+            await bus.advance(60)
+            assert await retry(bus, bad.message_id) == ("skipped", "it is older than the `ttl` of route door")
+            assert bus.state(bad.message_id) == "dead"
+
+    run(scenario())
+
+
 def test_it_is_retried_and_not_replayed(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start(FILES) as bus:

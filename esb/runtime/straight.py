@@ -186,9 +186,10 @@ class Flight:
     # -- the start ----------------------------------------------------------------------------------------------------
     def _begun(self, told: asyncio.Future[bool]) -> None:
         """The store has the start, or has given the message another end."""
+        error = told.exception()
         if self not in self._straight.flights:
             return
-        if (error := told.exception()) is not None:
+        if error is not None:
             self._leave(_raised(error))
         elif not told.result():
             self._leave(_raised(Withdrawn()))

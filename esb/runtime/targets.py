@@ -109,9 +109,10 @@ class Targets:
 
     def ready(self, target: Target) -> Port | None:
         """Where a delivery could begin now without a task, if its sink can do that: nothing stands in its way."""
-        if getattr(target.sink, "begin", None) is None:
+        if not callable(getattr(type(target.sink), "begin", None)):  # an option may have that name, too
             return None
-        port, settings = self._port_of(target), self._port_of(target).settings
+        port = self._port_of(target)
+        settings = port.settings
         waits = settings.rate is not None or settings.maintenance or port.breaker.is_open
         return None if waits or (port.live is None and port.options is not None) else port
 

@@ -196,6 +196,37 @@ def test_one_that_must_wait_for_a_place_at_work_is_begun_in_the_store_before_it_
     run(scenario())
 
 
+OWN = """
+from dataclasses import dataclass
+from esb.registry import sink
+from esb.spec import option
+from esb.steps.base import Reply
+
+@sink("own")
+@dataclass(frozen=True, slots=True)
+class Own:
+    \"\"\"A sink of the workspace.\"\"\"
+
+    begin: str = option(doc="From when on.", shorthand=True)
+
+    async def send(self, message, delivery, connection):
+        return Reply(207)
+"""
+
+
+def test_a_sink_may_have_an_option_of_that_name(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = PLAIN.replace("{ probe: erp }", "{ own: today }")
+        async with start({"routes/a.yaml": route, "connectors/own.py": OWN}) as bus:
+            for n in range(2):
+                await bus.send("plain", {"lot": str(n)})
+            await bus.settle()
+            assert bus.states("plain") == ["done", "done"]
+            assert bus.messages(route="plain")[1].attempts == 1
+
+    run(scenario())
+
+
 def test_a_retired_connector_closes_when_its_last_delivery_is_answered(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start({"routes/a.yaml": NARROW, "connectors/erp.yaml": ONE_PLACE}) as bus:

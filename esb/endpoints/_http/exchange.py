@@ -250,7 +250,16 @@ def failure_of(
         return Unavailable(words, reply=reply.as_meta())
     if 200 <= status < 300:
         words = f"{subject}: answered {status}, expected {', '.join(map(str, sink.expect))}"
-    return Rejected(words, reply=reply.as_meta())
+    return Rejected(words, hint=advice(status), reply=reply.as_meta())
+
+
+def advice(status: int) -> str:
+    """What a person does about a refusal that no other payload would mend; empty where the payload may be the reason."""
+    if status in (401, 407):
+        return "it does not know us: check `auth` of the connector and its secret, reload, then retry the group"
+    if status == 403:
+        return "it knows us and does not let us: have the right given to our user there, then retry the group"
+    return ""
 
 
 def retry_after(value: str, now: datetime) -> timedelta | None:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from esb.endpoints._http.answers import Answer
 from esb.endpoints._http.client import CONNECT, Call, LiveHttp, Progress
-from esb.endpoints._http.exchange import NOT_NOW, clipped, error_words, reply_of, retry_after
+from esb.endpoints._http.exchange import NOT_NOW, advice, clipped, error_words, reply_of, retry_after
 from esb.endpoints._http.media import JSON, decoded
 from esb.endpoints._http.pages import Found, found_in, same_origin
 from esb.endpoints._http.recall import Recall, digest
@@ -245,7 +245,8 @@ class HttpPoller(Poller):
         if answer.status in NOT_NOW or answer.status >= 500:
             wait = retry_after(answer.headers.get("retry-after", ""), self.context.clock.now())
             return Unavailable(words, retry_after=wait)
-        hint = "redirects are not followed; write the final address" if 300 <= answer.status < 400 else ""
+        moved = 300 <= answer.status < 400
+        hint = "redirects are not followed; write the final address" if moved else advice(answer.status)
         return Rejected(words, hint=hint)
 
     # -- the answer ---------------------------------------------------------------------------------------------------

@@ -368,6 +368,14 @@ def test_a_redirect_takes_neither_body_nor_key_elsewhere(run: Any, sender: Any, 
     run(go())
 
 
+@pytest.mark.parametrize(("status", "words"), [(401, "check `auth`"), (403, "does not let us"), (422, "")])
+def test_a_refusal_says_what_to_do_where_no_other_payload_would_mend_it(
+    send: Any, tools: Any, status: int, words: str
+) -> None:
+    _, error = send(tools.answer(status, b""))
+    assert (type(error), words in error.hint, bool(error.hint)) == (Rejected, True, bool(words))
+
+
 async def silence(seen: Any, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 

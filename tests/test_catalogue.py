@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -19,9 +20,8 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 UNIT = ROOT / "tests" / "unit"
 
-#: family → folder of its example pages and its tests; formats may do without a page
+#: family → folder of its example pages and its tests
 PAGES = {"step": "steps", "source": "endpoints", "sink": "endpoints", "connection": "endpoints", "format": "formats"}
-OPTIONAL_PAGES = {"format"}
 #: what an example page may bring along, beside it
 ASSETS = ("schemas", "transforms", "connectors")
 
@@ -144,11 +144,12 @@ def test_has_a_test_file(component: Component) -> None:
     assert found, f"create {(folder / f'test_{component.name}.py').relative_to(ROOT)}"
 
 
-@pytest.mark.parametrize("component", [p for p in COMPONENTS if p.values[0].family not in OPTIONAL_PAGES])
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_has_an_example_page(component: Component) -> None:
     page = EXAMPLES / PAGES[component.family] / f"{component.name}.yaml"
     assert page.is_file(), f"create {page.relative_to(ROOT)}"
-    assert f"{component.name}:" in page.read_text(encoding="utf-8"), f"{page.relative_to(ROOT)} does not use it"
+    used = re.search(rf"\b{component.name}:|format: {component.name}\b", page.read_text(encoding="utf-8"))
+    assert used, f"{page.relative_to(ROOT)} does not use it"
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(EXAMPLES))) for page in PAGES_FOUND])

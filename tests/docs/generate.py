@@ -19,8 +19,44 @@ REFERENCE = ROOT / "docs" / "reference"
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    found = {**reference_markdown(load()), "cli.md": command_line(), "tests.md": route_tests()}
+    reference = {name: with_examples(name, text) for name, text in reference_markdown(load()).items()}
+    found = {**reference, "cli.md": command_line(), "tests.md": route_tests()}
     return {"README.md": index(found), **found}
+
+
+#: page of the reference → folder of the routes to try
+_TRIED = {"steps.md": "steps", "sources.md": "endpoints", "sinks.md": "endpoints", "formats.md": "formats"}
+#: format → folders with files of real systems
+_REAL = {
+    "aqdef": ["aqdef"],
+    "csv": ["csv"],
+    "edifact": ["edifact"],
+    "idoc": ["idoc"],
+    "json": ["catenax", "certificates"],
+    "odata": ["odata", "sap_gateway_exchanges"],
+    "x12": ["x12"],
+    "xml": ["b2mml", "gs1xml", "idoc", "qif", "soap"],
+}
+
+
+def with_examples(name: str, text: str) -> str:
+    """A page of components, each with the route that shows it and the files of real systems that a format has."""
+    if name not in _TRIED:
+        return text
+    head, *sections = text.split("\n## `")
+    return "\n## `".join([head, *(_with_example(section, name) for section in sections)])
+
+
+def _with_example(section: str, page: str) -> str:
+    component = section.partition("`")[0]
+    links = [_link(Path("examples") / _TRIED[page] / f"{component}.yaml")]
+    if page == "formats.md":
+        links += [_link(Path("examples") / "data" / folder) for folder in _REAL.get(component, [])]
+    return f"{section.rstrip()}\n\nTo try: {', '.join(links)}.\n"
+
+
+def _link(path: Path) -> str:
+    return f"[{path.as_posix()}](../../{path.as_posix()})"
 
 
 def index(found: dict[str, str]) -> str:

@@ -13,6 +13,8 @@ from esb.errors import Invalid, Unavailable
 
 #: Bytes that are unpacked on the loop, about a tenth of a millisecond's work.
 _AT_ONCE = 1 << 16
+#: Bytes of a slice that is unpacked in a thread: it is put together while nothing else of the interpreter runs.
+_SLICE = 1 << 18
 #: The body of an answer that nobody has read yet.
 UNREAD: Any = UNSET
 
@@ -39,15 +41,23 @@ class Inflate:
     def whole(self) -> bool:
         return self._packed.eof
 
-    async def take(self, piece: bytes, most: int) -> bytes:
-        """At most ``most`` bytes of what ``piece`` unpacks to. Raises zlib.error."""
+    async def take(self, piece: bytes, most: int) -> list[bytes]:
+        """At most ``most`` bytes of what ``piece`` unpacks to, in slices. Raises zlib.error."""
         if self._packed.eof:  # what comes behind it would be kept
-            return b""
+            return []
         content = self._packed.decompress(piece, min(most, _AT_ONCE))
         rest = self._packed.unconsumed_tail
         if not rest or len(content) >= most:
-            return content
-        return content + await asyncio.to_thread(self._packed.decompress, rest, most - len(content))
+            return [content]
+        return [content, *await asyncio.to_thread(self._slices, rest, most - len(content))]
+
+    def _slices(self, rest: bytes, most: int) -> list[bytes]:
+        found = []
+        while rest and most > 0:
+            found.append(self._packed.decompress(rest, min(most, _SLICE)))
+            most -= len(found[-1])
+            rest = self._packed.unconsumed_tail
+        return found
 
 
 async def unpacked(status: int, coding: str, pieces: AsyncIterable[bytes], limit: int) -> bytes:
@@ -63,13 +73,13 @@ async def unpacked(status: int, coding: str, pieces: AsyncIterable[bytes], limit
     size = 0
     async for piece in pieces:
         try:
-            content = await inflate.take(piece, limit - size + 1) if inflate is not None else piece
+            slices = await inflate.take(piece, limit - size + 1) if inflate is not None else [piece]
         except zlib.error:
             raise Unavailable(f"answered {status} with broken gzip") from None
-        size += len(content)
+        size += sum(map(len, slices))
         if size > limit:
             raise too_large(status, limit)
-        found.append(content)
+        found += slices
     if inflate is not None and found and not inflate.whole:
         raise Unavailable(f"answered {status}, but the answer broke off")
     return found[0] if len(found) == 1 else b"".join(found)

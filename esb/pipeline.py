@@ -80,6 +80,11 @@ class Run(StreamContext, ClaimContext, Protocol):
     when_down: WhenDown | None  #: what an outage means where the step does not say it itself
 
     @property
+    def retried(self) -> bool:
+        """Whether a person retried the message: it is not dropped in an outage then, but a dead letter again."""
+        ...
+
+    @property
     def step_limit(self) -> float:
         """Seconds for a waiting step without a timeout of its own."""
         ...
@@ -374,7 +379,7 @@ def _after(node: StepNode, message: Message, run: Run, error: MessageError) -> A
         if policy is not None and policy.mode == "fallback" and policy.block is not None:
             run.note(when_down="fallback")
             return Enter(policy.block, message)
-        if policy is not None and policy.mode == "drop_after" and policy.drop_after is not None:
+        if policy is not None and policy.mode == "drop_after" and policy.drop_after is not None and not run.retried:
             error.dropped_at = run.accepted_at + policy.drop_after
             if run.clock.now() >= error.dropped_at:
                 return Stop(f"dropped by when_down: {node.id} was unavailable")

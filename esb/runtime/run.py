@@ -318,6 +318,10 @@ class MessageRun(Struct, eq=False):
         return sending.answered(self, reply, message if ledger else None)
 
     @property
+    def retried(self) -> bool:
+        return self.entry.earlier > 0
+
+    @property
     def again(self) -> bool:
         return self.entry.attempts > 1 or self.entry.earlier > 0
 

@@ -59,6 +59,7 @@ class RecordedRun:
     step_limit: float = 0.0
     deadlines: Deadlines = field(default_factory=Deadlines)
     when_down: WhenDown | None = None
+    retried: bool = False
     handoffs: list[HandOff] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
     logs: list[list[Any]] = field(default_factory=list)

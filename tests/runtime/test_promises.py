@@ -518,6 +518,22 @@ def test_drop_after_ends_a_message_whose_target_stays_down_and_not_the_last_retr
     run(scenario())
 
 
+def test_what_a_person_retries_is_not_dropped_in_an_outage(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("locked"), *[Unavailable("503")] * 4]
+        async with start({"routes/a.yaml": PLAIN + "when_down: { drop_after: 1m }\n"}) as bus:
+            receipt = await bus.send("plain", {"lot": "1"})
+            await bus.settle()
+            await bus.advance(600)
+            await bus.operations.retry(Filter(ids=(receipt.message_id,)), WHO)
+            for _ in range(8):
+                await bus.advance(10)
+            assert (bus.state(receipt.message_id), len(probe.got)) == ("dead", 5)
+            bus.whole()
+
+    run(scenario())
+
+
 def test_a_fallback_runs_when_the_target_is_down(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         route = PLAIN + "when_down: { fallback: [ { to: { probe: paper } } ] }\n"

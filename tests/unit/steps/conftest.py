@@ -154,6 +154,7 @@ class FakeContext:
     watch: None = None
     timeout: float = 10.0
     when_down: WhenDown | None = None
+    retried: bool = False
     deadlines: Deadlines = field(default_factory=Deadlines)
 
     async def may_wait(self) -> None:

@@ -16,7 +16,7 @@ from esb.formats.base import CodecKind
 from esb.formats.content_types import content_type_of, parse_content_type
 from esb.formats.faults import invalid, shown
 from esb.formats.json import Json
-from esb.formats.multipart import BOUNDARY, Part, join_parts, split_parts
+from esb.formats.multipart import BOUNDARY, Part, by_name, join_parts, split_parts
 from esb.message import EMPTY
 from esb.registry import format_
 from esb.spec import option
@@ -63,16 +63,7 @@ class Form:
         boundary = data.partition(b"\r\n")[0].rstrip(b" \t")[2:].decode("latin-1") if data[:2] == b"--" else ""
         if not BOUNDARY.fullmatch(boundary):
             raise invalid(_BAD, "it does not begin with a boundary", hint="send it as `multipart/form-data`")
-        found: dict[str, Any] = {}
-        for part in split_parts(data, boundary, limit=self.max_parts):
-            name, value = self._read(part)
-            if name not in found:
-                found[name] = value
-            elif isinstance(found[name], list):
-                found[name].append(value)
-            else:
-                found[name] = [found[name], value]
-        return found
+        return by_name(self._read(part) for part in split_parts(data, boundary, limit=self.max_parts))
 
     def _read(self, part: Part) -> tuple[str, Any]:
         disposition = part.headers.get("content-disposition", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from esb.errors import Invalid
 from esb.formats.content_types import parse_content_type
@@ -105,3 +106,16 @@ def join_parts(parts: Iterable[tuple[Mapping[str, str], bytes]], boundary: str) 
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
         pieces += [mark, b"\r\n", head, b"\r\n", content, b"\r\n"]
     return b"".join([*pieces, mark, b"--\r\n"])
+
+
+def by_name(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields of a form or a query by their names, a list where a name is repeated. A value is no list itself."""
+    found: dict[str, Any] = {}
+    for name, value in fields:
+        if name not in found:
+            found[name] = value
+        elif isinstance(found[name], list):
+            found[name].append(value)
+        else:
+            found[name] = [found[name], value]
+    return found

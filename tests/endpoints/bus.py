@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from esb.clock import SystemClock
-from esb.config.diagnostics import render_text
-from esb.config.loader import load_workspace
 from esb.endpoints.base import Incoming, Receipt
 from esb.endpoints.ingress import HttpIngress
 from esb.formats.json import Json
 from esb.runtime.supervisor import Supervisor
 from esb.store import open_store
+from tests.runtime.conftest import load, write
 
 PATIENCE = 60.0
 
@@ -47,21 +46,6 @@ class LiveBus:
     async def reload(self, files: dict[str, str]) -> Any:
         write(self.root, files)
         return await self.supervisor.apply(load(self.root))
-
-
-def write(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-def load(root: Path) -> Any:
-    workspace, problems = load_workspace(root)
-    errors = [problem for problem in problems if problem.severity == "error"]
-    assert not errors, render_text(problems, lambda path: (root / path).read_text().splitlines())
-    assert workspace is not None
-    return workspace
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from esb.endpoints.carried import correlation_id, trace_of
 from esb.endpoints.http_auth import Identity
 from esb.endpoints.problem import problem
 from esb.formats.base import Codec
+from esb.formats.multipart import by_name
 
 #: Headers of one hop, of the transport and of logins; a message never carries them.
 NOT_PASSED_ON = frozenset(
@@ -117,17 +118,9 @@ def passed_on(headers: Mapping[str, str], hidden: frozenset[str]) -> dict[str, s
 
 def read_query(query: str) -> dict[str, Any]:
     """Fields by name, a list where a name is repeated. Raises ValueError."""
-    found: dict[str, Any] = {}
     if not query:
-        return found
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"):
-        if name not in found:
-            found[name] = value
-        elif isinstance(found[name], list):
-            found[name].append(value)
-        else:
-            found[name] = [found[name], value]
-    return found
+        return {}
+    return by_name(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"))
 
 
 def source_key(identity: Identity, key: str | None, event: str | None = None) -> str | None:

@@ -272,16 +272,24 @@ class HttpIngress:
         """The answer (:class:`esb.endpoints._http.whole.Answers`), in the same order."""
         if self._draining:
             return problem(503, "draining", "the bus is stopping; try again soon", retry_after=_RETRY_AFTER)
-        found = self._find(head.method, head.path)
-        if isinstance(found, Response):
-            return found
-        mounted, parts = found
-        request = _request(mounted, parts, head.query, head.headers, body, client, head.memo)
+        known, headers = self._table.plain.get(head.path), head.headers
+        mounted = known[1].get(head.method) if known is not None else None
+        if mounted is not None and not mounted.pattern.names:
+            request = Request(head.method, mounted.pattern.text, head.query, headers, body, client, EMPTY, head.memo)
+        else:
+            found = self._find(head.method, head.path)
+            if isinstance(found, Response):
+                return found
+            mounted = found[0]
+            request = _request(*found, head.query, headers, body, client, head.memo)
         size = len(body)
         self._held += size
-        answer: Response | Awaitable[Response] | None
+        answer: Response | Awaitable[Response] | None = None
         try:
-            answer = self._refuse(mounted, request)
+            if self._hosts or mounted.admit is not None or "sec-fetch-site" in headers:
+                answer = self._refuse(mounted, request)
+            elif "content-encoding" in headers or size > (self._max_body if (m := mounted.max_body) is None else m):
+                answer = self._refuse_size(mounted, headers)
             if answer is None:
                 if self._held > self._max_held:
                     answer = problem(503, "busy", "too many bodies are being read", retry_after=_RETRY_AFTER)

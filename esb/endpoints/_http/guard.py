@@ -158,6 +158,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._ahead:
             self._ahead, data = b"", self._ahead + data
         try:
+            if self._partial is None:
+                data = self._take_again(data)
+                if not data:
+                    return
             self._consume(data)
         except Refused as refusal:
             self._turn_away(refusal)
@@ -194,6 +198,20 @@ class GuardedProtocol(HttpToolsProtocol):
     def _reads_body(self) -> bool:
         return self._left > 0 or self._chunks is not None
 
+    def _take_again(self, data: bytes) -> bytes:
+        """Start a whole request whose head is the last one's, which was checked; gives what is still to be read, else all."""
+        cycle, app = self.cycle, self._answers
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if app is None or self._left or self._chunks is not None or not (cycle is None or cycle.response_complete):
+            return data
+        whole = self._last.again(data[:end]) if end <= self._limits.header_bytes else None
+        if whole is None or whole.length > len(data) - end:
+            return data
+        self._door.keep_date(self.loop.time())
+        if self._deadline is not None:
+            self._disarm()
+        return self._answer_whole(app, whole, data[end:])
+
     def _take_head(self, data: bytes) -> bytes:
         buffer: bytes | bytearray = data
         start = 0
@@ -202,7 +220,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._partial += data
             buffer = self._partial
         end = buffer.find(HEAD_END, start)
-        if len(buffer if end < 0 else buffer[:end]) > self._limits.header_bytes:
+        if (len(buffer) if end < 0 else end) > self._limits.header_bytes:
             raise Refused(431, "head-too-large", f"the request head is larger than {self._limits.header_bytes} bytes")
         if end < 0:
             refuse_lone_line_feed(buffer, start)

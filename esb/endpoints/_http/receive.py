@@ -229,21 +229,25 @@ class HttpReceiver:
 
     def _begin(self, request: Request) -> tuple[Identity, Incoming] | Response:
         """Who sends, and what goes to the intake; or the refusal."""
-        identity = self._gate.identify(request) if self._gate is not None else _NOBODY
+        gate = self._gate
+        if gate is None:
+            incoming = self._incoming(request, _NOBODY)
+            return incoming if isinstance(incoming, Response) else (_NOBODY, incoming)
+        identity = gate.identify(request)
         if isinstance(identity, Response):
             self._note_guess(request)
             return identity
-        if self._gate is not None and self._gate.needs_body and (used := self._quotas.refusal(identity.client)):
+        if gate.needs_body and (used := self._quotas.refusal(identity.client)):
             return used
         incoming = self._incoming(request, identity)
         if isinstance(incoming, Response):
             return incoming
-        if self._gate is not None:
-            self._gate.remember(identity)
+        gate.remember(identity)
         return identity, incoming
 
     def _incoming(self, request: Request, identity: Identity) -> Incoming | Response:
-        head = self._head_of(request)
+        memo = request.memo
+        head: Head | Response | None = memo.value if memo is not None and memo.owner is self else self._head_of(request)
         if head is None:
             unpacked = unwrapped(request)
             if isinstance(unpacked, Response):
@@ -274,7 +278,7 @@ class HttpReceiver:
             head.passed,
             meta,
             self._source.contract,
-            source_key(identity, key, event),
+            source_key(identity, key, event) if key is not None or event is not None or identity.proof else None,
             fingerprint(request) if key is not None or (identity.proof and event is None) else "",
             head.correlation_id,
             "refuse",
@@ -282,11 +286,8 @@ class HttpReceiver:
 
     # -- the head -----------------------------------------------------------------------------------------------------
     def _head_of(self, request: Request) -> Head | Response | None:
-        """What the head says, read once where the sender repeats it; None where the body may say it instead."""
+        """What the head says, kept for when the sender repeats it; None where the body may say it instead."""
         memo = request.memo
-        if memo is not None and memo.owner is self:
-            known: Head | Response | None = memo.value
-            return known
         head = None if is_structured(request.headers) else read_head(request, self._source.format, self._hidden)
         if memo is not None:
             memo.owner, memo.value = self, head

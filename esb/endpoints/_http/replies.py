@@ -26,9 +26,13 @@ def accepted_answer(receipt: Receipt, reply: str) -> Response | None:
     """The answer to a stored message; None where its end is waited for."""
     if reply == "none":
         return Response(204, b"", _headers(receipt))
-    if reply == "accepted" and receipt.state == "queued" and _UNQUOTED.fullmatch(receipt.correlation_id):
+    correlation = receipt.correlation_id
+    if (
+        reply == "accepted"
+        and receipt.state == "queued"
+        and (correlation == receipt.message_id or _UNQUOTED.fullmatch(correlation))
+    ):
         # what nearly every request is answered, written in one piece
-        correlation = receipt.correlation_id
         body = f'{{"message_id":"{receipt.message_id}","correlation_id":"{correlation}","state":"queued"}}'.encode()
         return Response(202, body, {"content-type": "application/json", "x-correlation-id": correlation})
     if reply == "accepted" or receipt.state == "duplicate":

@@ -47,6 +47,9 @@ class State(StrEnum):
     SUPERSEDED = "superseded"
     DISCARDED = "discarded"
 
+    #: that of its text, which it is equal to; the one of ``Enum`` is a call of Python for each look into a mapping
+    __hash__ = str.__hash__
+
 
 #: The states of a message that still has work to do; every other state is final until a person acts.
 OPEN_STATES = frozenset({State.QUEUED, State.RUNNING, State.WAITING, State.HELD})

@@ -84,7 +84,8 @@ class Births:
             told = message_of(envelope, body, 1) if body is not None else None
             envelope = replace(envelope, track=self._track_of_bad(spec, told))
             return self._observed(Birth(_dead(spec, envelope, error, _source_key(incoming, now)), None), told)
-        return self._admit(spec, envelope, body, _source_key(incoming, now))
+        source_key = None if incoming.source_key is None else _source_key(incoming, now)
+        return self._admit(spec, envelope, body, source_key)
 
     def of_unread(self, spec: RouteSpec, incoming: Incoming, now: datetime, found: Admission) -> Birth:
         """The same for a payload that a worker process has read: with what it found, and without a decoded body."""
@@ -285,7 +286,8 @@ class Births:
         """Key, dedupe, tracked values and precedence of a new message; a fault in these rules makes it a dead letter."""
         message = message_of(envelope, body, 1)
         if spec.key is None and spec.dedupe is None and not spec.track:
-            return self._observed(Birth(NewMessage(envelope, source_key=source_key), message), message)
+            birth = Birth(NewMessage(envelope, source_key=source_key), message)
+            return self._observed(birth, message) if self._observer.rules(spec.name) else birth
         dedupe = None
         try:
             scope = message.scope(spec.site_values(self._site))

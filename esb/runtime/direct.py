@@ -66,7 +66,7 @@ class Direct:
     def accept(self, birth: Birth, then: Callable[[Accepted | StoreError], None]) -> None:
         """Store a message; ``then`` hears of the commit. Raises what the store raises at once."""
         runner = self._runner
-        if not self._would_run(birth):
+        if birth.ended is not None or not self._would_run(birth):
             runner.bench.store.accept_then(birth.new, then)
             return
         runner.places.take()
@@ -90,7 +90,6 @@ class Direct:
         return (
             self._fits
             and birth.message is not None
-            and birth.ended is None
             and new.state is State.QUEUED
             and not (envelope.scope or new.supersede)
             and envelope.version == runner.spec.digest

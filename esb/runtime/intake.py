@@ -130,7 +130,7 @@ class RouteIntake:
         if birth is None:
             self._slow = runner.spec
             return False
-        birth = self._ready(birth, incoming)
+        birth = runner.ahead.work(birth) if incoming.by is None else self._ready(birth, incoming)
         runner.direct.accept(birth, partial(self._landed, birth, told))
         return True
 
@@ -142,8 +142,10 @@ class RouteIntake:
         """The delivery with where it began. Raises StoreBusy or Unavailable where nothing is taken now."""
         if refusal := self._refusal():
             raise StoreBusy(refusal, hint="try again later", retry_after=PAUSE)
-        self._reject_when_down(self._runner.spec)
-        return with_origin(self._runner.spec, incoming)
+        spec = self._runner.spec
+        if spec is not self._known or self._rejecting:
+            self._reject_when_down(spec)
+        return with_origin(spec, incoming) if spec.system else incoming
 
     def _ready(self, birth: Birth, incoming: Incoming) -> Birth:
         """The birth as it goes to the store: with who sent it by hand, and worked off where that can be done ahead."""
@@ -275,7 +277,10 @@ class RouteIntake:
         if isinstance(accepted, StoreError):
             told(accepted)
             return
-        self._take_up(birth, accepted)
+        if birth.ended is not None and accepted.state is State.DONE and not accepted.known:
+            self._hub.arrived(birth, accepted)
+        else:
+            self._take_up(birth, accepted)
         try:
             receipt: Receipt | Exception = self._receipt(birth, accepted)
         except (KeyConflict, StoreError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 from esb.errors import StoreError
 from esb.message import State
 from esb.store.base import Accepted, DedupeKey, NewMessage, Settlement
-from esb.store.blob_rows import claims_in, content_of, keep, keep_claimed
+from esb.store.blob_rows import CLAIM_CHECK, claims_in, content_of, keep, keep_claimed
 from esb.store.chain import append
 from esb.store.codes import (
     ACCEPTED,
@@ -131,7 +131,7 @@ class Draft:
             cell(dump(track)) if track else NULL,
             bytearray(body),
         )
-        self.claimed = claims_in(body, vars_)
+        self.claimed = claims_in(body, vars_) if vars_ is not None or CLAIM_CHECK in body else []
 
     def as_duplicate_of(self, first: bytes | None) -> tuple[Any, ...]:
         return (*self.columns[:6], first, *self.columns[7:])
@@ -154,7 +154,8 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     envelope = new.envelope
     if new.by is not None:
         append(writer, new.by, draft.created)
-    route = writer.word(envelope.route)
+    known = writer.words.ids
+    route = known[envelope.route] if envelope.route in known else writer.word(envelope.route)
     seq = writer.next_seq
     if new.source_key is not None and not take(writer, route, new.source_key, seq, draft.mid, draft.created):
         return _known(writer, route, new.source_key)
@@ -169,7 +170,8 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         state, columns = State.DUPLICATE, draft.as_duplicate_of(owner)
         first = None if owner is None else id_of(owner)
     writer.next(draft.created)
-    scope, version = writer.word(envelope.scope), writer.word(envelope.version)
+    scope = known[envelope.scope] if envelope.scope in known else writer.word(envelope.scope)
+    version = known[envelope.version] if envelope.version in known else writer.word(envelope.version)
     superseded: tuple[int, ...] = ()
     if new.supersede and envelope.key is not None and (state is State.QUEUED or state is State.HELD):
         superseded = supersede(writer, (route, scope, envelope.key), seq, envelope.id, draft.created)

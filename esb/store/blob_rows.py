@@ -14,8 +14,9 @@ _KEEP_TOO = (
     "INSERT INTO blob (seq, sha, size) SELECT ?, sha, size FROM blob WHERE sha = ? ORDER BY seq LIMIT 1"
     " ON CONFLICT DO NOTHING"
 )
-_CLAIM = b"claim:sha256:"
-_CLAIMS = re.compile(_CLAIM + rb"([0-9a-f]{64})")
+#: What every claim check begins with.
+CLAIM_CHECK = b"claim:sha256:"
+_CLAIMS = re.compile(CLAIM_CHECK + rb"([0-9a-f]{64})")
 #: Claim checks of one message that are followed.
 MOST_CLAIMS = 1000
 #: ``content`` of a message whose body lies in a file begins with this.
@@ -44,7 +45,7 @@ def keep(writer: Writer, seq: int, blob: Blob) -> None:
 
 def claims_in(*parts: bytes | None) -> list[bytes]:
     """The files that claim checks in a message name; at most ``MOST_CLAIMS``."""
-    named = [part for part in parts if part and _CLAIM in part]
+    named = [part for part in parts if part and CLAIM_CHECK in part]
     if not named:
         return []
     found = {sha for part in named for sha in _CLAIMS.findall(part)}
@@ -69,4 +70,4 @@ def kept(reader: Reader) -> list[tuple[str, int]]:
     return [(sha.hex(), size) for sha, size in rows]
 
 
-__all__ = ["claims_in", "content_of", "keep", "keep_claimed", "kept", "split_content", "unused"]
+__all__ = ["CLAIM_CHECK", "claims_in", "content_of", "keep", "keep_claimed", "kept", "split_content", "unused"]

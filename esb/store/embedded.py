@@ -16,6 +16,8 @@ from esb.store.writer import Writer
 class Sqlite:
     """Implements :class:`esb.store.connection.Database` for the file at ``path``."""
 
+    away = ""  #: a file can always be reached
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -34,10 +36,6 @@ class Sqlite:
 
     async def answering(self) -> None:
         pass  # a file does
-
-    @property
-    def away(self) -> str:
-        return ""
 
     def close(self) -> None:
         pass  # a file needs no good-bye

@@ -282,7 +282,9 @@ class SqlStore(Pruning):
     def refusal(self) -> str:
         if self._database.away:
             return f"the database of the store is away: {self._database.away}"
-        return "" if self.open_for_intake else "disk space is short; nothing new is taken until there is room"
+        if not (self._short or self.full) or self.open_for_intake:
+            return ""
+        return "disk space is short; nothing new is taken until there is room"
 
     @property
     def open_for_intake(self) -> bool:

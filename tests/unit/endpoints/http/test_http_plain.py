@@ -332,8 +332,8 @@ def test_an_answer_without_an_end_is_not_whole_where_the_bus_closes_the_connecti
 def test_what_stands_behind_the_end_of_gzip_is_not_kept(run: Any) -> None:
     async def go() -> None:
         inflate = Inflate()
-        assert await inflate.take(GZIP, 2000) == b"x" * 1000
-        assert await inflate.take(b"y" * 1000, 2000) == b""
+        assert b"".join(await inflate.take(GZIP, 2000)) == b"x" * 1000
+        assert await inflate.take(b"y" * 1000, 2000) == []
         assert (inflate.whole, inflate._packed.unused_data) == (True, b"")
 
     run(go())

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from esb.clock import Clock
 from esb.durations import Rate
-from esb.errors import ErrorRecord, EsbError, KeyTaken
+from esb.errors import ConfigError, ErrorRecord, EsbError, KeyTaken
 from esb.failpoints import pause as failpoint
 from esb.formats.content_types import parse_content_type
 from esb.formats.json import Json
@@ -134,7 +134,10 @@ class Operations:
             return stored, None
         door = self.door or self.live
         envelope, _ = self.store.payload(stored.envelope.seq)
-        admitted = await door.once_more(envelope) if door is not None else None
+        try:
+            admitted = await door.once_more(envelope) if door is not None else None
+        except ConfigError:  # the others of a selection go on
+            return stored, "it was refused at the door, and the files that say what may pass have faults: esb lint"
         if admitted is None:
             return stored, f"it was refused at the door, and route {envelope.route} is not there to look at it again"
         if admitted.error is not None:

@@ -52,9 +52,7 @@ class StoppedBus:
     @property
     def kpis(self) -> Mapping[str, Kpi]:
         """Raises ConfigError where the files have faults."""
-        workspace, problems = load_workspace(self.root, need_secrets=False)
-        if workspace is None:
-            raise ConfigError(problems)
+        workspace = _read(self.root)
         return workspace.kpis
 
     @property
@@ -113,17 +111,13 @@ class StoppedBus:
         return ""  # whoever holds the lock may do everything
 
     def described(self) -> tuple[Workspace, str]:
-        workspace, problems = load_workspace(self.root, need_secrets=False)
-        if workspace is None:
-            raise ConfigError(problems)
+        workspace = _read(self.root)
         http = workspace.settings.http
         return workspace, f"{'https' if http.tls else 'http'}://{http.host}:{http.port}"
 
     def sites(self) -> list[dict[str, Any]]:
         """The sites on disk. Raises ConfigError where the workspace has faults."""
-        workspace, problems = load_workspace(self.root, need_secrets=False)
-        if workspace is None:
-            raise ConfigError(problems)
+        workspace = _read(self.root)
         found = site_items(workspace)
         for route in (route for site in found for route in site["routes"]):
             route["state"] = "stopped"
@@ -135,9 +129,7 @@ class StoppedBus:
         """Store a message for a route; it runs at the next start."""
         if wait > 0:
             raise NotRunning("the bus is stopped, so nobody can wait for the end", hint="esb run, or leave out --wait")
-        workspace, problems = load_workspace(self.root, need_secrets=False)
-        if workspace is None:
-            raise ConfigError(problems)
+        workspace = _read(self.root)
         spec = workspace.routes[route]
         observer = Observer()
         observe(observer, workspace)
@@ -154,6 +146,14 @@ class StoppedBus:
 
     async def reload(self, actor: str, reason: str) -> dict[str, Any]:
         raise NotRunning("the bus is stopped; it reads its files when it starts")
+
+
+def _read(root: Path) -> Workspace:
+    """The workspace on disk. Raises ConfigError with its errors; what is a warning is for `esb lint`."""
+    workspace, problems = load_workspace(root, need_secrets=False)
+    if workspace is None:
+        raise ConfigError([problem for problem in problems if problem.severity == "error"])
+    return workspace
 
 
 class _LateObserver(Observer):
@@ -181,9 +181,7 @@ class _LateDoor:
 
     async def once_more(self, envelope: Envelope) -> NewMessage | None:
         if self._workspace is None:
-            self._workspace, problems = load_workspace(self._root, need_secrets=False)
-            if self._workspace is None:
-                raise ConfigError(problems)
+            self._workspace = _read(self._root)
         spec = self._workspace.routes.get(envelope.route)
         births = Births(self._workspace.registry, self._workspace.settings.site)
         if spec is None:

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from esb.cli import cli
 from esb.endpoints.base import Incoming, Receipt
-from esb.errors import Unavailable
+from esb.errors import Rejected, Unavailable
 from esb.formats.json import Json
 from esb.operations import Operations, Who
 from esb.store.base import Filter
+from tests.runtime.conftest import write
 
 WHO = Who("tester", "because")
 
@@ -224,6 +225,21 @@ def test_without_its_route_nobody_can_say_what_may_pass(start: Any, probe: Any) 
             assert (done[0]["result"], bus.state(bad.message_id)) == ("skipped", "dead")
 
     run(scenario())
+
+
+def test_files_with_faults_keep_out_what_was_refused_and_nothing_else(start: Any, probe: Any, tmp_path: Path) -> None:
+    async def two() -> list[str]:
+        async with start(FILES) as bus:
+            probe.script["erp"] = [Rejected("locked")]
+            found = [await arrive(bus, {"lot": lot, "id": lot, "qty": qty}) for lot, qty in (("1", "many"), ("2", 1))]
+            await bus.settle()
+            return [one.message_id for one in found]
+
+    ids = asyncio.run(two())
+    write(tmp_path, {"routes/a.yaml": ROUTE.replace("steps:", "stepz:")})
+    done = CliRunner().invoke(cli, ["dlq", "retry", "--all", "-C", str(tmp_path), "--json"])
+    found = {one["id"]: (one["result"], "esb lint" in one["why"]) for one in json.loads(done.stdout)["items"]}
+    assert found == {ids[0]: ("skipped", True), ids[1]: ("queued", False)}
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,7 @@ class Errand:
         else:
             port.judge(answer)
         self._leave(port)
+        self._end = None  # which knows this errand: what it took is free at its end, and not when the collector comes
         self._told(answer)
 
     def give_up(self) -> None:

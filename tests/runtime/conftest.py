@@ -86,8 +86,12 @@ def begun(taken: Coroutine[Any, Any, Reply], answered: Callable[[Any], None]) ->
         if not done.cancelled():
             answered(done.exception() or done.result())
 
+    def give_up() -> None:
+        task.remove_done_callback(told)
+        task.cancel()
+
     task.add_done_callback(told)
-    return task.cancel
+    return give_up
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from esb.endpoints.base import Incoming
 from esb.errors import Timeout, Unavailable
 from esb.formats.json import Json
+from esb.runtime.ports import Errand
+from esb.runtime.run import MessageRun
+from esb.runtime.straight import Flight
 from esb.steps.base import Reply
 from tests.runtime.conftest import load, write
 from tests.runtime.test_promises import PLAIN, run
@@ -192,6 +196,28 @@ def test_one_that_must_wait_for_a_place_at_work_is_begun_in_the_store_before_it_
             await asyncio.gather(*[intake.accept(Incoming(body, codec=Json())) for body in bodies])
             await bus.settle()
             assert (states, bus.states("plain")) == (["running"] * 5, ["done"] * 6)
+
+    run(scenario())
+
+
+def of_attempts() -> list[Any]:
+    return [one for one in gc.get_objects() if type(one) in (Flight, Errand, MessageRun)]
+
+
+def test_nothing_of_an_attempt_waits_for_the_collector(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": NARROW, "connectors/erp.yaml": ONE_PLACE}) as bus:
+            await warm(bus, "plain", {"n": 0})
+            gc.collect()
+            before = of_attempts()  # kept by errors of other tests
+            gc.disable()
+            try:
+                await asyncio.gather(*[bus.send("plain", {"n": n}) for n in range(3)])  # two of them wait for a place
+                await bus.settle()
+                assert len(of_attempts()) == len(before)
+            finally:
+                gc.enable()
+            assert (bus.states("plain"), probe.begun) == (["done"] * 4, 3)
 
     run(scenario())
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
+from esb.endpoints._http.begin import Asked
 from esb.endpoints.base import Delivery
 from esb.endpoints.http import HttpConnection, HttpSink
 from esb.errors import Invalid, MessageError, Timeout
@@ -172,5 +174,32 @@ def test_whoever_is_told_may_send_again_at_once(run: Any, sender: Any, tools: An
             await done
             assert found == [201, 200, 201]
             assert len(live.plain._open) == 1
+
+    run(go())
+
+
+def test_nothing_of_a_request_waits_for_the_collector(run: Any, sender: Any, tools: Any) -> None:
+    class Whole:
+        """Knows its request, and is known by it, until it is told."""
+
+        def __init__(self, live: Any) -> None:
+            self.answer: Any = None
+            self.end = begin(sink(), live, sender, self.told)
+
+        def told(self, answer: Any) -> None:
+            self.answer, self.end = answer, None
+
+    async def go() -> None:
+        async with tools.Target(OK, OK) as target, sender.opened(HttpConnection(base_url=target.url)) as live:
+            await sender.send(sink(), live, {})
+            gc.collect()
+            gc.disable()
+            try:
+                whole = Whole(live)
+                while whole.answer is None:
+                    await asyncio.sleep(0)
+                assert [one for one in gc.get_objects() if type(one) is Asked] == []
+            finally:
+                gc.enable()
 
     run(go())

@@ -18,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What a copy needs to run the attacks.
-PARTS = ("esb", "examples", "tests/contracts", "tests/endpoints", "tests/servers", "tests/torture", "pyproject.toml")
+PARTS = (
+    "esb", "examples", "tests/contracts", "tests/endpoints", "tests/runtime", "tests/servers", "tests/torture", "pyproject.toml",
+)  # fmt: skip
 POWER_CUT = "tests/torture/test_power_cut.py"
 KILL_LOOP = "tests/torture/test_kill_loop.py"
 BROKER = "tests/endpoints/test_amqp_broker.py"

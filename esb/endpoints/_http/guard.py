@@ -121,7 +121,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._door = doorkeeper
         self._limits = doorkeeper.limits
         self._address = self._peer = ""
-        self._over = False
+        self._over = self._breathing = False
         self._partial: bytearray | None = None
         self._ahead = b""
         self._left = 0
@@ -154,6 +154,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._over:
+            self._breathe()
             return
         if self._ahead:
             self._ahead, data = b"", self._ahead + data
@@ -310,6 +311,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._disarm()
             if self.cycle.response_complete:
                 self._rest()
+        elif self.cycle.response_complete:
+            self._breathe()
         self.parser.feed_data(piece)
         return data[taken:] if taken < len(data) else b""
 
@@ -396,6 +399,18 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(self._limits.linger_time, self.transport.abort)
+
+    def _breathe(self) -> None:
+        """What is only thrown away is read a piece a turn: the loop would take megabytes of it before it looks at anybody else."""
+        if not (self._breathing or self.transport.is_closing()):
+            self._breathing = True
+            self.flow.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._breathing = False
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _close(self) -> None:
         self._over = True

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
+from esb.endpoints._http.guard import GuardedProtocol
 from esb.endpoints.base import Request, Response
 from esb.endpoints.webserver import Listener, server_tls
 from esb.errors import EsbError
@@ -235,6 +238,38 @@ def test_a_client_that_sends_all_before_it_reads_still_sees_its_413(bus: Any, to
             assert [answer.status for answer in answers] == [413, 200]
 
     run(story())
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 8000000", b"Content-Length: 8000000\r\nContent-Length: 1"])
+def test_what_is_thrown_away_is_read_a_piece_a_turn(head: bytes, bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop reads a socket up to 32 times a turn: somebody who sends on after a refusal would hold up everybody else."""
+    turn = 0
+    seen: list[int] = []
+    take = GuardedProtocol.data_received
+
+    def taken(self: GuardedProtocol, data: bytes) -> None:
+        seen.append(turn)
+        take(self, data)
+
+    def tick() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    def send(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST /a HTTP/1.1\r\nHost: b\r\n" + head + b"\r\n\r\n" + b"x" * 8_000_000)
+            return client.recv(12)
+
+    async def story() -> None:
+        async with mounted(bus, linger_time=60.0) as server:
+            asyncio.get_running_loop().call_soon(tick)
+            assert await asyncio.to_thread(send, server.listener.port) in (b"HTTP/1.1 413", b"HTTP/1.1 400")
+
+    monkeypatch.setattr(GuardedProtocol, "data_received", taken)
+    uvloop.run(story())
+    assert len(seen) > 5
+    assert len(set(seen)) == len(seen)
 
 
 def test_a_connection_whose_body_came_after_the_answer_is_closed_when_idle(bus: Any, tools: Any, run: Any) -> None:

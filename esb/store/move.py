@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esb.errors import StoreError
+from esb.failpoints import hit
 from esb.store import blobs, files
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ def move(path: Path, server: Postgres, now: datetime) -> Mapping[str, int]:
             work = path.with_name(path.name + ".work")
             if work.exists():
                 shutil.copy2(work, server.path.with_name(server.path.name + ".work"))
+            hit("move.filled")
 
         server.take_over(now, fill)
+        hit("move.committed")
     return moved
 
 

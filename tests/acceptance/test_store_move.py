@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +117,20 @@ def test_a_move_that_cannot_be_leaves_the_file_as_it_was(
     bus(root)
     (root / "esb.yaml").write_text(after)
     assert "runs this workspace" in esb("db", "move", cwd=root, code=75).stderr
+
+
+def test_a_move_that_dies_leaves_one_whole_store(tmp_path: Path, after: str, postgres: Postgres) -> None:
+    root = plant(tmp_path, BEFORE)
+    esb("send", "lots", "-d", json.dumps(lot("A")), cwd=root)
+    (root / "esb.yaml").write_text(after)
+    dies: dict[str, Any] = {"ESB_TEST": "1", "cwd": root, "code": -signal.SIGKILL}
+    esb("db", "move", **dies, ESB_FAILPOINTS="move.filled=kill")
+    assert postgres.execute("select to_regclass('moved.message') is null") == [(True,)]
+    esb("db", "move", **dies, ESB_FAILPOINTS="move.committed=kill")
+    assert (root / ".esb" / "bus.db").is_file()
+    assert "holds a store already" in esb("db", "move", cwd=root, code=None).stderr
+    assert [(one["key"], one["state"]) for one in items("messages", "ls", cwd=root)] == [("L-A", "queued")]
+    esb("db", "verify", cwd=root)
 
 
 def test_a_database_that_has_a_store_is_not_mixed_with_another(tmp_path: Path, after: str) -> None:

@@ -143,6 +143,21 @@ def test_a_file_is_handed_over_with_its_name_and_the_format_of_its_source(root, 
     assert result.passed, "\n".join(report.lines_of(result))
 
 
+def test_a_large_payload_is_waited_for_and_takes_no_time(root, run) -> None:
+    """It is written to a file of its own, in a thread: no turn of the loop says when that has ended."""
+    rows = ", ".join(f'{{"row": {number}, "text": "{"x" * 100}"}}' for number in range(20_000))
+    (root / "routes/large.json").write_text(f'{{"id": 1, "lot": "L1", "rows": [{rows}]}}', encoding="utf-8")
+    result = run(
+        f"""
+        send: {{ file: large.json }}
+        stubs: {{ {OK} }}
+        expect: {{ state: done, sent: {{ to: erp.decide, times: 1 }}, response: {{ status: 202 }} }}
+        """
+    )
+    assert result.passed, "\n".join(report.lines_of(result))
+    assert result.virtual < 1
+
+
 def test_nothing_is_left_behind(root: Path, run) -> None:
     before = sorted(path for path in root.rglob("*") if "test" not in path.name)
     assert run(STORIES["the process dies once and starts again"]).passed

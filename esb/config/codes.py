@@ -369,7 +369,7 @@ _RELIABILITY = {
     "ESB605": Code(
         "a transport that promises less",
         "A warning: AMQP confirms what the broker has on disk. The other transports that a connector of `type: amqp` can use "
-        "confirm nothing; the message says what may get lost or come twice. Use `amqp://` where that matters.",
+        "confirm nothing; the message says what may get lost or come twice, or which option has no effect with them. Use `amqp://` where that matters.",
     ),
 }
 

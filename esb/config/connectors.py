@@ -9,7 +9,7 @@ from esb.config.aliases import SINKS, words_of
 from esb.config.digest import canonical, digest, secrets_mark
 from esb.config.model import Connector, ConnectorSettings
 from esb.config.reader import Level, WorkspaceReader
-from esb.config.resources import Resources
+from esb.config.resources import Resources, check_beside
 from esb.config.steps import Frame, places_of
 from esb.registry import Component
 from esb.spec import MISSING, MapNode, Node, ScalarNode, options_of, read_options
@@ -34,6 +34,10 @@ def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader)
     with resources.document() as scope, resources.levels.within(label):
         settings, connection = _options(node, component, own, resources, reader)
         operations = _operations(node, name or "", component.name, sink, resources, reader)
+        for operation, made in (operations or {}).items() if connection is not MISSING else ():
+            given = node.get("operations")
+            assert isinstance(given, MapNode)
+            check_beside(connection, made, given.get(operation) or given, reader)
         used = sorted(scope.used)
     errors = any(problem.severity == "error" for problem in reader.problems[before:])
     if errors or name is None or MISSING in (settings, connection) or operations is None:

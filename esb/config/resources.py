@@ -272,6 +272,8 @@ class Resources:
             options = read_options(known[key.text].cls, value, reader)
         if options is MISSING or connector is MISSING or len(node.entries) > 1:
             return MISSING
+        if connector:
+            check_beside(self.connectors[connector].connection, options, value, reader)
         return key.text, connector, options
 
     def _beside_endpoint(self, stranger: ScalarNode, key: ScalarNode, component: Component, reader: Reader) -> None:
@@ -402,3 +404,10 @@ def _endpoint_place(node: MapNode) -> Position:
 def _with_prefix(hint: str, prefix: str) -> str:
     """A hint about an operation with the whole name to write."""
     return re.sub(r"`([^`]+)`", lambda found: f"`{prefix}{found[1]}`", hint) if hint.startswith("did you") else ""
+
+
+def check_beside(connection: Any, endpoint: Any, node: Node, reader: Reader) -> None:
+    """What an endpoint asks for and its connection cannot do; ``node`` are the options of the endpoint."""
+    check = getattr(connection, "check_beside", None)
+    if check is not None:
+        check(endpoint, node, reader)

@@ -22,11 +22,12 @@ from esb.spec.kinds import Size
 from esb.steps.base import ContractRef, Reply
 
 _AMQP = frozenset({"amqp", "amqps"})
+_REDIS = "no confirms: what Redis loses at a crash is lost, and by default that is what came since its last snapshot"
 #: kombu's other transports that keep a message until it is acknowledged, and what they do not do.
 VIRTUAL: Mapping[str, str] = {
     "memory": "nothing survives the process, and queues are shared by everything in it",
-    "redis": "no confirms: what Redis loses at a crash is lost; unacknowledged messages come again after its visibility timeout",
-    "rediss": "no confirms: what Redis loses at a crash is lost; unacknowledged messages come again after its visibility timeout",
+    "redis": _REDIS,
+    "rediss": _REDIS,
     "sqs": "at least once in any order, bodies up to 256 KB",
     "azureservicebus": "at least once in any order",
     "gcpubsub": "at least once in any order",
@@ -226,6 +227,13 @@ class AmqpConnection:
         aliases=("confirmTimeout", "publisher_confirm_timeout"),
     )
 
+    visibility_timeout: timedelta = option(
+        default=timedelta(minutes=5),
+        doc="With `redis://`, `rediss://` and `sqs://`: after this, what a consumer had in hand that is gone comes again.",
+        example="1m",
+        aliases=("visibilityTimeout",),
+    )
+
     @property
     def address(self) -> str:
         return self.url.reveal() if isinstance(self.url, Secret) else self.url
@@ -240,6 +248,8 @@ class AmqpConnection:
             reader.problem("ESB106", "`heartbeat` must be at least 1s", spot(node, "heartbeat"), hint="write `10s`")
         if self.confirm_timeout <= timedelta(0):
             reader.problem("ESB106", "`confirm_timeout` must be more than 0s", spot(node, "confirm_timeout"))
+        if self.visibility_timeout < timedelta(seconds=1):
+            reader.problem("ESB106", "`visibility_timeout` must be at least 1s", spot(node, "visibility_timeout"))
         try:
             parts = urlsplit(self.address)
             has_host, password = bool(parts.hostname) and parts.port != 0, parts.password
@@ -274,6 +284,24 @@ class AmqpConnection:
             known = ", ".join(f"`{name}://`" for name in (*sorted(_AMQP), *VIRTUAL))
             words = f"`{scheme}://` is no scheme here" if scheme else "`url` has no scheme"
             reader.problem("ESB105", words, at, hint=f"known here: {known}")
+
+    def check_beside(self, endpoint: Any, node: Node, reader: Reader) -> None:
+        """What a source or a sink wants of a transport that cannot do it."""
+        if self.scheme not in VIRTUAL:
+            return
+        hint = f"take it out, or use `amqp://`: `{self.scheme}://` does not do it"
+        declare = getattr(endpoint, "declare", None)
+        for name in ("priority", "expiration"):
+            if getattr(endpoint, name, None) is not None:
+                reader.problem(
+                    "ESB605", f"`{name}` has no effect here", spot(node, name), severity="warning", hint=hint
+                )
+        if declare is not None and declare.arguments:
+            words = "`arguments` of the queue have no effect here"
+            reader.problem("ESB605", words, spot(spot(node, "declare"), "arguments"), severity="warning", hint=hint)
+        if declare is not None and any(one.type == "headers" for one in declare.bind):
+            words = "an exchange of type `headers` is not possible here"
+            reader.problem("ESB107", words, spot(spot(node, "declare"), "bind"), hint=hint)
 
     async def open(self, context: ConnectionContext) -> LiveConnection:
         from esb.endpoints._amqp.live import open_amqp  # noqa: PLC0415 - the client library loads when it is used

@@ -9,6 +9,7 @@ import pytest
 from tests.servers.certificates import make_certificates
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMq
+from tests.servers.redis import Redis
 
 
 @pytest.fixture(scope="session")
@@ -27,5 +28,25 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
 def proxy(rabbitmq: RabbitMq) -> Iterator[Proxy]:
     """A way to the broker that a test may cut."""
     made = Proxy(rabbitmq.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    folder = tmp_path_factory.mktemp("redis-tls")
+    make_certificates(folder)
+    server = Redis(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_proxy(redis_server: Redis) -> Iterator[Proxy]:
+    """A way to Redis that a test may cut."""
+    made = Proxy(redis_server.port)
     yield made
     made.close()

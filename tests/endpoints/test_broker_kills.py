@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import amqp
+import kombu
 import pytest
 
 from esb.endpoints.amqp import Declare
@@ -15,6 +16,7 @@ from examples.demo.harness import until
 from tests.servers.certificates import make_certificates
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.rabbitmq import RabbitMq
+from tests.servers.redis import PASSWORD, Redis
 from tests.torture.crash_site import site_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
@@ -92,3 +94,30 @@ def test_what_was_stored_and_not_acknowledged_is_known_when_mqtt_gives_it_again(
 
     connector = f'connector: broker\ntype: mqtt\nurl: "{mosquitto.url}"\n'
     struck(tmp_path / "site", connector, MQTT.format(name=name), f"mqtt.accepted=kill@{nth}", put)
+
+
+@pytest.mark.parametrize("failpoint", ["store.before_commit=kill@1", "amqp.accepted=kill@4"])
+def test_what_was_taken_from_redis_and_not_acknowledged_comes_again(
+    redis_server: Redis, tmp_path: Path, failpoint: str
+) -> None:
+    queue = f"k.{uuid.uuid4().hex[:10]}"
+
+    def put() -> None:
+        with kombu.Connection(f"redis://:{PASSWORD}@127.0.0.1:{redis_server.port}/0") as connection:
+            producer = kombu.Producer(connection.channel())
+            for n in range(COUNT):
+                words = {"message_id": f"{queue}-{n}", "content_type": "application/json"}
+                producer.publish(b'{"n":%d}' % n, routing_key=queue, content_encoding="binary", **words)
+
+    address = f'url: "redis://127.0.0.1:{redis_server.port}/0"\npassword: "${{secret:redis}}"\nvisibility_timeout: 1s\n'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ESB_SECRET_REDIS", PASSWORD)
+        route = AMQP.format(queue=queue).replace(", declare: { type: classic }", "")
+        struck(tmp_path / "site", f"connector: broker\ntype: amqp\n{address}", route, failpoint, put)
+    with redis_server.client() as client:
+        until(
+            lambda: not client.hlen(f"esb.unacked.{queue}"),
+            within=30,
+            what="everything acknowledged",
+            alive=lambda: None,
+        )

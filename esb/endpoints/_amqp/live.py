@@ -16,6 +16,7 @@ from esb.endpoints.base import Answered, ConnectionContext, Delivery
 from esb.message import Message
 
 if TYPE_CHECKING:
+    from esb.endpoints._amqp.virtual import Place
     from esb.endpoints.amqp import AmqpConnection, AmqpSink
 
 Log = Callable[..., None]
@@ -33,6 +34,7 @@ class LiveAmqp:
             from esb.endpoints._amqp.virtual import check_driver  # noqa: PLC0415 - kombu loads for its own transports only
 
             check_driver(options.scheme)
+            self._place = place_of(options, context)
 
     @cached_property
     def confirm_timeout(self) -> float:
@@ -44,7 +46,7 @@ class LiveAmqp:
             return Publisher(self._address, self._context.log, self._name)
         from esb.endpoints._amqp.virtual import VirtualPublisher  # noqa: PLC0415 - as above
 
-        return VirtualPublisher(self._options.address, self._context.log, self._name)
+        return VirtualPublisher(self._place, self._context.log, self._name)
 
     @cached_property
     def consumer(self) -> Any:
@@ -52,7 +54,7 @@ class LiveAmqp:
             return Consumer(self._address, self._context.log, self._name)
         from esb.endpoints._amqp.virtual import VirtualConsumer  # noqa: PLC0415 - as above
 
-        return VirtualConsumer(self._options.address, self._context.log, self._name)
+        return VirtualConsumer(self._place, self._context.log, self._name)
 
     def begin(
         self, sink: AmqpSink, message: Message, delivery: Delivery, answered: Answered
@@ -87,6 +89,33 @@ def address_of(options: AmqpConnection, context: ConnectionContext) -> Address:
         heartbeat=options.heartbeat.total_seconds(),
         name=f"esb {context.name}".strip(),
     )
+
+
+def place_of(options: AmqpConnection, context: ConnectionContext) -> Place:
+    """The same for kombu's other transports. Raises EsbError for certificates that do not load."""
+    from esb.endpoints._amqp.virtual import Place  # noqa: PLC0415 - kombu loads for its own transports only
+
+    return Place(
+        options.address,
+        options.user,
+        options.password.reveal() if options.password is not None else "",
+        _redis_tls(options, context) if options.scheme == "rediss" else None,
+        options.visibility_timeout.total_seconds(),
+    )
+
+
+def _redis_tls(options: AmqpConnection, context: ConnectionContext) -> dict[str, Any]:
+    """What Redis's library wants to know; kombu by itself would trust every certificate."""
+    checked = _tls(options, context)
+    tls = options.tls
+    given = (
+        {} if tls is None else {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.cert, "ssl_keyfile": tls.key or tls.cert}
+    )
+    return {
+        "ssl_cert_reqs": checked.verify_mode,
+        "ssl_check_hostname": checked.check_hostname,
+        **{name: str(context.workspace / path) for name, path in given.items() if path},
+    }
 
 
 def _tls(options: AmqpConnection, context: ConnectionContext) -> ssl.SSLContext:

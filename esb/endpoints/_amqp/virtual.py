@@ -18,15 +18,19 @@ from typing import Any
 
 import kombu
 from kombu.transport import get_transport_cls
-from kombu.transport.virtual import base as virtual
 
-from esb.endpoints._amqp.consume import Arrival, Subscription
+from esb.endpoints._amqp.consume import Subscription
+from esb.endpoints._amqp.opened import Opened
 from esb.endpoints._amqp.publish import Parcel, resolve
 from esb.errors import EsbError, Rejected, Unavailable
 
 _POLL = 0.05
 _RECONNECT = 1.0
-_PASSED = ("message_id", "correlation_id", "timestamp", "type", "priority", "expiration", "reply_to", "app_id")
+#: Not `priority`, which counts the other way round on Redis and nothing elsewhere, and not `expiration`, which nobody keeps.
+_PASSED = ("message_id", "correlation_id", "timestamp", "type", "reply_to", "app_id")
+_REDIS = frozenset({"redis", "rediss"})
+#: Seconds that Redis may take for one answer; a network that swallows packets must not stop the thread for ever.
+_ANSWER = 15.0
 
 
 def check_driver(scheme: str) -> None:
@@ -34,24 +38,66 @@ def check_driver(scheme: str) -> None:
     try:
         get_transport_cls(scheme)
     except (ImportError, AttributeError) as error:  # some of kombu's modules stumble over a library that they lack
-        raise EsbError(f"`{scheme}://` needs a library: {error}", hint=f"pip install 'kombu[{scheme}]'") from error
+        extra = "plantbus[redis]" if scheme in _REDIS else f"kombu[{scheme}]"
+        raise EsbError(f"`{scheme}://` needs a library: {error}", hint=f"pip install '{extra}'") from error
 
 
-class RawMessage(virtual.Message):  # type: ignore[misc]  # kombu has no types
-    """A message whose body is not inflated, whatever its headers ask for."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a transport connects, and what we show there. ``ssl`` is what its library takes, None for plain TCP."""
 
-    def __init__(self, payload: dict[str, Any], channel: Any = None, **more: Any) -> None:
-        self.asked = dict(payload.get("headers") or {})
-        headers = {name: value for name, value in self.asked.items() if name != "compression"}
-        super().__init__({**payload, "headers": headers}, channel=channel, **more)
+    url: str = field(repr=False)
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ssl: dict[str, Any] | None = field(default=None, repr=False)
+    patience: float = 300.0  #: until what a consumer holds that is gone comes again, in seconds
+
+    @property
+    def is_redis(self) -> bool:
+        return self.url.partition(":")[0] in _REDIS
+
+    def connection(self) -> Any:
+        """A connection of kombu that is not made yet."""
+        options: dict[str, Any] = {"polling_interval": 0.01}
+        if self.is_redis:
+            options = {"socket_timeout": _ANSWER, "socket_connect_timeout": 5, "socket_keepalive": True}
+        elif self.url.startswith("sqs:"):
+            options["visibility_timeout"] = int(self.patience)
+        made = kombu.Connection(
+            self.url,
+            userid=self.user or None,
+            password=self.password or None,
+            ssl=self.ssl or False,
+            transport_options=options,
+        )
+        if self.is_redis:
+            from esb.endpoints._amqp.redis import RedisChannel  # noqa: PLC0415 - its library loads where it is used
+
+            made.transport.Channel = RedisChannel
+        return made
+
+    def opened(self, channel: Any, subscription: Subscription) -> Opened:
+        if self.is_redis:
+            from esb.endpoints._amqp.redis import RedisOpened  # noqa: PLC0415 - as above
+
+            return RedisOpened(channel, subscription, self.patience)
+        return Opened(channel, subscription)
+
+    def weakness(self, connection: Any) -> str:
+        """Why the other side would lose what it has; empty where there is nothing to tell."""
+        if not self.is_redis:
+            return ""
+        from esb.endpoints._amqp.redis import what_may_get_lost  # noqa: PLC0415 - as above
+
+        return what_may_get_lost(connection.default_channel)
 
 
 class _Worker:
     """A thread with a connection; commands from the loop run in it, in order."""
 
-    def __init__(self, url: str, log: Callable[..., None], name: str) -> None:
+    def __init__(self, place: Place, log: Callable[..., None], name: str) -> None:
         self.trouble = ""
-        self._url, self._log, self._name = url, log, name
+        self._place, self._log, self._name = place, log, name
         self._loop = asyncio.get_running_loop()
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._bell = threading.Event()
@@ -75,11 +121,18 @@ class _Worker:
             self._loop.call_soon_threadsafe(what, *arguments)
 
     def _run(self) -> None:
+        told = False
         while not self._closing:
-            connection = kombu.Connection(self._url, transport_options={"polling_interval": 0.01})
+            connection = self._place.connection()
             try:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
                 self.trouble = ""
+                if not told:
+                    told = True
+                    if weakness := self._place.weakness(connection):
+                        self._tell(
+                            partial(self._log, "warning", "amqp.not_kept", connector=self._name, reason=weakness)
+                        )
                 while not self._closing:
                     while self._commands:
                         what, arguments = self._commands.popleft()
@@ -163,48 +216,14 @@ class VirtualPublisher(_Worker):
             self._tell(parcel.told, Unavailable(reason))
 
 
-@dataclass(slots=True, eq=False)
-class _Open:
-    """A subscription at work: its channel, and the transport's tag of each delivery by our number."""
-
-    channel: Any
-    consume: Callable[[], None]
-    tags: dict[int, str] = field(default_factory=dict)
-    count: int = 0
-    sizes: dict[int, int] = field(default_factory=dict)
-    bytes: int = 0  #: in hand
-    full: bool = False  #: nothing is consumed until there is room again
-
-    def take(self, message: Any) -> Arrival:
-        self.count += 1
-        arrival = _arrival(self.count, message)
-        self.tags[self.count] = message.delivery_tag
-        self.sizes[self.count] = len(arrival.body)
-        self.bytes += len(arrival.body)
-        return arrival
-
-    def free(self, number: int) -> str:
-        """The transport's tag of a delivery that is in hand no more."""
-        self.bytes -= self.sizes.pop(number)
-        return self.tags.pop(number)
-
-    def bound(self, most: int) -> None:
-        """Consume nothing while there are more than ``most`` bytes in hand, and again when half of them are gone."""
-        if not self.full and self.bytes > most:
-            self.full = True
-            self.channel.basic_cancel("esb")
-        elif self.full and self.bytes <= most // 2:
-            self.full = False
-            self.consume()
-
-
 class VirtualConsumer(_Worker):
     """Receives; what is not acknowledged is put back when a subscription ends."""
 
-    def __init__(self, url: str, log: Callable[..., None], name: str) -> None:
+    def __init__(self, place: Place, log: Callable[..., None], name: str) -> None:
         self._wanted: list[Subscription] = []
-        self._open: dict[Subscription, _Open] = {}
-        super().__init__(url, log, name)
+        self._open: dict[Subscription, Opened] = {}
+        self._told = False  #: there was something in the last turn, so that there may be more
+        super().__init__(place, log, name)
 
     # -- on the loop --------------------------------------------------------------------------------------------------
     def subscribe(self, subscription: Subscription) -> None:
@@ -231,35 +250,32 @@ class VirtualConsumer(_Worker):
         for subscription in self._wanted:
             if subscription not in self._open and time.monotonic() >= subscription.not_before:
                 self._consume(connection, subscription)
-        if not self._open:
+        if any(opened.drained for opened in self._open.values()):
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=_POLL)
+        elif not self._told:
             super()._turn(connection)
-            return
-        with suppress(TimeoutError):
-            connection.drain_events(timeout=_POLL)
+        self._told = False
         for subscription, opened in self._open.items():
             if subscription in self._wanted:
-                opened.bound(subscription.most)
+                opened.bound()
+                opened.pull()
             if subscription.burst:
                 burst, subscription.burst = subscription.burst, []
                 self._tell(subscription.arrived, subscription.epoch, burst)
+                self._told = True
 
     def _consume(self, connection: Any, subscription: Subscription) -> None:
         channel = connection.channel()
-        channel.Message = RawMessage
-        opened = _Open(channel, lambda: channel.basic_consume(subscription.queue, False, arrived, "esb"))
+        opened = self._place.opened(channel, subscription)
         if subscription.topology is not None:
             subscription.topology.declare(channel, subscription.queue)
         else:
             channel.queue_declare(subscription.queue, durable=True, auto_delete=False)
-        channel.basic_qos(0, subscription.prefetch, False)
         subscription.epoch += 1
         self._open[subscription] = opened
         self._tell(subscription.over, subscription.epoch, "")
-
-        def arrived(message: Any) -> None:
-            subscription.burst.append(opened.take(message))
-
-        opened.consume()
+        opened.begin()
 
     def _add(self, connection: Any, subscription: Subscription) -> None:
         if subscription not in self._wanted:
@@ -272,33 +288,27 @@ class VirtualConsumer(_Worker):
         if opened is None or epoch != subscription.epoch:
             return
         for tag, multiple in tags:
-            for known in [one for one in opened.tags if one <= tag] if multiple else [tag]:
-                opened.channel.basic_ack(opened.free(known))
+            opened.acknowledge([one for one in opened.tags if one <= tag] if multiple else [tag])
 
     def _cancel(self, connection: Any, subscription: Subscription) -> None:
         if subscription in self._wanted:
             self._wanted.remove(subscription)
         if (opened := self._open.get(subscription)) is not None:
-            opened.channel.basic_cancel("esb")
+            opened.rest()
 
     def _end(self, connection: Any, subscription: Subscription) -> None:
         self._cancel(connection, subscription)
         if (opened := self._open.pop(subscription, None)) is not None:
-            self._put_back(opened)
+            opened.put_back()
             subscription.epoch += 1
             subscription.burst.clear()
             self._tell(subscription.over, subscription.epoch, "")
         if subscription.ended is not None:
             self._tell(subscription.ended.set)
 
-    def _put_back(self, opened: _Open) -> None:
-        for tag in reversed(opened.tags.values()):  # each goes to the front, so the first comes last
-            opened.channel.basic_reject(tag, requeue=True)
-        opened.channel.close()
-
     def _leaving(self) -> None:
         for opened in self._open.values():
-            self._put_back(opened)
+            opened.put_back()
         self._open.clear()
 
     def _lost(self, reason: str) -> None:
@@ -309,24 +319,3 @@ class VirtualConsumer(_Worker):
         for what, arguments in list(self._commands):
             if what == self._end and arguments[0].ended is not None:
                 self._tell(arguments[0].ended.set)
-
-
-def _arrival(number: int, message: Any) -> Arrival:
-    info, properties = message.delivery_info or {}, dict(message.properties)
-    properties |= {
-        "content_type": message.content_type,
-        "content_encoding": message.content_encoding,
-        "application_headers": message.asked,
-    }
-    body = (
-        message.body if isinstance(message.body, bytes) else str(message.body or "").encode("utf-8", "surrogateescape")
-    )
-    return Arrival(
-        tag=number,
-        body=body,
-        properties=properties,
-        exchange=str(info.get("exchange") or ""),
-        routing_key=str(info.get("routing_key") or ""),
-        redelivered=bool(info.get("redelivered")),
-        fault="; ".join(str(error[1]) for error in message.errors or ()),
-    )

@@ -73,6 +73,12 @@ def guarded() -> Iterator[None]:
             raise SystemExit(_said("the current folder is gone", MISSING, "go to the workspace")) from None
         traceback.print_exc()
         _end(error, BUG)
+    except UnicodeEncodeError as error:
+        if not any(_half(argument) for argument in sys.argv) or not _half(error.object):
+            traceback.print_exc()
+            _end(error, BUG)
+        hint = "this terminal and `LANG` must be of one mind; for a payload take `--data @FILE`"
+        raise SystemExit(_said("an argument is not UTF-8", USAGE, hint)) from None
     except (click.exceptions.Exit, click.ClickException, SystemExit, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence turns a bug into its exit code
@@ -91,6 +97,11 @@ def check_planted() -> None:
 def _said(message: str, code: int, hint: str) -> int:
     Exit(message, code, hint=hint).show()
     return code
+
+
+def _half(text: str) -> bool:
+    """Whether bytes that were no text stand in it, as Python takes them from a command line."""
+    return any("\udc80" <= char <= "\udcff" for char in text)
 
 
 def _somewhere() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import http.client
 import json
 import os
 import socket
@@ -44,34 +45,32 @@ class Gateway:
 
     def get(self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT) -> dict[str, Any]:
         query = urllib.parse.urlencode({k: v for k, v in (params or {}).items() if v not in (None, "", ())}, doseq=True)
-        return self._call("GET", f"/api/v1{path}" + (f"?{query}" if query else ""), None, timeout)
+        return _checked(*self._answer("GET", _target(path) + (f"?{query}" if query else ""), None, timeout))
 
     def post(self, path: str, words: Mapping[str, Any], *, timeout: float = TIMEOUT) -> dict[str, Any]:
         """Act; where the bus wants a signature, the person at the terminal is asked for it."""
         words = {"actor": actor(), **words}
         if signature := of_environment():
             words["signature"] = signature
-        status, body = self._answer("POST", f"/api/v1{path}", words, timeout)
+        target = _target(path)
+        status, body = self._answer("POST", target, words, timeout)
         whole = words.get("signature", {}).get("password")
         needed = status == 403 and b'"signature-required"' in body and not whole
         if needed and (signature := asked(str(json.loads(body)["detail"]))):
             words["signature"] = signature
-            status, body = self._answer("POST", f"/api/v1{path}", words, timeout)
+            status, body = self._answer("POST", target, words, timeout)
         elsewhere = status == 403 and b'"signature-elsewhere"' in body
         if elsewhere and (proof := proof_of(str(json.loads(body)["detail"]))):
             words["signature"] = {**words["signature"], "proof": proof}
-            status, body = self._answer("POST", f"/api/v1{path}", words, timeout)
+            status, body = self._answer("POST", target, words, timeout)
         return _checked(status, body)
-
-    def _call(self, method: str, target: str, words: Any, timeout: float = TIMEOUT) -> dict[str, Any]:
-        return _checked(*self._answer(method, target, words, timeout))
 
     def _answer(self, method: str, target: str, words: Any, timeout: float) -> tuple[int, bytes]:
         from esb.store.lock import read_owner
 
-        server, own = os.environ.get("ESB_SERVER", ""), os.environ.get("ESB_TOKEN", "")
+        server, own = os.environ.get("ESB_SERVER", ""), _token_of_environment()
         if server:
-            return _remote(server.rstrip("/"), own, method, target, words, timeout, _elsewhere)
+            return _remote(_address(server), own, method, target, words, timeout, _elsewhere)
         if not any((self.root / name).exists() for name in ("esb.yaml", "routes", ".esb")):
             raise exits.Exit(
                 f"{self.root} is no workspace",
@@ -90,9 +89,39 @@ class Gateway:
         return asyncio.run(_local(self.root, method, target, words))
 
 
+def _target(path: str) -> str:
+    """``path`` of the API as it stands in a request: a name is what was typed, also with a blank, an umlaut or a `?` in it."""
+    return "/api/v1" + urllib.parse.quote(path, safe="/%")  # what is quoted already stays
+
+
+def _address(server: str) -> str:
+    """``ESB_SERVER``, if it can be one. Nothing but HTTP is spoken with it: a file is no bus."""
+    try:
+        parts = urllib.parse.urlsplit(server)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        hint = "write it like https://esb-admin.plant.example:8081"
+        raise exits.Exit(f"ESB_SERVER is no address: {server}", exits.USAGE, hint=hint)
+    return server.rstrip("/")
+
+
+def _token_of_environment() -> str:
+    token = os.environ.get("ESB_TOKEN", "").strip()  # a line break comes along from a file
+    if not (token.isascii() and token.isprintable()):
+        hint = "it has characters that no token has; see how it came into the environment"
+        raise exits.Exit("ESB_TOKEN is no token", exits.NOT_ALLOWED, hint=hint)
+    return token
+
+
 def _elsewhere() -> ssl.SSLContext:
     """Trusts the authorities of this machine, or the ones in the file that ``ESB_CA`` names."""
-    return ssl.create_default_context(cafile=os.environ.get("ESB_CA") or None)
+    authorities = os.environ.get("ESB_CA") or None
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:  # an SSLError is one, too
+        raise exits.Exit(f"ESB_CA: no authority can be read from {authorities}: {error}", exits.BAD_CONFIG) from None
 
 
 def _own(certificate: str) -> ssl.SSLContext:
@@ -114,7 +143,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _remote(
     base: str, token: str, method: str, target: str, words: Any, timeout: float, trusted: Callable[[], ssl.SSLContext]
 ) -> tuple[int, bytes]:
-    data = json.dumps(words).encode() if words is not None else None
+    data = _encoded(words)
     request = urllib.request.Request(base + target, data=data, method=method)  # noqa: S310 - the bus's own address
     request.add_header("Authorization", f"Bearer {token}")
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirect()]
@@ -127,8 +156,26 @@ def _remote(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
-    except OSError as error:
-        raise exits.Exit(f"the running bus does not answer at {base}: {error}", exits.UNREACHABLE) from None
+    except (
+        OSError,
+        http.client.HTTPException,
+    ) as error:  # the latter where something else answers, or it died while it did
+        raise exits.Exit(f"the running bus does not answer at {base}: {_why(error)}", exits.UNREACHABLE) from None
+
+
+def _why(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, OSError) and reason.strerror and not isinstance(reason, ssl.SSLError):
+        return reason.strerror
+    if isinstance(reason, http.client.IncompleteRead):
+        return "it ended in the middle of its answer"
+    if isinstance(reason, http.client.BadStatusLine) and not isinstance(reason, OSError):
+        return "what answers there is no HTTP"
+    return str(reason) or type(reason).__name__
+
+
+def _encoded(words: Any) -> bytes | None:
+    return None if words is None else json.dumps(words, ensure_ascii=False).encode()
 
 
 async def _local(root: Path, method: str, target: str, words: Any) -> tuple[int, bytes]:
@@ -136,7 +183,7 @@ async def _local(root: Path, method: str, target: str, words: Any) -> tuple[int,
 
     async with offline_app(root) as app:
         path, _, query = target.partition("?")
-        body = json.dumps(words).encode() if words is not None else b""
+        body = _encoded(words) or b""
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},

@@ -43,7 +43,7 @@ class TimerSource:
     """A message at every planned instant, one per slot and bus, also after a crash.
 
     Slots of `every` lie on multiples of it since 1970-01-01T00:00Z, so that a restart does not shift them. `meta.slot` is the
-    planned instant in UTC. The first start makes up for nothing.
+    planned instant in UTC. The first start makes up for nothing, nor does the first one of another plan.
     """
 
     every: timedelta | None = option(
@@ -99,6 +99,10 @@ class TimerSource:
                 "ESB502", "a secret may not stand in a message", _spot(node, "body"), hint="use it in a connector"
             )
 
+    def plan(self, zone: ZoneInfo) -> str:
+        """What says when it sends, the same only for the same slots."""
+        return f"every {self.every}" if self.cron is None else f"{self.cron.text} {zone.key}"
+
     def slots(self, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
         """Every slot later than ``after``, in order, in UTC."""
         if self.cron is not None:
@@ -111,7 +115,7 @@ class TimerSource:
 
 
 class Timer(Poller):
-    """A :class:`~esb.endpoints.base.RunningSource`. The last slot is kept in the source's state after its message."""
+    """A :class:`~esb.endpoints.base.RunningSource`. The last slot is kept in the source's state after its message, with its plan."""
 
     trouble = "timer.trouble"
 
@@ -156,12 +160,23 @@ class Timer(Poller):
         if self._last is None:
             text = await self._context.state.get("slot")
             self._last = datetime.fromisoformat(text) if isinstance(text, str) else None
+            await self._begin_plan(now)
         if self._last is None or self._last > now + _AHEAD:
             if self._last is not None:
                 self._log("warning", "timer.clock_set_back", last=_text(self._last), now=_text(now))
             await self._remember(now)  # the first start, or a clock that was wrong
         assert self._last is not None
         return self._last
+
+    async def _begin_plan(self, now: datetime) -> None:
+        """Slots that lie before a plan was written were not missed: it begins now, where another one was kept before."""
+        plan = self._options.plan(self._zone)
+        kept = await self._context.state.get("plan")
+        if kept == plan:
+            return
+        if kept is not None and self._last is not None and self._last < now:
+            await self._remember(now)
+        await self._context.state.put("plan", plan)
 
     def _due(self, last: datetime, now: datetime) -> tuple[list[datetime], datetime | None]:
         """The slots to send by the catch-up policy, and the newest one that is given up (None where none is)."""

@@ -148,6 +148,32 @@ def test_catch_up_after_a_downtime(bench: Any, policy: Any, sent: list[str], pla
     assert hand.at(minutes=50) == ["14:00"]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("plan", "zone"),
+    [
+        ({"cron": Cron.parse("0 14 * * *")}, "UTC"),
+        ({"every": minutes(30)}, "UTC"),
+        ({"cron": Cron.parse("0 22 * * *")}, "Asia/Tokyo"),
+    ],
+)
+def test_another_plan_has_missed_nothing(bench: Any, plan: dict[str, Any], zone: str, restarted: bool) -> None:
+    """The day's message went out at 11:00; at 15:00 somebody writes another plan: its slots before that were nobody's."""
+    hand = Hand(bench, cron=Cron.parse("0 11 * * *"))
+    hand.at()
+    assert hand.at(hours=1) == ["11:00"]
+    if restarted:  # by an earlier version, which did not keep the plan
+        bench.state.values.pop("plan", None)
+        hand.restart()
+        assert hand.at() == []
+    bench.clock.advance(timedelta(hours=4, minutes=10))
+    hand.source, hand.timezone = TimerSource(**plan), zone
+    hand.restart()
+    assert hand.at() == []
+    hand.restart()
+    assert len(hand.at(days=1)) == 1  # and from here on it makes up for what it misses
+
+
 def test_skip_keeps_a_slot_that_is_on_time(bench: Any) -> None:
     hand = Hand(bench, every=minutes(60), catch_up="skip")
     hand.at()

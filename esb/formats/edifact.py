@@ -31,6 +31,12 @@ _ENDS = frozenset({"UNH", "UNT", "UNZ", "UNB", "UNE"})
 _MESSAGES = ("messages",)
 #: the components of the second element of UNH
 _KIND = ("type", "version", "release", "agency", "association")
+#: what UNG says, by element and component
+_GROUP: Mapping[str, tuple[int, int]] = {
+    "type": (1, 1), "sender": (2, 1), "sender_qualifier": (2, 2), "recipient": (3, 1), "recipient_qualifier": (3, 2),
+    "date": (4, 1), "time": (4, 2), "reference": (5, 1), "agency": (6, 1), "version": (7, 1), "release": (7, 2),
+    "association": (7, 3), "password": (8, 1),
+}  # fmt: skip
 
 
 class AutoEncodingKind(Kind):
@@ -57,9 +63,10 @@ class Edifact:
     `{ interchange: { sender, recipient, reference, … }, messages: [ { type: DESADV, reference, segments: [ … ] } ] }`. A segment
     is `{ tag: LIN, e1: "10", e3: WIDGET-001, e3_2: VP }`: `e3` is the third element (its first component), `e3_2` its second
     component. With `loop: LIN` the repeating part is under `items`, each with its own `segments`, what follows under `summary`.
+    Functional groups (UNG) stand under `groups: [ { type, reference, sender, … } ]`, and each message says in `group` to which one it belongs.
     A count or a reference of the interchange, a group or a message that does not match refuses the file (it was cut or edited). A `split` with
     `each: body.messages` (with `loop` also `body.messages[].items[]`) reads a large one message by message. When written, counts and
-    trailers are made, texts are escaped.
+    trailers are made, texts are escaped, and the messages stand in the order of their groups where there are `groups`.
     """
 
     content_type: ClassVar[str] = "application/edifact"
@@ -99,7 +106,7 @@ class Edifact:
         """The interchange. Raises Invalid with the number of the segment that is wrong."""
         reading = self._reading(io.BytesIO(data), -1)
         messages = list(reading.messages())
-        return reading.faults.beside({"interchange": reading.about, "messages": messages})
+        return reading.faults.beside({"interchange": reading.about, **reading.grouped, "messages": messages})
 
     def streams(self, path: tuple[str, ...]) -> bool:
         """The list is the one of the messages, or with `loop` of all their items (`body.messages[].items[]`)."""
@@ -131,7 +138,7 @@ class Edifact:
             if _MESSAGES not in removed:
                 messages.append(left)
             yield
-        rest: dict[str, Any] = {"interchange": reading.about}
+        rest: dict[str, Any] = {"interchange": reading.about, **reading.grouped}
         return reading.faults.beside(rest if _MESSAGES in removed else rest | {"messages": messages})
 
     def marking(self, path: tuple[str, ...]) -> Edifact | None:
@@ -155,9 +162,9 @@ class Edifact:
             f"UNA:+.?{marks.repetition or ' '}'",
             write_segment("UNB", _unb(about, syntax, version), marks, _UNWRITABLE),
         ]
-        for index, message in enumerate(messages):
-            lines.extend(_written(message, index, marks))
-        lines.append(write_segment("UNZ", [[[str(len(messages))]], [[reference]]], marks, _UNWRITABLE))
+        groups = items_of(body, "groups", (), _UNWRITABLE)
+        lines.extend(_in_groups(groups, messages, marks) if groups else _plainly(messages, marks))
+        lines.append(write_segment("UNZ", [[[str(len(groups or messages))]], [[reference]]], marks, _UNWRITABLE))
         text = ("\r\n" if self.newline else "").join(lines) + ("\r\n" if self.newline else "")
         encoding = CHARSETS.get(syntax[:4], "utf-8") if self.encoding == "auto" else self.encoding
         return encode_text(text, encoding, _UNWRITABLE)
@@ -226,9 +233,16 @@ class _Reading:
         self._segments = segments
         self._loop = loop
         self._envelope = {"interchange": self.about} if envelope else {}
-        self._count = self._groups = 0
+        self._count = 0
+        self._heads: list[dict[str, str]] = []
+        self._size = 0  #: characters of them
         self._group: str | None = None  #: the reference of the group that is open
         self._before = 0  #: messages before it
+
+    @property
+    def grouped(self) -> dict[str, Any]:
+        """What the heads of the groups say that were read so far; nothing where there are none."""
+        return {"groups": self._heads} if self._heads else {}
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Each message when it is complete; then the trailer is checked. Raises Invalid."""
@@ -239,8 +253,7 @@ class _Reading:
                     self._count += 1
                 case "UNG":
                     self._close_group(None)
-                    self._group, self._before = segment.get(5) or segment.get(1), self._count
-                    self._groups += 1
+                    self._open_group(segment)
                 case "UNE":
                     self._close_group(segment)
                 case "UNZ":
@@ -268,7 +281,7 @@ class _Reading:
         else:
             self._segments.take()
             said, ends = end.get(1), end.get(2)
-            if said.lstrip("0") != str(count):
+            if not _says(said, count):
                 self._wrong(reference, f"has {count} segments, its trailer says {said or 'nothing'}")
             if ends != reference:
                 self._wrong(reference, f"ends with the reference {shown(ends)}")
@@ -282,6 +295,14 @@ class _Reading:
     def _wrong(self, reference: str, what: str) -> None:
         self.faults.add(f"message {shown(reference)} {what}", of_item=True)
 
+    def _open_group(self, ung: Segment) -> None:
+        head = {name: value for name, place in _GROUP.items() if (value := ung.get(*place))}
+        self._heads.append(head)
+        self._size += sum(map(len, head.values())) + 100  # what even an empty one takes
+        if self._size > LONGEST:
+            raise invalid(_BAD, f"the heads of its groups have more than {LONGEST} characters")
+        self._group, self._before = _named(head), self._count
+
     def _close_group(self, une: Segment | None) -> None:
         """The group that is open ends at its trailer, or without one."""
         group, self._group = self._group, None
@@ -293,15 +314,15 @@ class _Reading:
             self.faults.add(f"group {shown(group)} has no trailer (UNE)")
             return
         count, said, ends = self._count - self._before, une.get(1), une.get(2)
-        if said.lstrip("0") != str(count):
+        if not _says(said, count):
             self.faults.add(f"group {shown(group)} has {count} messages, its trailer says {said or 'nothing'}")
         if ends != group:
             self.faults.add(f"group {shown(group)} ends with the reference {shown(ends)}")
 
     def _check_trailer(self, unz: Segment) -> None:
-        count, said = self._groups or self._count, unz.get(1)
-        if said.lstrip("0") != str(count):
-            what = "groups" if self._groups else "messages"
+        count, said = len(self._heads) or self._count, unz.get(1)
+        if not _says(said, count):
+            what = "groups" if self._heads else "messages"
             self.faults.add(f"the interchange has {count} {what}, its trailer says {said or 'nothing'}")
         begins, ends = self._head.get(5), unz.get(2)
         if ends != begins:
@@ -322,6 +343,57 @@ def _needed(about: Mapping[str, str], name: str, where: str) -> str:
     if not value:
         raise invalid(_UNWRITABLE, f"`{where}` has no `{name}`", at=(where, name))
     return value
+
+
+def _says(said: str, count: int) -> bool:
+    """Whether a trailer says this count, with or without zeros before it."""
+    return said != "" and said.lstrip("0") == (str(count) if count else "")
+
+
+def _named(head: Mapping[str, str]) -> str:
+    """What messages call a group."""
+    return head.get("reference", "") or head.get("type", "")
+
+
+def _plainly(messages: Sequence[Mapping[str, Any]], marks: Marks) -> Iterator[str]:
+    for index, message in enumerate(messages):
+        if message.get("group") is not None:
+            hint = "take the `groups` of the body along, or `group` out of the messages"
+            raise invalid(
+                _UNWRITABLE,
+                f"message {index + 1} names a group, and there are no `groups`",
+                at=("messages", index, "group"),
+                hint=hint,
+            )
+        yield from _written(message, index, marks)
+
+
+def _in_groups(
+    groups: Sequence[Mapping[str, Any]], messages: Sequence[Mapping[str, Any]], marks: Marks
+) -> Iterator[str]:
+    """Each group with its messages, in their order."""
+    heads = [_fields(group, ("groups", number)) for number, group in enumerate(groups)]
+    names = [_named(head) for head in heads]
+    for number, name in enumerate(names):
+        if not name or name in names[:number]:
+            what = f"another one is called {shown(name)}, too" if name else "it has no `reference`"
+            raise invalid(_UNWRITABLE, f"group {number + 1}: {what}", at=("groups", number, "reference"))
+    members: dict[str, list[tuple[int, Mapping[str, Any]]]] = {name: [] for name in names}
+    for index, message in enumerate(messages):
+        at = ("messages", index, "group")
+        name = cell(message.get("group"), at, _UNWRITABLE)
+        if name not in members:
+            hint = f"groups are called {', '.join(names[:6])}"
+            raise invalid(_UNWRITABLE, f"message {index + 1} belongs to no group: {shown(name)}", at=at, hint=hint)
+        members[name].append((index, message))
+    for head, (name, inside) in zip(heads, members.items(), strict=True):
+        elements: list[list[list[str]]] = [[[]] for _ in range(8)]
+        for part, (element, _) in _GROUP.items():  # components stand in their order
+            elements[element - 1][0].append(head.get(part, ""))
+        yield write_segment("UNG", elements, marks, _UNWRITABLE)
+        for index, message in inside:
+            yield from _written(message, index, marks)
+        yield write_segment("UNE", [[[str(len(inside))]], [[name]]], marks, _UNWRITABLE)
 
 
 def _written(message: Mapping[str, Any], index: int, marks: Marks) -> list[str]:

@@ -41,7 +41,6 @@ def test_every_real_file_goes_there_and_back(path: Path) -> None:
     faults = body.pop("faults", [])
     assert any(FAULTY[path.name] in fault for fault in faults) if path.name in FAULTY else not faults
     for message in body["messages"]:
-        message.pop("group", None)  # groups are read, not written
         message.pop("faults", None)
     assert codec.decode(codec.encode(body)) == body
 
@@ -141,9 +140,49 @@ def test_the_count_of_a_group_is_its_own() -> None:
     assert [message["group"] for message in messages] == ["G1", "G2", "G2"]
 
 
+def test_groups_go_there_and_back() -> None:
+    data = (DATA / "orders-with-group.edi").read_bytes()
+    body = Edifact(faults="report").decode(data)
+    assert body["groups"] == [
+        {
+            "type": "ORDERS", "sender": "5400110000009", "sender_qualifier": "14", "recipient": "5013546107732",
+            "recipient_qualifier": "14", "date": "010502", "time": "1237", "reference": "1", "agency": "UN", "version": "D",
+            "release": "96A", "association": "EAN008A",
+        }
+    ]  # fmt: skip
+    written = Edifact().encode(body)
+    assert b"UNG+ORDERS+5400110000009:14+5013546107732:14+010502:1237+1+UN+D:96A:EAN008A'" in written
+    assert written.endswith(b"UNE+1+1'\r\nUNZ+1+2722166169492'\r\n")
+    assert Edifact().decode(written)["groups"] == body["groups"]
+
+
+def test_messages_are_written_in_the_order_of_their_groups() -> None:
+    about = {"sender": "A", "recipient": "B", "date": "260101", "time": "1200", "reference": "7"}
+    groups = [{"type": "X", "reference": "G1"}, {"type": "X", "reference": "empty"}, {"type": "Y"}]
+    messages = [{"type": "Y", "reference": "1", "group": "Y"}, {"type": "X", "reference": "2", "group": "G1"}]
+    written = Edifact(newline=False).encode({"interchange": about, "groups": groups, "messages": messages})
+    assert written.partition(b"1200+7'")[2] == (
+        b"UNG+X++++G1'UNH+2+X:D:96A:UN'UNT+2+2'UNE+1+G1'UNG+X++++empty'UNE+0+empty'"
+        b"UNG+Y'UNH+1+Y:D:96A:UN'UNT+2+1'UNE+1+Y'UNZ+3+7'"
+    )
+    assert [message["group"] for message in Edifact().decode(written)["messages"]] == ["G1", "Y"]
+
+
+ABOUT = {"sender": "A", "recipient": "B", "date": "260101", "time": "1200", "reference": "7"}
+IN_G1 = {"interchange": ABOUT, "messages": [{"type": "X", "group": "G1"}]}
+
+
 @pytest.mark.parametrize(
     ("body", "words", "at"),
     [
+        (IN_G1, "names a group, and there are no `groups`", "/messages/0/group"),
+        (IN_G1 | {"groups": [{"reference": "G2"}]}, "message 1 belongs to no group: 'G1'", "/messages/0/group"),
+        (IN_G1 | {"groups": [{"sender": "A"}]}, "group 1: it has no `reference`", "/groups/0/reference"),
+        (
+            IN_G1 | {"groups": [{"reference": "G1"}, {"reference": "G1"}]},
+            "group 2: another one is called 'G1', too",
+            "/groups/1/reference",
+        ),
         ([], "without an `interchange`", ""),
         ({"interchange": {"sender": "A"}, "messages": [{}]}, "no `reference`", "/interchange/reference"),
         ({"interchange": {"reference": "7"}, "messages": []}, "no messages", "/messages"),

@@ -6,7 +6,7 @@ The facts are by value: quantities as exact decimals, numbers with the zeros tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from esb.formats.base import Codec
 from esb.formats.csv import Csv
 from esb.formats.edifact import Edifact
 from esb.formats.idoc import Idoc
+from esb.formats.odata import OData
 from esb.formats.x12 import X12
 from esb.formats.xml import Xml
 from esb.transforms import read_transform
@@ -370,6 +371,139 @@ def test_a_real_file_becomes_valid_entities(workspace: Workspace, case: Case) ->
         with pytest.raises(Invalid):
             checked.check({**entity, "a_slip": "1"})
     assert {expression: fact(workspace, entities, expression) for expression in case.facts} == case.facts
+
+
+# -- rows of OData services, and parts as Catena-X has them ---------------------------------------------------------------
+
+
+def told(file: str) -> Any:
+    """What a file of these folders holds; the rows that a client of an OData service has written under `message`, as `odata` reads them."""
+    body = OData().decode((DATA / file).read_bytes())
+    return body["message"] if isinstance(body, dict) and "message" in body else body
+
+
+def joined() -> Any:
+    """An order with its components and statuses, as one request with `$expand` gives it; here they are three files."""
+    [order] = told("odata/production-order-01-general-sample.json")
+    parts = {"Component": "02-component", "Status": "05-status"}
+    more = {
+        f"to_ProductionOrder{name}": told(f"odata/production-order-{file}-sample.json") for name, file in parts.items()
+    }
+    return order | more
+
+
+def bought() -> Any:
+    """The same of a purchase order and its item."""
+    [order] = told("odata/purchase-order-header-01-sample.json")
+    return order | {"to_PurchaseOrderItem": told("odata/purchase-order-item-01-sample.json")}
+
+
+#: files → what a message of their route holds, transform, contract, facts
+ROWS: list[tuple[str, Callable[[], Any], str, str, Mapping[str, str]]] = [
+    (
+        "odata/batch-master-record-sample.json", lambda: told("odata/batch-master-record-sample.json")[0],
+        "odata_batch.jmes", "lot.v2",
+        {"[0].material_id": "D2C_C_104", "[0].lot": "0000000136", "[0].deleted": "False", "[0].as_of": META["received_at"]},
+    ),
+    (
+        "odata/business-partner-supplier-supplier-01-sample.json",
+        lambda: told("odata/business-partner-supplier-supplier-01-sample.json")[0], "odata_supplier.jmes", "supplier.v1",
+        {"[0].supplier_id": "1018", "[0].name": "Bechtle AG Kriek street", "[0].purchasing_blocked": "False", "[0].created_on": "2018-10-29"},
+    ),
+    (
+        "odata/defect-defect-text-01-sample.json", lambda: told("odata/defect-defect-text-01-sample.json")[0],
+        "odata_defect.jmes", "erp-defect.v1",
+        {"[0].defect_id": "4", "[0].text": "Incomplete Packing", "[0].group": "DEF-PACK", "[0].inspection_lot": "None", "[0].count": "1"},
+    ),
+    (
+        "odata/inspection-plan-header-01-sample.json", lambda: told("odata/inspection-plan-header-01-sample.json")[0],
+        "odata_inspection_plan.jmes", "inspection-plan.v1",
+        {
+            "[0].group": "9", "[0].text": "E-Bike Battery (Quality)", "[0].lot_size.most": "99999999", "[0].lot_size.unit": "H87",
+            "[0].valid_from": "2019-12-17", "[0].valid_to": "None",
+        },
+    ),
+    (
+        "odata/inspection-plan-material-assignment-01-sample.json",
+        lambda: told("odata/inspection-plan-material-assignment-01-sample.json")[0], "odata_inspection_plan_material.jmes",
+        "inspection-plan.v1",
+        {"[0].group": "52000011", "[0].materials[0].material_id": "ELECTRIC FAN", "[0].site": "1010", "[0].materials[0].valid_from": "2021-02-01"},
+    ),
+    (
+        "odata/production-order-01-general-sample.json odata/production-order-02-component-sample.json odata/production-order-05-status-sample.json",
+        joined, "odata_production_order_expanded.jmes", "production-order.v2",
+        {
+            "[0].order_id": "1000000", "[0].status": "TECO", "[0].operations[].number": "['0020']",
+            "[0].operations[0].components[].to_text(quantity) | join(' ', @)": "1500 500 500 500 500 1000 500",
+            "[0].operations[0].components[5].material_id": "MZ-RM-R10-04", "[0].operations[0].components[0].unit": "H87",
+        },
+    ),
+    (
+        "odata/purchase-order-header-01-sample.json odata/purchase-order-item-01-sample.json", bought,
+        "odata_purchase_order.jmes", "purchase-order.v1",
+        {
+            "[0].po_id": "4500000028", "[0].ordered_on": "2016-09-12", "[0].supplier.id": "17300001", "[0].ship_to.id": "1710",
+            "[0].lines[0].line": "00010", "[0].lines[0].buyer_item": "TG0012", "[0].lines[0].price": "40.00",
+        },
+    ),
+    (
+        "odata/purchase-order-item-01-sample.json", lambda: told("odata/purchase-order-item-01-sample.json")[0],
+        "odata_purchase_order_line.jmes", "purchase-order-line.v1",
+        {"[0].po_id": "4500000028", "[0].po_item": "00010", "[0].price": "40.00", "[0].unit": "H87", "[0].delivered": "True", "[0].deleted": "False"},
+    ),
+    (
+        "sap_gateway_exchanges/v2_purchaseorders_expand_inlinecount.json",
+        lambda: told("sap_gateway_exchanges/v2_purchaseorders_expand_inlinecount.json")[0], "odata_purchase_order.jmes",
+        "purchase-order.v1",
+        {"[0].po_id": "4500000101", "[0].ordered_on": "2025-07-22", "[0].lines[1].unit": "MTR", "[0].lines[0].price": "301.14", "[0].lines[0].quantity": "213.000"},
+    ),
+    (
+        "catenax/validImportFile-onlyAsBuiltAsset.json", lambda: told("catenax/validImportFile-onlyAsBuiltAsset.json"),
+        "catenax_parts.jmes", "lot.v2",
+        {
+            "[0].material_id": "3500011-11", "[0].lot": "OMAOYGBDTSRCMYSCX", "[0].supplier_id": "BPNL00000003AXS3", "[0].made_on": "2024-01-15",
+            "[0].children[0].external_id": "urn:uuid:7eeeac86-7b69-444d-81e6-655d0f1513bd", "[0].children[0].unit": "H87",
+            "[0].parents[0].external_id": "urn:uuid:f11ddc62-3bd5-468f-b7b0-110fe13ed0cd", "[0].properties[0].name": "van",
+        },
+    ),
+    (
+        "catenax/irs_assets_tractionbatterycode.json", lambda: told("catenax/irs_assets_tractionbatterycode.json"),
+        "catenax_parts.jmes", "lot.v2",
+        {
+            "length(@)": "1", "[0].material_id": "KR-09", "[0].lot": "OMA-TGFAYUHXFLHHUQQMPLTE", "[0].origin_country": "DEU",
+            "[0].as_of": "2022-09-01T10:53:12.845072Z", "[0].children": "[]",
+        },
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "body", "transform", "name", "facts"), ROWS, ids=lambda one: one if isinstance(one, str) else ""
+)
+def test_rows_of_a_service_become_valid_entities(
+    workspace: Workspace, files: str, body: Callable[[], Any], transform: str, name: str, facts: Mapping[str, str]
+) -> None:
+    found = mapped(workspace, transform, body())
+    entities = found if isinstance(found, list) else [found]
+    for entity in entities:
+        contract(name).check(entity)
+        with pytest.raises(Invalid):
+            contract(name).check({**entity, "a_slip": "1"})
+    assert {expression: fact(workspace, entities, expression) for expression in facts} == facts
+
+
+def test_every_defect_with_its_text_is_valid(workspace: Workspace) -> None:
+    for row in told("odata/defect-defect-text-01-sample.json"):
+        contract("erp-defect.v1").check(mapped(workspace, "odata_defect.jmes", row))
+
+
+def test_every_file_with_rows_has_a_case() -> None:
+    there = {f"{name}/{path.name}" for name in ("odata", "catenax") for path in (DATA / name).glob("*.json")}
+    cases = {file for files, *_ in ROWS for file in files.split()}
+    # mapped in test_workspace.py, and examples of the protocol, which are nobody's documents
+    elsewhere = ("odata/defect-header", "odata/material-stock", "catenax/edc_")
+    protocol = ("odata/Ticket_Collection", "odata/odata-v")
+    assert {file for file in there if not file.startswith((*elsewhere, *protocol))} <= cases
 
 
 def test_every_file_of_these_folders_has_a_case() -> None:

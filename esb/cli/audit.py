@@ -104,10 +104,10 @@ def audit_verify(anchor: Path | None, root: Path, as_json: bool) -> None:
 
 def _against_anchor(root: Path, named: Path | None) -> list[str] | None:
     """What the anchor shows; None where there is none."""
-    from esb.config.loader import read_workspace
+    from esb.config.loader import settings_at
     from esb.store.anchor import compare
 
-    settings = read_workspace(root.resolve(), need_secrets=False).settings
+    settings = settings_at(root.resolve())
     audit_settings = settings.audit if settings is not None else None
     if named is None and (audit_settings is None or not audit_settings.anchor):
         return None

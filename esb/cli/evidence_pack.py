@@ -243,7 +243,7 @@ def _canonical(detail: Any) -> str:
 def _asked(gateway: Gateway, digest: str, seal: dict[str, Any]) -> Iterator[str]:
     """What the bus that made it says."""
     from esb.admin.evidence import seal_mac
-    from esb.config.loader import read_workspace
+    from esb.config.loader import settings_at
 
     found = gateway.get("/audit", {"limit": 1, "after": str(seal["audit_seq"] - 1)})["items"]
     entry = found[0] if found else None
@@ -254,7 +254,7 @@ def _asked(gateway: Gateway, digest: str, seal: dict[str, Any]) -> Iterator[str]
     known = {one["public_key"] for one in gateway.get("/evidence/key")["items"]}
     if seal["public_key"] not in known:
         yield "another key has signed it than the one of this bus"
-    settings = read_workspace(gateway.root, need_secrets=False).settings
+    settings = settings_at(gateway.root)
     key = settings.audit.key if settings is not None else None
     if key is not None and seal.get("mac") != seal_mac(key, seal):
         yield "the seal has not the mark of the key of this bus (`audit: { key: … }`)"

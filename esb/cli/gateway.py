@@ -65,6 +65,14 @@ class Gateway:
             status, body = self._answer("POST", target, words, timeout)
         return _checked(status, body)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a bus answers, and not this command in its place."""
+        from esb.store.lock import read_owner
+
+        owner = read_owner(self.root / ".esb")
+        return bool(os.environ.get("ESB_SERVER")) or (owner is not None and not owner.get("command"))
+
     def _answer(self, method: str, target: str, words: Any, timeout: float) -> tuple[int, bytes]:
         from esb.store.lock import read_owner
 

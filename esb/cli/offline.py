@@ -12,7 +12,7 @@ from esb.admin.assembly import stopped_app
 from esb.bus import anchor_of
 from esb.clock import SystemClock
 from esb.config.kpis import Kpi
-from esb.config.loader import load_workspace, read_workspace
+from esb.config.loader import load_workspace, settings_at
 from esb.config.model import RouteSpec, Settings, Workspace
 from esb.config.site_items import site_items
 from esb.errors import ConfigError, NotRunning
@@ -57,7 +57,7 @@ class StoppedBus:
 
     @property
     def seal_key(self) -> Secret | None:
-        settings = read_workspace(self.root, need_secrets=False).settings
+        settings = settings_at(self.root)
         return settings.audit.key if settings is not None else None
 
     @property
@@ -216,7 +216,7 @@ def store_url(root: Path) -> str | Secret:
 
 def settings_of(root: Path) -> Settings:
     """The settings of a workspace, also where its routes are broken. Raises NotRunning where ``esb.yaml`` is."""
-    settings = read_workspace(root, need_secrets=False).settings
+    settings = settings_at(root)
     if settings is None:
         raise NotRunning("esb.yaml has faults, so nobody knows where the store is", hint="esb lint")
     return settings

@@ -159,9 +159,9 @@ def service_uninstall(directory: Path, units: Path) -> None:
 def _text(kind: str, root: Path, user: str) -> tuple[str, str]:
     """Name and text of the file; nothing that a name or path holds can add a line or a word to it."""
     from esb import __version__
-    from esb.config.loader import read_workspace
+    from esb.config.loader import settings_at
 
-    settings = read_workspace(root, need_secrets=False).settings
+    settings = settings_at(root)
     bus = re.sub(r"[^A-Za-z0-9-]+", "-", settings.bus if settings is not None else root.name).strip("-") or "bus"
     drain = settings.limits.drain.total_seconds() if settings is not None else 25
     if "\n" in str(root) or "\r" in str(root):

@@ -9,6 +9,7 @@ from esb.config.aliases import plain
 from esb.config.reader import WorkspaceReader
 from esb.config.resources import Resources
 from esb.config.yaml import Document
+from esb.errors import Position, Problem
 from esb.spec import MapNode, Node, ScalarNode
 
 KINDS = ("route", "connector", "bus", "template", "site", "kpi")
@@ -76,3 +77,14 @@ class Kinds:
             first.position,
             hint=f"move it to {_HOMES[first.text]}",
         )
+
+
+def twice(name: str, at: Position, other: Position, what: str = "connectors") -> Problem:
+    """The fault of two documents with one name."""
+    return Problem(
+        "ESB109",
+        f"two {what} are called `{name}`, the other one in {other}",
+        at,
+        hint=f"give each {what.removesuffix('s')} a name of its own",
+        related=((other, "the other one"),),
+    )

@@ -25,7 +25,7 @@ from esb.config.env import Expander
 from esb.config.files import Files
 from esb.config.flow import check_flow
 from esb.config.governance import deprecated_contracts
-from esb.config.kinds import KINDS, Kinds, first_key
+from esb.config.kinds import KINDS, Kinds, first_key, twice
 from esb.config.kpis import Kpi, by_name
 from esb.config.misnamed import misnamed
 from esb.config.model import Connector, Settings, Workspace
@@ -102,6 +102,13 @@ def require_workspace(root: Path, *, environ: Mapping[str, str] = os.environ, cl
     return workspace
 
 
+def settings_at(root: Path) -> Settings | None:
+    """The settings, without the time that routes, contracts and transforms take. None where ``esb.yaml`` has faults."""
+    loading = _Loading(root, os.environ, True, SystemClock(), load(), need_secrets=False)
+    loading.only_settings = True
+    return loading.run().settings
+
+
 def secrets_of(root: Path) -> tuple[Secrets, Mapping[str, tuple[str, ...]]]:
     """Where the secrets of a workspace come from, and the names that its files use with their places."""
     loaded = read_workspace(root, need_secrets=False)
@@ -144,6 +151,7 @@ class _Loading:
         self._root, self._environ, self._resolve, self._clock = root, environ, resolve_env, clock
         self._registry = registry
         self.need_secrets = need_secrets
+        self.only_settings = False
         self.tables: Wrap | None = None
         self.weave: Weave | None = None
         self._problems: list[Problem] = []
@@ -179,6 +187,8 @@ class _Loading:
         if SETTINGS in self._cut:  # what there is of it says nothing about the rest
             settings, problems = None, []
         self._add(problems)
+        if self.only_settings:
+            return self._loaded(None, settings)
         templates = self._templates(found["template"], resources)
         sites = SiteReader(
             resources, settings, settings_node, templates, parametrised, self._clock, self._include, self._guarded,
@@ -346,7 +356,7 @@ class _Loading:
             places = operation_places(document.node)
             name = next(iter(places), Path(document.path).stem)
             if name in resources.places:
-                self._add([_twice(name, places.get(name, document.node.position), resources.places[name])])
+                self._add([twice(name, places.get(name, document.node.position), resources.places[name])])
                 continue
             resources.places.update(places)
             reader = WorkspaceReader(resources, where="connector")
@@ -383,7 +393,7 @@ class _Loading:
                 )
             elif template.name in found:
                 other = found[template.name].position
-                self._add([_twice(template.name, template.position, other, "templates")])
+                self._add([twice(template.name, template.position, other, "templates")])
             else:
                 found[template.name] = template
             self._add(reader.problems)
@@ -436,13 +446,3 @@ _HINT_EMPTY = "delete the file to remove its routes; a half-saved file looks lik
 
 def _place(at: Position) -> tuple[str, int, int]:
     return at.path, at.line, at.column
-
-
-def _twice(name: str, at: Position, other: Position, what: str = "connectors") -> Problem:
-    return Problem(
-        "ESB109",
-        f"two {what} are called `{name}`, the other one in {other}",
-        at,
-        hint=f"give each {what.removesuffix('s')} a name of its own",
-        related=((other, "the other one"),),
-    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from esb.config.loader import load_workspace, require_workspace
+from esb.config.loader import load_workspace, read_workspace, require_workspace, settings_at
 from esb.errors import ConfigError
 from esb.secret import Secret
 
@@ -445,3 +445,22 @@ SENDS = {
 def test_a_new_secret_that_is_compiled_into_a_route_is_a_new_version(read: Read, files: dict[str, str]) -> None:
     first, again, second = (good(read(files, environ={"ESB_SECRET_ERP": v})) for v in ("one-1", "one-1", "two-2"))
     assert first.routes["r"].digest == again.routes["r"].digest != second.routes["r"].digest
+
+
+def test_settings_are_read_without_the_routes(tmp_path: Path) -> None:
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "esb.yaml").write_text("bus: plant-graz\nstore: sqlite:///elsewhere.db\n")
+    (tmp_path / "routes" / "broken.yaml").write_text(
+        "route: broken\nfrom: { nothing: {} }\nsteps: [ { map: { x: body.( } } ]\n"
+    )
+    settings = settings_at(tmp_path)
+    assert settings is not None
+    assert settings == read_workspace(tmp_path).settings
+    assert (settings.bus, settings.store) == ("plant-graz", "sqlite:///elsewhere.db")
+    (tmp_path / "esb.yaml").write_text("bus: plant-graz\nstroe: x\n")
+    assert settings_at(tmp_path) is None
+
+
+def test_settings_of_the_reference_workspace_are_the_same_alone() -> None:
+    root = Path(__file__).parents[3]
+    assert settings_at(root) == read_workspace(root, need_secrets=False).settings

@@ -81,7 +81,7 @@ class Log:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value[:50]]

@@ -175,6 +175,15 @@ def test_a_wrong_statement_is_rejected_without_its_values(database: Database, st
     assert "geheim" not in f"{refused.value} {refused.value.hint}"
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+def test_a_number_beyond_every_integer_is_rejected_not_a_fault_of_the_route(database: Database, number: int) -> None:
+    """SQLite's driver refuses it with an error that is none of its own."""
+    database.do("create table t (n int)")
+    with pytest.raises(Rejected) as refused:
+        send(database, SqlSink(statement="insert into t values (:n)", values={"n": expression("body")}), number)
+    assert str(number) not in str(refused.value)
+
+
 def test_a_locked_database_is_unavailable(tmp_path: Path) -> None:
     import sqlite3
 

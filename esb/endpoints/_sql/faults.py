@@ -31,7 +31,8 @@ def fault_of(name: str, error: Exception) -> MessageError:
         if error.connection_invalidated or _passes(error):
             return Unavailable(words)
         return Rejected(words)
-    if isinstance(error, StatementError):
+    # sqlite3 has no error of its own for a number that is too large
+    if isinstance(error, (StatementError, OverflowError)):
         return Rejected(words, hint="a value does not fit its parameter")
     if isinstance(error, (SQLAlchemyError, OSError)):
         return Unavailable(words)

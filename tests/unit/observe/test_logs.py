@@ -42,6 +42,12 @@ def test_many_events_together_have_a_limit_too() -> None:
     assert len(stream.getvalue().splitlines()) == ALL_PER_SECOND
 
 
+def test_nothing_inside_a_value_stays_nothing() -> None:
+    stream = io.StringIO()
+    Log(stream=stream, as_json=True, seconds=Clock())("info", "a", reply={"status": None, "rows": [None, True, 1]})
+    assert json.loads(stream.getvalue())["reply"] == {"status": None, "rows": [None, True, 1]}
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_record_is_cut_where_its_values_are_long_and_stays_readable(as_json: bool) -> None:
     stream = io.StringIO()

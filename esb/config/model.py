@@ -288,7 +288,9 @@ class Preset:
     within: timedelta | None = option(default=None, doc="Latency target.", example="5s")
     priority: Literal["low", "normal", "high"] = option(default="normal", doc="Who goes first when workers are short.")
     alert: str = option(default="", doc="Alert for dead letters.")
-    ttl: timedelta | None = option(default=None, doc="A message older than this expires.", example="1d", positive=True)
+    ttl: timedelta | None = option(
+        default=None, doc="A message older than this expires, also one that is held.", example="1d", positive=True
+    )
     when_down: WhenDown | None = option(default=None, doc="What an outage means.")
 
 

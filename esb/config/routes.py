@@ -104,7 +104,9 @@ class RouteOptions:
         example="{ max: 8, backoff: 2s..5m }",
     )
     when_down: WhenDown | None = option(default=None, doc="What an outage of a target means.", example="queue")
-    ttl: timedelta | None = option(default=None, doc="A message older than this expires.", example="1d", positive=True)
+    ttl: timedelta | None = option(
+        default=None, doc="A message older than this expires, also one that is held.", example="1d", positive=True
+    )
     concurrency: int | None = option(
         default=None,
         doc="Lanes worked on at once; 16, or by priority 4 (low) and 64 (high).",

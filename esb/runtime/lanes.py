@@ -42,6 +42,7 @@ class Entry(Struct, eq=False):
     seen: int = 0  #: messages of its lane, itself included, when it looked for the parts of its group
     rank: int | None = None  #: its number in a sequence, which goes before the order of acceptance
     superseded: bool = False  #: an overtaking message came while it ran
+    over: bool = False  #: it was too old while it was held: it ends where it stands
     gone: bool = False  #: it left the lanes while a heap still names it
 
     def __lt__(self, other: Entry) -> bool:
@@ -79,9 +80,11 @@ class _Lane(Struct, eq=False):
 
 
 class Lanes:
-    """The open messages of one route."""
+    """The open messages of one route. ``ends`` says when one is too old, which ends it also where a dead message holds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: Callable[[Entry], datetime | None] = lambda entry: None) -> None:
+        self._ends_at = ends
+        self._ends: list[tuple[datetime, int, Entry]] = []  #: of held messages
         self._lanes: dict[LaneId, _Lane] = {}
         self._ready: list[tuple[int, Entry]] = []  #: by number: comparing those costs no call
         self._due: list[tuple[datetime, int, Entry]] = []
@@ -117,7 +120,7 @@ class Lanes:
     @property
     def rest(self) -> bool:
         """Whether no message may be runnable, now or by its time alone."""
-        return not (self._ready or self._due)
+        return not (self._ready or self._due or self._ends)
 
     # -- coming -------------------------------------------------------------------------------------------------------
     def add(self, entry: Entry) -> None:
@@ -133,6 +136,7 @@ class Lanes:
         lane = self._lanes.setdefault(lane_id, _Lane())
         lane.entries.insert(self._place(lane.entries, entry), entry)
         self._offer_head(lane)
+        self._grow_old(lane, entry)
 
     @staticmethod
     def _place(entries: list[Entry], entry: Entry) -> int:
@@ -159,6 +163,14 @@ class Lanes:
             if not entry.gone and not entry.running and entry.due is not None and entry.due <= now:
                 entry.due, entry.parked = None, False
                 heapq.heappush(self._ready, (entry.seq, entry))
+        while self._ends and self._ends[0][0] <= now:
+            _, _, entry = heapq.heappop(self._ends)
+            end = None if entry.gone or entry.running or entry.over else self._ends_at(entry)
+            if end is not None and end > now:  # the route has another `ttl` by now
+                heapq.heappush(self._ends, (end, entry.seq, entry))
+            elif end is not None:
+                entry.over, entry.due, entry.parked = True, None, False
+                heapq.heappush(self._ready, (entry.seq, entry))
 
     def take(self) -> Entry | None:
         """The next runnable message, now marked running; None where there is none."""
@@ -167,7 +179,7 @@ class Lanes:
             if entry.gone or entry.running or entry.due is not None:
                 continue
             lane = self._lanes.get(entry.lane) if entry.lane is not None else None
-            if lane is not None and not lane.may_run(entry):
+            if lane is not None and not (entry.over or lane.may_run(entry)):
                 continue
             entry.running = True
             return entry
@@ -175,9 +187,10 @@ class Lanes:
 
     @property
     def next_due(self) -> datetime | None:
-        while self._due and self._due[0][2].gone:
-            heapq.heappop(self._due)
-        return self._due[0][0] if self._due else None
+        for heap in (self._due, self._ends):
+            while heap and heap[0][2].gone:
+                heapq.heappop(heap)
+        return min((heap[0][0] for heap in (self._due, self._ends) if heap), default=None)
 
     # -- after an attempt ---------------------------------------------------------------------------------------------
     def finish(self, entry: Entry) -> None:
@@ -262,7 +275,9 @@ class Lanes:
     def block(self, lane_id: LaneId, seq: int) -> None:
         """Nothing of the lane that was accepted with ``seq`` or later runs; what is older may."""
         lane = self._lanes.setdefault(lane_id, _Lane())
-        lane.limit = min(lane.limit or seq, seq)
+        if not lane.limit or seq < lane.limit:
+            lane.limit = seq
+            self._grow_old(lane, *lane.entries)
 
     def unblock(self, lane_id: LaneId, limit: int = 0) -> None:
         """The lane goes on, up to the next dead message that blocks it where there is one."""
@@ -294,6 +309,12 @@ class Lanes:
             if entry.running and entry.seq < seq:
                 entry.superseded = True
 
+    def age_anew(self) -> None:
+        """Another version of the route has another idea of when a message is too old."""
+        self._ends.clear()
+        for lane in self._lanes.values():
+            self._grow_old(lane, *lane.entries)
+
     # -- inside -------------------------------------------------------------------------------------------------------
     def _offer(self, entry: Entry) -> None:
         if entry.running:
@@ -308,6 +329,12 @@ class Lanes:
     def _offer_head(self, lane: _Lane) -> None:
         if lane.entries and lane.may_run(lane.entries[0]):
             self._offer(lane.entries[0])
+
+    def _grow_old(self, lane: _Lane, *entries: Entry) -> None:
+        """Those of them that the lane holds end when they are too old; the others find out when it is their turn."""
+        for entry in entries if lane.limit else ():
+            if entry.seq >= lane.limit and not entry.running and (end := self._ends_at(entry)) is not None:
+                heapq.heappush(self._ends, (end, entry.seq, entry))
 
     def _remove(self, entry: Entry) -> None:
         if self._open.pop(entry.seq, None) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -57,7 +57,7 @@ class RouteRunner:
         self.spec = spec
         self.bench = bench
         self.births = births
-        self.lanes = Lanes()
+        self.lanes = Lanes(self._ends_at)
         self.paused = False
         self.stopping = False
         self.meter = Meter()
@@ -85,6 +85,7 @@ class RouteRunner:
         self.spec, self.bench, self.births = spec, bench, births
         self._versions.update((spec, bench, births), self.lanes)
         self.lanes.release(spec.digest, spec.blocks)
+        self.lanes.age_anew()
         self.wake()
 
     # -- coming in ----------------------------------------------------------------------------------------------------
@@ -289,13 +290,16 @@ class RouteRunner:
 
     def _begins(self, opened: MessageRun | Verdict | None, entry: Entry) -> TypeGuard[MessageRun]:
         """Whether the steps are run; the attempt counts then."""
-        if not isinstance(opened, MessageRun):
+        if not isinstance(opened, MessageRun) or entry.over:
             return False
         if (end := expires_at(opened.spec, entry)) is not None and self.bench.clock.now() >= end:
             return False
         entry.attempts += 1
         opened.when_down = when_down_of(opened.spec, entry.scope)
         return True
+
+    def _ends_at(self, entry: Entry) -> datetime | None:
+        return expires_at(self._versions.of(entry)[0], entry)
 
     async def _otherwise(self, entry: Entry, opened: MessageRun | Verdict | None) -> Verdict | None:
         if isinstance(opened, MessageRun):

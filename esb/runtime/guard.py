@@ -7,8 +7,10 @@ What cannot be interrupted is a single call into a library. Those are short: pay
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
+from time import monotonic
 
 from esb.pipeline import Overtime
 from esb.steps.base import StepNode
@@ -17,8 +19,11 @@ from esb.steps.base import StepNode
 #: busy machine, work that is only kept from computing is no fault of the step.
 LOOK, PATIENCE, WAIT = 0.015, 0.1, 2.0
 #: The same for a step, which loses nothing by it: it begins again in a worker process, while the rules of a route that are
-#: interrupted are a fault of the route. Where the system does not tell what a thread computed, time alone says less.
-STEP_PATIENCE = 0.03 if hasattr(time, "pthread_getcpuclockid") else PATIENCE
+#: interrupted are a fault of the route. The dearest ordinary step, a template over all of `limits.inline`, takes about 5 ms.
+#: Where the system does not tell what a thread computed, time alone says less.
+STEP_PATIENCE = 0.02 if hasattr(time, "pthread_getcpuclockid") else PATIENCE
+#: Seconds to the next look at least.
+_SOON = 0.001
 #: Times that a step which was too slow may be tried on the loop again because it was quick in a worker process.
 CHANCES = 3
 
@@ -29,7 +34,8 @@ _interrupt.argtypes = (ctypes.c_ulong, ctypes.py_object)
 class Watch:
     """Implements :class:`esb.pipeline.Watch`: interrupts the thread that started it, from a thread of its own.
 
-    Work is numbered: ``arm`` and ``disarm`` cost a few attribute accesses, no clock and no lock. The order of the accesses is
+    Work is numbered: ``arm`` and ``disarm`` cost a few attribute accesses and a look at the clock, no lock and no call of the
+    system: what the thread has computed is asked by the watch alone, at each look. The order of the accesses is
     what makes it sound: the watch says that it fires *before* it looks whether the work is still the same, and the worker
     ends its work *before* it looks whether the watch fires. So an interrupt either meets the work, or is taken back.
     """
@@ -40,6 +46,8 @@ class Watch:
         self._patience = PATIENCE
         self._number = 0
         self._armed = 0
+        self._began = 0.0
+        self._seen, self._used, self._before = 0, 0.0, 0.0
         self._firing = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -52,7 +60,7 @@ class Watch:
         self._target = threading.get_ident()
         if hasattr(time, "pthread_getcpuclockid"):  # not on Windows
             self._clock = time.pthread_getcpuclockid(self._target)
-        self._thread = threading.Thread(target=self._look, name="esb:watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="esb:watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,11 +69,11 @@ class Watch:
             self._thread.join(5.0)
 
     def arm(self) -> None:
-        self._patience = PATIENCE
+        self._patience, self._began = PATIENCE, monotonic()
         self._armed = self._number = self._number + 1
 
     def arm_step(self) -> None:
-        self._patience = STEP_PATIENCE
+        self._patience, self._began = STEP_PATIENCE, monotonic()
         self._armed = self._number = self._number + 1
 
     def was_slow(self, node: StepNode) -> None:
@@ -98,19 +106,35 @@ class Watch:
             except Overtime:
                 self._firing = False
 
-    def _look(self) -> None:
-        seen, since, used = 0, 0.0, 0.0
-        while not self._ended.wait(LOOK):
-            armed = self._armed
-            if armed != seen:
-                seen, since, used = armed, time.monotonic(), self._used()
-            if armed and (self._used() - used >= self._patience or time.monotonic() - since >= WAIT):
-                seen = 0
-                self._fire(armed)
+    def look(self, now: float, used: float) -> float:
+        """Look once, at ``now``, when the watched thread has computed for ``used`` seconds; the seconds to the next look.
 
-    def _used(self) -> float:
+        What the work has computed is not known, as nobody asked when it began: at most what the thread has computed since the
+        last look before it, and at most the time since it began.
+        """
+        armed = self._armed
+        if armed != self._seen:
+            self._seen, self._before = armed, self._used
+        self._used = used
+        if not armed:
+            return LOOK
+        took = now - self._began
+        left = self._patience - min(took, used - self._before)
+        if left <= 0 or took >= WAIT:
+            self._seen = 0  # where a step swallows the interrupt, its time begins anew
+            self._fire(armed)
+            return LOOK
+        # whoever computes lets this thread look only after the interval of a switch
+        return min(LOOK, max(_SOON, left - sys.getswitchinterval()))
+
+    def _watch(self) -> None:
+        pause = LOOK
+        while not self._ended.wait(pause):
+            pause = self.look(monotonic(), self._computed())
+
+    def _computed(self) -> float:
         """Seconds that the watched thread computed; seconds that went by where the system does not tell."""
-        return time.monotonic() if self._clock is None else time.clock_gettime(self._clock)
+        return monotonic() if self._clock is None else time.clock_gettime(self._clock)
 
     def _fire(self, number: int) -> None:
         with self._lock:

@@ -20,6 +20,9 @@ PIECE = 2000
 #: Characters that weigh as much as one value.
 _CHARACTERS = 64
 
+#: Elements of a list in its first piece.
+_FIRST = 32
+
 _SCALARS = frozenset((int, Decimal, bool, float, type(None)))
 
 _JSON = Json()
@@ -27,13 +30,21 @@ _JSON = Json()
 
 def pack(value: Any) -> Iterator[bytes]:
     """The pieces of ``value`` (plain data and bytes)."""
+    if _weight(value) > PIECE:
+        yield from _apart(value)
+    else:
+        yield b"j" + _JSON.encode(value)
+
+
+def _apart(value: Any) -> Iterator[bytes]:
+    """The pieces of what is too heavy to be one."""
     if isinstance(value, bytes):
         yield b"b" + value
-    elif isinstance(value, Mapping) and not _is_light(value):
+    elif isinstance(value, Mapping):
         yield b"{"
         yield from _fields(value)
         yield b"}"
-    elif isinstance(value, (list, tuple)) and not _is_light(value):
+    elif isinstance(value, (list, tuple)):
         yield b"["
         yield from _elements(value)
         yield b"]"
@@ -51,7 +62,7 @@ def _fields(value: Mapping[str, Any]) -> Iterator[bytes]:
             group, weight = {}, 0
         if own > PIECE:
             yield b"k" + name.encode()
-            yield from pack(inner)
+            yield from _apart(inner)
         else:
             group[name] = inner
             weight += own + 1 + len(name) // _CHARACTERS
@@ -60,47 +71,49 @@ def _fields(value: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def _elements(value: list[Any] | tuple[Any, ...]) -> Iterator[bytes]:
-    group: list[Any] = []
-    weight = 0
-    for inner in value:
-        own = _weight(inner)
-        if group and (own > PIECE or weight + own > PIECE):
+    """So many at a time that they are one piece, as those before them were: each is weighed about once."""
+    place, number = 0, _FIRST
+    while place < len(value):
+        group = value[place : place + number]
+        weight = _weight(group)
+        if weight <= PIECE:
             yield b"e" + _JSON.encode(group)
-            group, weight = [], 0
-        if own > PIECE:
-            yield from pack(inner)
+            place += number
+            if weight <= PIECE // 2:
+                number *= 2
+        elif number > 1:
+            number //= 2
         else:
-            group.append(inner)
-            weight += own
-    if group:
-        yield b"e" + _JSON.encode(group)
-
-
-def _is_light(value: Any) -> bool:
-    return _weight(value) <= PIECE
+            yield from _apart(group[0])
+            place += 1
 
 
 def _weight(value: Any) -> int:
-    """About how many values this is; more than PIECE, and not counted further, where it must be taken apart."""
-    if type(value) in _SCALARS:
-        return 1
+    """About how many values this is; more than PIECE, and not counted further, where it must be taken apart.
+
+    To weigh small objects takes longer than to write them, hence the care for plain dictionaries and lists.
+    """
     weight, stack = 1, [value]
     while stack and weight <= PIECE:
         inner = stack.pop()
-        if isinstance(inner, bytes):
-            return PIECE + 1
-        if isinstance(inner, str):
+        kind = type(inner)
+        if kind is str:
             weight += len(inner) // _CHARACTERS
             continue
-        if not isinstance(inner, (Mapping, list, tuple)):
+        if kind is dict or kind is list:
+            weight += len(inner)
+        elif isinstance(inner, bytes):
+            return PIECE + 1
+        elif isinstance(inner, (Mapping, list, tuple)):
+            weight += len(inner)
+        else:
             continue
-        weight += len(inner)
         if weight > PIECE:
-            break
-        if isinstance(inner, Mapping):
+            return weight
+        if kind is dict or isinstance(inner, Mapping):
             weight += sum(map(len, inner)) // _CHARACTERS
             inner = inner.values()
-        stack.extend([part for part in inner if type(part) not in _SCALARS])
+        stack += [part for part in inner if type(part) not in _SCALARS]
     return weight
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -58,6 +59,105 @@ def test_a_step_is_interrupted_before_the_rules_of_a_route_are(watch: Watch, mon
     monkeypatch.setattr(guard, "WAIT", 1e9)
     with pytest.raises(Overtime):
         watched(watch, endless, watch.arm_step)
+
+
+@dataclass
+class Looking:
+    """A watch without a thread: its clock and the processor time of the watched thread are told."""
+
+    watch: Watch
+    now: float = 100.0
+    computed: float = 5.0
+    fired: int = 0
+
+    def passes(self, seconds: float, *, computing: float | None = None) -> None:
+        self.now += seconds
+        self.computed += seconds if computing is None else computing
+
+    def look(self) -> float:
+        return self.watch.look(self.now, self.computed)
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> Looking:
+    one = Looking(Watch())
+    monkeypatch.setattr(guard, "monotonic", lambda: one.now)
+    monkeypatch.setattr(guard, "STEP_PATIENCE", 0.02)
+
+    def interrupt(*_: Any) -> None:
+        one.fired += 1
+
+    monkeypatch.setattr(guard, "_interrupt", interrupt)
+    one.look()
+    return one
+
+
+def test_the_watch_looks_again_when_the_patience_ends(looking: Looking) -> None:
+    """Whoever computes gives a thread its turn only after the interval of a switch; the watch asks for it that much earlier."""
+    looking.watch.arm_step()
+    looking.passes(0.008)
+    assert looking.look() == pytest.approx(0.012 - sys.getswitchinterval())
+    looking.passes(0.0115)
+    assert looking.look() == guard._SOON
+    looking.passes(0.001)
+    assert looking.fired == 0
+    assert looking.look() == guard.LOOK
+    assert looking.fired == 1
+
+
+def test_a_step_is_interrupted_at_the_first_look_that_finds_it_too_slow(looking: Looking) -> None:
+    looking.passes(0.001)
+    looking.watch.arm_step()
+    looking.passes(0.021)
+    looking.look()
+    assert looking.fired == 1
+
+
+def test_what_was_computed_before_it_is_not_the_steps(looking: Looking) -> None:
+    looking.passes(0.5)
+    looking.watch.arm_step()
+    looking.passes(0.001)
+    looking.look()
+    looking.passes(0.018)
+    looking.look()
+    assert looking.fired == 0
+    looking.passes(0.002)
+    looking.look()
+    assert looking.fired == 1
+
+
+def test_time_for_which_a_step_has_no_processor_is_not_the_steps(looking: Looking) -> None:
+    looking.watch.arm_step()
+    for _ in range(10):
+        looking.passes(0.1, computing=0.001)
+        looking.look()
+    assert looking.fired == 0
+    looking.passes(0.1, computing=0.011)
+    looking.look()
+    assert looking.fired == 1
+
+
+def test_what_neither_computes_nor_ends_is_interrupted_in_the_end(looking: Looking) -> None:
+    looking.watch.arm_step()
+    looking.passes(guard.WAIT, computing=0.0)
+    looking.look()
+    assert looking.fired == 1
+
+
+def test_many_quick_steps_are_none_that_is_slow(looking: Looking) -> None:
+    for _ in range(100):
+        looking.watch.arm_step()
+        looking.passes(0.015)
+        looking.look()
+    assert looking.fired == 0
+
+
+def test_a_step_that_swallows_the_interrupt_is_interrupted_again(looking: Looking) -> None:
+    looking.watch.arm_step()
+    for _ in range(6):
+        looking.passes(0.015)
+        looking.look()
+    assert looking.fired == 3
 
 
 def test_a_step_that_is_slow_again_and_again_does_not_come_back(watch: Watch) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from esb.errors import InternalFault
 from esb.formats.json import Json
+from esb.runtime import parcels
 from esb.runtime.parcels import PIECE, Unpacker, pack
 
 NUMBERS = st.integers() | st.decimals(
@@ -55,6 +56,29 @@ def test_large_values_are_taken_apart(value: Any) -> None:
     assert len(pieces) > 3
     assert max(len(piece) for piece in pieces) < len(Json().encode(value)) // 2
     assert max(len(piece) for piece in pieces) < PIECE * 100
+
+
+def test_records_are_weighed_by_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To weigh a record takes longer than to write it, and each call of its own as long again."""
+    asked: list[Any] = []
+
+    def weight(value: Any) -> int:
+        asked.append(value)
+        return int(weigh(value))
+
+    weigh = parcels._weight
+    monkeypatch.setattr(parcels, "_weight", weight)
+    pieces = list(pack([{"n": n} for n in range(20_000)]))
+    assert len(asked) <= len(pieces)
+    assert sum(len(group) for group in asked[1:]) < 25_000
+
+
+def test_elements_too_heavy_for_one_piece_are_each_taken_apart_and_light_ones_beside_them_are_not() -> None:
+    heavy, light = list(range(PIECE + 1)), [{"n": n} for n in range(500)]
+    value = [*light, heavy, heavy, *light, "x" * 500_000, *light, b"raw", *light]
+    found, pieces = carried(value)
+    assert found == value
+    assert len(pieces) < 80
 
 
 def test_the_order_of_fields_stays_and_views_become_objects() -> None:

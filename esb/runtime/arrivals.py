@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from esb.formats.content_types import by_content_type
 from esb.message import Envelope, State
-from esb.runtime.payload import JSON
+from esb.runtime.payload import decode_body
 
 if TYPE_CHECKING:
-    from esb.registry import Registry
     from esb.runtime.run import MessageRun
 
 #: States of a message that says nothing.
@@ -23,17 +21,14 @@ def found_by(name: str, value: str, route: str, run: MessageRun) -> Any:
         envelope, _ = store.payload(seq)
         stored = store.get(envelope.id, trace=False)
         if stored is not None and stored.state not in _SILENT:
-            return _body_of(envelope, run.registry)
+            return _body_of(envelope, run)
     return None
 
 
-def _body_of(envelope: Envelope, registry: Registry) -> Any:
-    if envelope.content == "raw":
-        return envelope.payload()
-    codec = None
-    if envelope.content == "source":
-        codec = by_content_type(registry, str(envelope.meta.get("content_type", "")), "")
-    return (codec or JSON).decode(envelope.payload())
+def _body_of(envelope: Envelope, run: MessageRun) -> Any:
+    """The body as its own route reads it."""
+    spec = next(iter(run.hub.receivers("route", envelope.route)), None)
+    return decode_body(envelope, spec, run.registry)
 
 
 __all__ = ["found_by"]

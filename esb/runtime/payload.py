@@ -27,9 +27,9 @@ RAW = Raw()
 _PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
-def codec_of(spec: RouteSpec, meta: Mapping[str, Any], registry: Registry) -> Codec:
-    """The codec of what a source takes in: declared, else by content type or file name, else JSON."""
-    declared: Codec | None = getattr(spec.source.options, "format", None)
+def codec_of(spec: RouteSpec | None, meta: Mapping[str, Any], registry: Registry) -> Codec:
+    """The codec of what a source takes in: declared, where the route is still there, else by content type or file name, else JSON."""
+    declared: Codec | None = getattr(spec.source.options, "format", None) if spec is not None else None
     if declared is not None:
         return declared
     content_type, name = str(meta.get("content_type", "")), str(meta.get("file_name", ""))
@@ -51,8 +51,8 @@ def encode_body(body: Any) -> tuple[bytes, str]:
     return JSON.encode(body), "json"
 
 
-def decode_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Any:
-    """The body of a stored message. Raises Invalid where the payload does not parse (a stored dead letter)."""
+def decode_body(envelope: Envelope, spec: RouteSpec | None, registry: Registry) -> Any:
+    """The body of a stored message of a route. Raises Invalid where the payload does not parse (a stored dead letter)."""
     match envelope.content:
         case "json":
             return JSON.decode(envelope.payload())

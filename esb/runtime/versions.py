@@ -28,6 +28,9 @@ class Versions:
     newest: Version
     recall: Callable[[str], Version | None]
     _kept: dict[str, Version] = field(default_factory=dict)
+    _recalled: dict[str, Version] = field(
+        default_factory=dict
+    )  #: for those alone that are bound to theirs, or lost without it
     _gone: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -39,8 +42,9 @@ class Versions:
         needed = {entry.version for entry in open_ if _stays(entry) or is_lost(entry, blocks)}
         self.newest = self._kept[newest[0].digest] = newest
         needed.add(newest[0].digest)
-        for digest in [digest for digest in self._kept if digest not in needed]:
-            del self._kept[digest]
+        for known in (self._kept, self._recalled):
+            for digest in [digest for digest in known if digest not in needed]:
+                del known[digest]
         self._gone.clear()
 
     def bind(self, entry: Entry) -> RouteSpec:
@@ -69,13 +73,14 @@ class Versions:
         return known
 
     def _known(self, digest: str) -> Version:
-        found = self._kept.get(digest)
+        found = self._kept.get(digest) or self._recalled.get(digest)
         if found is None and digest not in self._gone:
             found = self.recall(digest)
             if found is None:
                 self._gone.add(digest)
             else:
-                found = self._kept[digest] = self._kept.setdefault(found[0].digest, found)
+                live = self._kept.get(found[0].digest)
+                found = self._recalled[digest] = live or self._recalled.setdefault(found[0].digest, found)
         return found or self.newest
 
 

@@ -107,6 +107,33 @@ def test_a_997_that_refuses_makes_a_dead_letter_and_one_that_was_there_before_do
     asyncio.run(scenario())
 
 
+def test_what_was_said_is_read_as_its_own_route_reads_it(start: Any, probe: Any) -> None:
+    """By the `format` of its source with every option, not by what its content looks like."""
+
+    async def scenario() -> None:
+        said = ACKNOWLEDGEMENTS.split("steps:", 1)[0].replace("FORMAT", "{ csv: { delimiter: ';', encoding: cp1252 } }")
+        said = (
+            said.replace('"body.state && (body.interchange || body.group)"', '"body[0].Lot"')
+            + "steps: [ { log: taken } ]\n"
+        )
+        sender = SENDER.replace("meta.reply.body.state == 'ACCEPTED'", "meta.reply.body[0].Lot")
+        sender = sender.replace(
+            "{ kind: vars.said.body.kind, by: vars.said.body.by, mine: body.reference }", "{ said: vars.said.body }"
+        )
+        async with start({"routes/s.yaml": sender, "routes/a.yaml": said}) as bus:
+            await bus.send("sender", {"reference": "L-1"})
+            await bus.settle()
+            live = bus.supervisor.routes["acknowledgements"]
+            codec = live.runner.spec.source.options.format
+            await live.intake.accept(Incoming("Lot;Prüfer\nL-1;Jürgen\n".encode("cp1252"), codec=codec))
+            await bus.settle()
+            await bus.advance(6)
+            assert bus.states("sender") == ["done"], [one.error for one in bus.messages(route="sender")]
+            assert probe.bodies("booked") == [{"said": [{"Lot": "L-1", "Prüfer": "Jürgen"}]}]
+
+    asyncio.run(scenario())
+
+
 def test_what_retention_has_removed_says_nothing(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start(files("edifact")) as bus:

@@ -96,6 +96,39 @@ def test_over_a_restart_what_waits_goes_on_with_the_version_on_disk(
     run(scenario())
 
 
+PARTS = {
+    "branch": "  - fanout: {{ erp: {{ steps: [ {{ map: {{ version: \"'{version}'\" }} }}, {{ to: {{ probe: erp }} }} ] }} }}\n",
+    "item": "  - split: {{ each: body, steps: [ {{ map: {{ version: \"'{version}'\" }} }}, {{ to: {{ probe: erp }} }} ] }}\n",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_over_a_restart_a_branch_or_item_that_waits_goes_on_with_the_version_on_disk(
+    start: Any, probe: Any, part: str
+) -> None:
+    """A corrected file reaches it as it reaches every other message; it is no group, sequence or saga."""
+    route = ROUTE.split("  - map", 1)[0] + PARTS[part]
+
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": route.format(version=1)}) as bus:
+            probe.script["erp"] = [Unavailable("503")] * 2
+            await bus.send("mapped", [1])
+            await bus.settle()
+            assert bus.states("mapped") == ["done", "waiting"]
+            bus.write({"routes/a.yaml": route.format(version=2)})
+            await bus.reload()
+            await bus.advance(10)
+            assert probe.bodies("erp")[-1] == {"version": "1"}, "in one life of the process it stays on its version"
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            await bus.advance(20)
+            assert bus.states("mapped") == ["done", "done"]
+            assert probe.bodies("erp")[-1] == {"version": "2"}
+            assert bus.logged("version.gone") == []
+
+    run(scenario())
+
+
 def test_a_removed_route_drains_and_comes_back(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start({"routes/a.yaml": ROUTE.format(version=1), "routes/b.yaml": OTHER}) as bus:

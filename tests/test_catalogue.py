@@ -22,6 +22,8 @@ UNIT = ROOT / "tests" / "unit"
 
 #: family → folder of its example pages and its tests
 PAGES = {"step": "steps", "source": "endpoints", "sink": "endpoints", "connection": "endpoints", "format": "formats"}
+#: standards that a format reads and that have a page of their own
+STANDARDS = {("formats", "b2mml"), ("formats", "qif")}
 #: what an example page may bring along, beside it
 ASSETS = ("schemas", "transforms", "connectors")
 
@@ -166,7 +168,9 @@ def test_example_page_lints_and_says_how_to_try_it(page: Path, tmp_path: Path) -
     assert not problems, "\n".join(f"{problem}  ({problem.hint})" for problem in problems)
 
 
-@pytest.mark.parametrize("name", ["answer_997.jmes", "answer_contrl.jmes"])
+@pytest.mark.parametrize(
+    "name", ["answer_997.jmes", "answer_contrl.jmes", "b2mml_lot.jmes", "qif.jmes", "tables/stock-dispositions.csv"]
+)
 def test_an_example_works_with_what_the_reference_workspace_works_with(name: str) -> None:
     # copies, and no links: a checkout on Windows has no links
     copy = EXAMPLES / "formats" / "transforms" / name
@@ -174,6 +178,6 @@ def test_an_example_works_with_what_the_reference_workspace_works_with(name: str
 
 
 def test_every_example_page_shows_a_component() -> None:
-    names = {(PAGES[p.values[0].family], p.values[0].name) for p in COMPONENTS}
+    names = {(PAGES[p.values[0].family], p.values[0].name) for p in COMPONENTS} | STANDARDS
     strangers = [str(page.relative_to(ROOT)) for page in PAGES_FOUND if (page.parent.name, page.stem) not in names]
     assert not strangers

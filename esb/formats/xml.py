@@ -32,6 +32,8 @@ class Xml:
     Text stays text (leading zeros!). Attributes are `@name`; the text of an element that has attributes or children is
     `#text`; repeated siblings are a list, also where others stand between them; an empty element is the empty text.
     Comments and processing instructions are left out. A document type is refused, and so is nesting beyond 100 levels.
+    Standards such as QIF, B2MML, GS1 XML and SOAP are XML like any other: the reference workspace has transforms that make entities of
+    them (schemas/README.md lists them).
     """
 
     content_type: ClassVar[str] = "application/xml"

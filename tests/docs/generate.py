@@ -26,6 +26,8 @@ def pages() -> dict[str, str]:
 
 #: page of the reference → folder of the routes to try
 _TRIED = {"steps.md": "steps", "sources.md": "endpoints", "sinks.md": "endpoints", "formats.md": "formats"}
+#: format → standards that it reads, which have a route of their own
+_STANDARDS = {"xml": ["b2mml", "qif"]}
 #: format → folders with files of real systems
 _REAL = {
     "aqdef": ["aqdef"],
@@ -49,7 +51,8 @@ def with_examples(name: str, text: str) -> str:
 
 def _with_example(section: str, page: str) -> str:
     component = section.partition("`")[0]
-    links = [_link(Path("examples") / _TRIED[page] / f"{component}.yaml")]
+    names = [component, *(_STANDARDS.get(component, []) if page == "formats.md" else [])]
+    links = [_link(Path("examples") / _TRIED[page] / f"{name}.yaml") for name in names]
     if page == "formats.md":
         links += [_link(Path("examples") / "data" / folder) for folder in _REAL.get(component, [])]
     return f"{section.rstrip()}\n\nTo try: {', '.join(links)}.\n"

@@ -149,7 +149,7 @@ def searches(people: Population) -> dict[str, Callable[[random.Random], Filter]]
         "text": lambda c: Filter(text=lot(c), limit=PAGE),
         "text that nobody has": lambda _: Filter(text="nothing", limit=PAGE),
         "an id": lambda c: Filter(text=str(uuid.UUID(int=c.randrange(1, people.messages), version=4)), limit=PAGE),
-        "a correlation": lambda c: Filter(correlation_id=f"case-{c.randrange(people.messages // 5)}", limit=PAGE),
+        "a correlation": lambda c: Filter(correlations=(f"case-{c.randrange(people.messages // 5)}",), limit=PAGE),
         "a large route": lambda _: Filter(route=big, limit=PAGE),
         "a small route": lambda _: Filter(route=small, limit=PAGE),
         "done": lambda _: Filter(states=(State.DONE,), limit=PAGE),

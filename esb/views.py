@@ -1,12 +1,14 @@
 """What people see of the bus: the one query module behind command line, API and pages.
 
-Every function gives plain JSON-able items; instants are RFC 3339 UTC.
+Every function gives plain JSON-able items; instants are RFC 3339 UTC. What may be long comes a page at a time, and some pages may
+be empty: who reads on the loop of the bus lets everything else go on between two of them.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -15,6 +17,12 @@ from esb.runtime.expectations import SPACE, shown
 from esb.store.base import DeadGroup, Filter, RouteCounts, Store, Stored
 
 STATES = tuple(state.value for state in State)
+#: Messages of a page, which is some milliseconds of work.
+PAGE = 100
+#: Messages that a trace has at most, the newest.
+TRACED = 1000
+#: Payloads that one answer with payloads holds, in bytes.
+ANSWER_BYTES = 8_000_000
 
 
 class RouteFacts(Protocol):
@@ -67,12 +75,25 @@ def _status_item(name: str, counts: RouteCounts | None, now: datetime, facts: Ma
     }
 
 
-def messages(store: Store, filter_: Filter) -> list[dict[str, Any]]:
-    return [item(stored) for stored in store.find(filter_)]
+def messages(store: Store, filter_: Filter) -> Iterator[list[dict[str, Any]]]:
+    """The filter's messages, newest first; ``seq`` of the last one is where the next call goes on (``before_seq``)."""
+    return ([item(stored) for stored in page] for page in found(store, filter_))
+
+
+def found(store: Store, filter_: Filter) -> Iterator[list[Stored]]:
+    """As :meth:`Store.find`, newest first. What goes away meanwhile is not there; what comes after the first page is not looked for."""
+    left, before = filter_.limit, filter_.before_seq
+    while left > 0:
+        most = left if filter_.ids else min(left, PAGE)  # ids are few, and have no order to go on in
+        page = store.find(replace(filter_, limit=most, before_seq=before))
+        yield page
+        if filter_.ids or len(page) < most:
+            return
+        left, before = left - most, page[-1].envelope.seq
 
 
 def item(stored: Stored) -> dict[str, Any]:
-    return stored.as_item()
+    return {**stored.as_item(), "seq": stored.envelope.seq}
 
 
 def message(store: Store, id_: str) -> dict[str, Any] | None:
@@ -82,7 +103,7 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
         return None
     envelope, _ = store.payload(stored.envelope.seq)
     return {
-        **stored.as_item(),
+        **item(stored),
         "headers": dict(envelope.headers),
         "vars": dict(envelope.vars),
         "meta": dict(envelope.meta),
@@ -99,6 +120,19 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
             for child in store.children([id_])
         ],
     }
+
+
+def whole(store: Store, filter_: Filter) -> Iterator[list[dict[str, Any]]]:
+    """The filter's messages as :func:`message` shows them, newest first. Stops behind ``ANSWER_BYTES`` of payload; ``seq`` of the last item
+    is where the next call goes on (``before_seq``)."""
+    size = 0
+    for stored in (stored for page in found(store, filter_) for stored in page):
+        if (one := message(store, stored.envelope.id)) is None:
+            continue
+        yield [one]
+        size += len(one["body"] if isinstance(one["body"], str) else one["body"].get("base64", ""))
+        if size > ANSWER_BYTES:
+            return
 
 
 def _body(envelope: Envelope) -> Any:
@@ -124,22 +158,35 @@ def _actions(store: Store, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]
     return found
 
 
-def trace(store: Store, word: str) -> list[dict[str, Any]]:
-    """Everything that belongs to an id, key, tracked value or correlation id, in the order of acceptance."""
-    found = store.find(Filter(text=word, limit=1000))
-    correlations = {stored.envelope.correlation_id for stored in found}
-    related = {stored.envelope.id: stored for stored in found}
-    for correlation in correlations:
-        for stored in store.find(Filter(correlation_id=correlation, limit=1000)):
-            related.setdefault(stored.envelope.id, stored)
-    ordered = sorted(related.values(), key=lambda stored: stored.envelope.seq)
-    items = []
-    actions = _actions(store, [stored.envelope.id for stored in ordered[:1000]])
-    for stored in ordered[:1000]:
-        id_ = stored.envelope.id
-        steps = [dict(entry) for entry in (store.get(id_) or stored).trace]
-        items.append({**stored.as_item(), "trace": steps, "actions": actions[id_]})
-    return items
+def trace(store: Store, word: str) -> Iterator[list[dict[str, Any]]]:
+    """Everything that belongs to an id, key, tracked value or correlation id, in the order of acceptance; of more than ``TRACED``
+    messages the newest."""
+    some: list[Stored] = []
+    for page in found(store, Filter(text=word, limit=TRACED)):
+        some += page
+        yield []
+    for page in related(store, tuple(some), TRACED):
+        some += page
+        yield []
+    ordered = sorted(some, key=lambda stored: stored.envelope.seq)[-TRACED:]
+    for start in range(0, len(ordered), PAGE // 4):
+        page = ordered[start : start + PAGE // 4]
+        actions = _actions(store, [stored.envelope.id for stored in page])
+        yield [_traced(store, stored, actions[stored.envelope.id]) for stored in page]
+
+
+def _traced(store: Store, stored: Stored, actions: list[dict[str, Any]]) -> dict[str, Any]:
+    steps = (store.get(stored.envelope.id) or stored).trace
+    return {**item(stored), "trace": [dict(entry) for entry in steps], "actions": actions}
+
+
+def related(store: Store, own: Sequence[Stored], most: int) -> Iterator[list[Stored]]:
+    """The other messages of the same correlations, at most ``most`` of each hundred of them."""
+    seen = {stored.envelope.id for stored in own}
+    wanted = sorted({stored.envelope.correlation_id for stored in own})
+    for start in range(0, len(wanted), PAGE):
+        for page in found(store, Filter(correlations=tuple(wanted[start : start + PAGE]), limit=most)):
+            yield [stored for stored in page if stored.envelope.id not in seen]
 
 
 def groups(store: Store, filter_: Filter) -> list[dict[str, Any]]:
@@ -159,29 +206,24 @@ def _group(group: DeadGroup) -> dict[str, Any]:
     }
 
 
-#: Payloads that one answer of :func:`traffic` holds at most, in bytes.
-TRAFFIC_BYTES = 8_000_000
-
-
-def traffic(store: Store, filter_: Filter) -> list[dict[str, Any]]:
+def traffic(store: Store, filter_: Filter) -> Iterator[list[dict[str, Any]]]:
     """Messages as they were accepted, with their payloads and what targets said, to be tried against another version.
 
-    A larger payload is left out. Stops at ``TRAFFIC_BYTES`` of payload; ``seq`` of the last item is where the next call goes on (``before_seq``).
+    A larger payload is left out. Stops at ``ANSWER_BYTES`` of payload; ``seq`` of the last item is where the next call goes on (``before_seq``).
     """
-    items: list[dict[str, Any]] = []
-    size = 0
-    for stored in store.find(filter_):
+    size, first = 0, True
+    for stored in (stored for page in found(store, filter_) for stored in page):
         envelope, _ = store.payload(stored.envelope.seq)
-        if envelope.size > TRAFFIC_BYTES:
+        if envelope.size > ANSWER_BYTES:
             continue
         body = envelope.payload()
         size += len(body)
-        if items and size > TRAFFIC_BYTES:
-            break
-        items.append(
+        if not first and size > ANSWER_BYTES:
+            return
+        first = False
+        yield [
             {
-                **stored.as_item(),
-                "seq": envelope.seq,
+                **item(stored),
                 "origin": envelope.origin,
                 "content": envelope.content,
                 "body_base64": base64.b64encode(body).decode("ascii"),
@@ -190,8 +232,7 @@ def traffic(store: Store, filter_: Filter) -> list[dict[str, Any]]:
                 "meta": dict(envelope.meta),
                 "replies": _replies(store, envelope.id, 3),
             }
-        )
-    return items
+        ]
 
 
 def _replies(store: Store, id_: str, depth: int) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from esb.store.values import blank
 
 _JSON = Json()
 #: What a message is found by.
-_OPEN = frozenset({"id", "route", "scope", "state", "key", "track", "correlation_id", "parent_id", "replay_of", "duplicate_of", "version", "accepted_at", "finished_at", "due", "attempts", "children"})  # fmt: skip
+_OPEN = frozenset({"id", "seq", "route", "scope", "state", "key", "track", "correlation_id", "parent_id", "replay_of", "duplicate_of", "version", "accepted_at", "finished_at", "due", "attempts", "children"})  # fmt: skip
 
 
 class Masks:

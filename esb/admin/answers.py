@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -39,8 +40,11 @@ class Gate:
         self._access = access
         self._log = log
 
-    def guarded(self, endpoint: Endpoint, right: Right, *, action: bool = False) -> Endpoint:
-        """``action``: a session's cookie is not enough, since a browser sends it by itself."""
+    def guarded(
+        self, endpoint: Endpoint, right: Right, *, action: bool = False, words: frozenset[str] | None = frozenset()
+    ) -> Endpoint:
+        """``action``: a session's cookie is not enough, since a browser sends it by itself. ``words`` are those that it knows
+        behind the `?`, where it is no action: None for all, of what other programs add words to."""
 
         async def guard(request: Request) -> Response:
             response = await answered(request)
@@ -55,6 +59,8 @@ class Gate:
                     self._log("info", "access.refused", actor=actor, right=str(right), path=path)
                 return Response(refusal.body, refusal.status, dict(refusal.headers))
             try:
+                if not action and words is not None:
+                    wire.only(request.query_params, words)
                 return await endpoint(request)
             except EsbError as error:
                 return _fault(error)
@@ -102,6 +108,17 @@ class ExactJson(JSONResponse):
 
 def answer(kind: str, items: list[dict[str, Any]], status: int = 200) -> Response:
     return ExactJson(wire.listing(kind, items), status)
+
+
+async def listed(kind: str, pages: Iterable[Sequence[Mapping[str, Any]]]) -> Response:
+    """An answer of any length, read and encoded a page at a time: everything else goes on between two of them."""
+    parts = []
+    for page in pages:
+        if page:
+            parts.append(_JSON.encode(list(page))[1:-1])
+        await asyncio.sleep(0)
+    head = _JSON.encode({"kind": kind, "items": []})[:-2]
+    return Response(b"".join((head, b",".join(parts), b"]}")), media_type="application/json")
 
 
 def _fault(error: EsbError) -> Response:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ from esb import views
 from esb.access.roles import Right
 from esb.admin import wire
 from esb.admin.actions import Actions
-from esb.admin.answers import Gate, answer, body_of, not_served, problem, who_of
+from esb.admin.answers import Gate, answer, body_of, listed, not_served, problem, who_of
 from esb.admin.by import By
 from esb.admin.insight import KpiFacts, families
 from esb.admin.trends import TrendFacts
@@ -103,17 +103,17 @@ class Api:
         routes = [
             Route("/livez", self.livez),
             Route("/readyz", self.readyz),
-            Route("/metrics", self._gate.guarded(self.metrics, Right.READ)),
+            Route("/metrics", self._gate.guarded(self.metrics, Right.READ, words=None)),
             read("", self.index),
             read("/status", self.status),
             read("/routes", self.routes),
             read("/sites", self.sites),
-            read("/messages", self.messages),
+            read("/messages", self.messages, words=wire.FILTER | {"whole"}),
             read("/messages/{id}", self.message),
             read("/trace/{word:path}", self.trace),
-            read("/dlq", self.dlq),
-            read("/dlq/groups", self.dlq_groups),
-            read("/audit", self.audit, Right.AUDIT),
+            read("/dlq", self.dlq, words=wire.FILTER),
+            read("/dlq/groups", self.dlq_groups, words=wire.FILTER),
+            read("/audit", self.audit, Right.AUDIT, frozenset({"limit", "after"})),
             read("/audit/verify", self.audit_verify, Right.AUDIT),
             act("/dlq/retry", self.retry, Right.RETRY),
             act("/dlq/discard", self.discard, Right.DISCARD),
@@ -129,8 +129,10 @@ class Api:
         app.router.redirect_slashes = False  # a redirect would name whatever host the client wrote
         return app
 
-    def _reading(self, path: str, endpoint: Endpoint, right: Right = Right.READ) -> BaseRoute:
-        return Route(f"/api/v1{path}", self._gate.guarded(endpoint, right))
+    def _reading(
+        self, path: str, endpoint: Endpoint, right: Right = Right.READ, words: frozenset[str] = frozenset()
+    ) -> BaseRoute:
+        return Route(f"/api/v1{path}", self._gate.guarded(endpoint, right, words=words))
 
     def _acting(self, path: str, endpoint: Endpoint, right: Right) -> BaseRoute:
         return Route(f"/api/v1{path}", self._gate.guarded(endpoint, right, action=True), methods=["POST"])
@@ -183,13 +185,15 @@ class Api:
 
     def _filter(self, request: Request, **fixed: Any) -> Filter:
         words: dict[str, Any] = dict(request.query_params)
-        wire.only(words, wire.FILTER)
         if tracks := request.query_params.getlist("track"):
             words["track"] = tracks
         return self._known(request, wire.filter_of({**words, **fixed}, self._clock.now()))
 
     def _seen(self, request: Request, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return self._actions.seen(who_of(request), items)
+
+    async def _listed(self, request: Request, kind: str, pages: Iterable[list[dict[str, Any]]]) -> Response:
+        return await listed(kind, (self._seen(request, page) for page in pages))
 
     def _known(self, request: Request, selection: Filter) -> Filter:
         """The selection, if its route exists; a mistyped name must not look like an empty answer."""
@@ -201,7 +205,8 @@ class Api:
         return selection
 
     async def messages(self, request: Request) -> Response:
-        return answer("MessageList", self._seen(request, views.messages(self._store, self._filter(request))))
+        shown = views.whole if wire.asked(request.query_params, "whole") else views.messages
+        return await self._listed(request, "MessageList", shown(self._store, self._filter(request)))
 
     async def message(self, request: Request) -> Response:
         found = views.message(self._store, request.path_params["id"])
@@ -211,11 +216,11 @@ class Api:
         return answer("Message", seen)
 
     async def trace(self, request: Request) -> Response:
-        return answer("Trace", self._seen(request, views.trace(self._store, request.path_params["word"])))
+        return await self._listed(request, "Trace", views.trace(self._store, request.path_params["word"]))
 
     async def dlq(self, request: Request) -> Response:
         found = views.messages(self._store, self._filter(request, state="dead"))
-        return answer("DeadLetterList", self._seen(request, found))
+        return await self._listed(request, "DeadLetterList", found)
 
     async def dlq_groups(self, request: Request) -> Response:
         return answer("DeadLetterGroups", self._seen(request, self._groups.items(self._filter(request))))

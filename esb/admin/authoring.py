@@ -18,7 +18,7 @@ from esb import versions, views
 from esb.access.roles import Right
 from esb.admin import wire
 from esb.admin.actions import Actions
-from esb.admin.answers import ExactJson, Gate, answer, body_of, problem, who_of
+from esb.admin.answers import ExactJson, Gate, answer, body_of, listed, problem, who_of
 from esb.admin.api import BusFacts
 from esb.admin.by import By
 from esb.clock import Clock
@@ -32,6 +32,7 @@ from esb.store.base import AuditEntry, Filter, Store
 
 #: Messages of one answer with payloads.
 PAGE = 500
+_TRAFFIC = frozenset({"state", "id", "before", "limit"})
 
 
 class AuthoringFacts(BusFacts, Protocol):
@@ -54,12 +55,12 @@ class Authoring:
     def routes(self) -> list[BaseRoute]:
         at = "/api/v1/routes/{name}"
         return [
-            Route("/openapi.json", self._gate.guarded(self.openapi, Right.READ)),
-            Route("/asyncapi.json", self._gate.guarded(self.asyncapi, Right.READ)),
+            Route("/openapi.json", self._gate.guarded(self.openapi, Right.READ, words=None)),
+            Route("/asyncapi.json", self._gate.guarded(self.asyncapi, Right.READ, words=None)),
             Route("/api/v1/live", self._gate.guarded(self.live, Right.RELOAD)),
             Route(f"{at}/versions", self._gate.guarded(self.versions, Right.READ)),
             Route(f"{at}/versions/{{version}}", self._gate.guarded(self.version, Right.READ)),
-            Route(f"{at}/traffic", self._gate.guarded(self.traffic, Right.PAYLOAD)),
+            Route(f"{at}/traffic", self._gate.guarded(self.traffic, Right.PAYLOAD, words=_TRAFFIC)),
             Route(f"{at}/rollback", self._gate.guarded(self.rollback, Right.RELOAD, action=True), methods=["POST"]),
         ]
 
@@ -97,7 +98,7 @@ class Authoring:
             limit=min(wire.number(words.get("limit"), "limit") or PAGE, PAGE),
         )
         self._actions.permit(who_of(request), Right.PAYLOAD, selection)  # ids may be of another route
-        return answer("Traffic", views.traffic(self._store, selection))
+        return await listed("Traffic", views.traffic(self._store, selection))
 
     async def rollback(self, request: Request) -> Response:
         """``version`` and ``reason``; ``dry_run`` says what would be written, ``shared`` takes files of other routes along."""

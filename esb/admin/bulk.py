@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from esb.access.roles import Principal, Right
+from esb.admin import wire
 from esb.admin.actions import Actions
 from esb.admin.answers import Gate, answer, body_of, who_of
 from esb.admin.by import By
@@ -27,7 +28,7 @@ class BulkRetries:
         at, guarded = "/api/v1/dlq/bulk", self._gate.guarded
         found: list[BaseRoute] = [
             Route(at, guarded(self.all, Right.READ)),
-            Route(f"{at}/{{id}}", guarded(self.one, Right.READ)),
+            Route(f"{at}/{{id}}", guarded(self.one, Right.READ, words=frozenset({"messages"}))),
             Route(f"{at}/{{id}}/stop", guarded(self.stop, Right.RETRY, action=True), methods=["POST"]),
         ]
         if self._shell is not None:
@@ -40,7 +41,7 @@ class BulkRetries:
     async def one(self, request: Request) -> Response:
         """One job; with ``messages=1`` what came of each message so far as ``messages``."""
         item = self._known(who_of(request), request.path_params["id"])
-        if request.query_params.get("messages"):
+        if wire.asked(request.query_params, "messages"):
             item = {**item, "messages": self._jobs.results(item["job"])}
         return answer("BulkRetryList", [item])
 

@@ -20,6 +20,8 @@ from esb.store.base import AuditEntry, Store
 if TYPE_CHECKING:
     from esb.admin.shell import Shell
 
+_LISTED = frozenset({"reconcile", "key", "all", "limit"})
+
 
 class DifferenceList:
     """The endpoints; everybody sees the differences of the routes that they see."""
@@ -30,7 +32,7 @@ class DifferenceList:
     def routes(self) -> list[BaseRoute]:
         close = self._gate.guarded(self.close, Right.DISCARD, action=True)
         return [
-            Route("/api/v1/differences", self._gate.guarded(self.listed, Right.READ)),
+            Route("/api/v1/differences", self._gate.guarded(self.listed, Right.READ, words=_LISTED)),
             Route("/api/v1/differences/close", close, methods=["POST"]),
         ]
 
@@ -44,7 +46,7 @@ class DifferenceList:
 
     async def listed(self, request: Request) -> Response:
         words = request.query_params
-        limit, closed = wire.number(words.get("limit"), "limit"), words.get("all") in ("1", "true", "yes")
+        limit, closed = wire.number(words.get("limit"), "limit"), wire.asked(words, "all")
         name, key = words.get("reconcile", ""), words.get("key", "")
         found = self.items(who_of(request), name, key, closed=closed, limit=1000 if limit is None else limit)
         return answer("DifferenceList", found)

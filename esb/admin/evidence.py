@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,16 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from esb import views
 from esb.access.roles import Right
 from esb.admin import wire
 from esb.admin.actions import Actions
-from esb.admin.answers import Gate, answer, body_of, problem, who_of
+from esb.admin.answers import Gate, answer, body_of, listed, problem, who_of
 from esb.admin.by import By
 from esb.admin.sealing import KEY_FILE, SealKey, fingerprint
 from esb.clock import Clock
 from esb.operations import NotAllowed
 from esb.secret import Secret
-from esb.store.base import AuditEntry, Filter, Store
+from esb.store.base import AuditEntry, Store, Stored
 
 #: Messages of one archive.
 MOST = 10_000
@@ -51,12 +53,12 @@ class Evidence:
         self._store, self._bus, self._actions, self._gate, self._clock = store, bus, actions, gate, clock
 
     def routes(self) -> list[BaseRoute]:
-        def read(path: str, endpoint: Any) -> BaseRoute:
-            return Route(f"/api/v1/evidence{path}", self._gate.guarded(endpoint, Right.AUDIT))
+        def read(path: str, endpoint: Any, words: frozenset[str] = frozenset()) -> BaseRoute:
+            return Route(f"/api/v1/evidence{path}", self._gate.guarded(endpoint, Right.AUDIT, words=words))
 
         seal = self._gate.guarded(self.seal, Right.AUDIT, action=True)
         return [
-            read("", self.found),
+            read("", self.found, frozenset({"track", "since", "until"})),
             read("/messages/{id}", self.message),
             read("/versions/{route}/{version}", self.version),
             Route("/api/v1/evidence/seal", seal, methods=["POST"]),
@@ -77,17 +79,21 @@ class Evidence:
         selection = wire.filter_of({**words, "limit": MOST}, self._clock.now())
         if not selection.track:
             raise wire.BadRequest("evidence of what?", hint="give `track`, such as `lot=4711`")
-        own = self._store.find(selection)
-        related = {stored.envelope.id: stored for stored in own}
-        for correlation in {stored.envelope.correlation_id for stored in own}:
-            for stored in self._store.find(Filter(correlation_id=correlation, limit=MOST)):
-                related.setdefault(stored.envelope.id, stored)
-        if len(related) > MOST or len(own) == MOST:
+        own: list[Stored] = []
+        for page in views.found(self._store, selection):
+            own += page
+            await asyncio.sleep(0)
+        others: list[Stored] = []
+        for page in views.related(self._store, own, MOST + 1):
+            others += page
+            await asyncio.sleep(0)
+        if len(own) == MOST or len(own) + len(others) > MOST:
             raise wire.BadRequest(f"more than {MOST} messages", hint="narrow it with `since` and `until`")
-        mine = {stored.envelope.id for stored in own}
-        ordered = sorted(related.values(), key=lambda stored: stored.envelope.seq)
-        items = [{**stored.as_item(), "tracked": stored.envelope.id in mine} for stored in ordered]
-        return answer("EvidenceList", self._actions.seen(who_of(request), items))
+        mine, who = {stored.envelope.id for stored in own}, who_of(request)
+        ordered = sorted([*own, *others], key=lambda stored: stored.envelope.seq)
+        pages = ([views.item(stored)] for stored in ordered)
+        shown = (self._actions.seen(who, [{**item, "tracked": item["id"] in mine}]) for (item,) in pages)
+        return await listed("EvidenceList", shown)
 
     async def message(self, request: Request) -> Response:
         """One message with its payload as it lies in the store."""

@@ -101,8 +101,8 @@ class Insight:
         read, act = self._gate.guarded, "/api/v1/kpis/{name}/close"
         fill = "/api/v1/kpis/{name}/backfill"
         return [
-            Route("/api/v1/kpis", read(self.listed, Right.READ)),
-            Route("/api/v1/kpis/{name}", read(self.shown, Right.READ)),
+            Route("/api/v1/kpis", read(self.listed, Right.READ, words=frozenset({"since"}))),
+            Route("/api/v1/kpis/{name}", read(self.shown, Right.READ, words=frozenset({"since", "limit", "label"}))),
             Route("/api/v1/alerts", read(self.alerts, Right.READ)),
             Route(act, read(self.closed, Right.DISCARD, action=True), methods=["POST"]),
             Route(fill, read(self.filled, Right.RELOAD, action=True), methods=["POST"]),

@@ -181,7 +181,7 @@ class Pages:
         for group in groups:
             if "samples" not in group:
                 sample = Filter(group=group["group"], route=group["route"], states=(State.DEAD,), limit=SAMPLES)
-                group["samples"] = views.messages(self._store, sample)
+                group["samples"] = [item for page in views.messages(self._store, sample) for item in page]
             group["samples"] = self._seen(request, group["samples"])
             group["advice"] = render.ADVICE.get(group["class"], "")
         twin = "/api/v1/dlq/groups" + (f"?{urlencode({'route': route})}" if route else "")

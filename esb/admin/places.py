@@ -119,11 +119,11 @@ class Places:
         routes = sorted(name for name in known if self._actions.sees(who, name))
         if words["route"] and words["route"] not in routes:
             raise wire.UnknownRoute(f"no route {words['route']}", hint=wire.nearest_route(words["route"], routes))
-        found = views.messages(self._store, wire.filter_of({**asked, "limit": NEWEST}, self._clock.now()))
+        pages = views.messages(self._store, wire.filter_of({**asked, "limit": NEWEST}, self._clock.now()))
         return self._shell.page(
             request,
             "live.html",
-            items=self._actions.seen(who, found),
+            items=self._actions.seen(who, [item for page in pages for item in page]),
             words=words,
             routes=routes,
             states=("open", *views.STATES),

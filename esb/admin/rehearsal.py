@@ -77,10 +77,10 @@ class Rehearsal:
         stored = self._store.get(id_, trace=False)
         if stored is None:
             raise UnknownMessage(f"no message {id_}", hint="esb messages ls")
-        found = views.traffic(self._store, Filter(ids=(id_,), limit=1))
-        if not found:
+        (found,) = next(views.traffic(self._store, Filter(ids=(id_,), limit=1)), [None])
+        if found is None:
             raise NotAllowed("the payload is too large to be tried", hint="retry it, and look at what the target says")
-        return stored, Trial.of(found[0], failures=failures)
+        return stored, Trial.of(found, failures=failures)
 
 
 def _tried(root: Path, route: str, trial: Trial) -> dict[str, Any]:

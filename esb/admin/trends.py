@@ -69,8 +69,8 @@ class TrendCharts:
     def routes(self) -> list[BaseRoute]:
         read = self._gate.guarded
         return [
-            Route("/api/v1/trends", read(self.listed, Right.READ)),
-            Route("/api/v1/kpis/{name}/trend", read(self.of_kpi, Right.READ)),
+            Route("/api/v1/trends", read(self.listed, Right.READ, words=frozenset({"route", "span"}))),
+            Route("/api/v1/kpis/{name}/trend", read(self.of_kpi, Right.READ, words=frozenset({"span"}))),
         ]
 
     # -- points -------------------------------------------------------------------------------------------------------

@@ -58,6 +58,15 @@ def flag(words: Mapping[str, Any], name: str) -> bool:
     raise BadRequest(f"`{name}` is neither true nor false", hint=f'write `"{name}": true`')
 
 
+def asked(words: Mapping[str, str], name: str) -> bool:
+    """A yes or no of a query, no where it is left out. Raises BadRequest."""
+    known = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+    value = words.get(name, "")
+    if value not in known:
+        raise BadRequest(f"`{name}` is neither true nor false", hint=f"write `{name}=1`")
+    return known[value]
+
+
 def filter_of(words: Mapping[str, Any], now: datetime, *, limit: int = 100) -> Filter:
     """A filter from ``ids route state key track correlation since until limit group text``. Raises BadRequest."""
     return Filter(
@@ -66,7 +75,7 @@ def filter_of(words: Mapping[str, Any], now: datetime, *, limit: int = 100) -> F
         states=states_of(_many(words.get("state"))),
         key=str(words.get("key") or "") or None,
         track=tuple(_pair(text) for text in _many(words.get("track"))),
-        correlation_id=str(words.get("correlation") or ""),
+        correlations=tuple([str(words["correlation"])] if words.get("correlation") else ()),
         text=str(words.get("text") or ""),
         group=str(words.get("group") or ""),
         since=moment(words.get("since"), now),

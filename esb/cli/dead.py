@@ -12,7 +12,7 @@ import click
 from esb.cli import exits, names
 from esb.cli.bulk import bulk, followed
 from esb.cli.gateway import Gateway, json_option, workspace_option
-from esb.cli.operate import MESSAGE_COLUMNS, message_rows, show_message
+from esb.cli.operate import AT_MOST, MESSAGE_COLUMNS, message_rows, say_more, show_message
 from esb.cli.output import age, emit_json, safe, table
 
 
@@ -27,7 +27,7 @@ def dlq() -> None:
 @click.option("--group", help="Only this group (esb dlq groups).")
 @click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value.")
 @click.option("--since", help="Accepted since: `24h` ago or an RFC 3339 time.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many.")
+@AT_MOST
 @workspace_option
 @json_option
 def dlq_ls(root: Path, as_json: bool, **words: Any) -> None:
@@ -38,6 +38,7 @@ def dlq_ls(root: Path, as_json: bool, **words: Any) -> None:
     else:
         rows = [{**row, "desk": (row.get("error") or {}).get("dead_letter")} for row in message_rows(found["items"])]
         table(rows, [*MESSAGE_COLUMNS[:-1], ("DESK", "desk"), MESSAGE_COLUMNS[-1]], empty="no dead letters")
+        say_more(found["items"], words["limit"])
 
 
 @dlq.command("groups")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,41 @@ from esb.cli import exits, names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import age, clock, compact, emit_json, safe, table
 
+#: Messages that are asked for at a time.
+PAGE = 200
 
-def filter_options(command: Any) -> Any:
-    """The options that say which messages are meant."""
-    for decorate in reversed(
-        [
-            click.option("--route", help="Only this route.", shell_complete=names.routes),
-            click.option("--state", help="Only these states, with commas; `open` means all that have work to do."),
-            click.option("--key", help="Only this key."),
-            click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value."),
-            click.option("--correlation", help="Only this correlation id."),
-            click.option("--since", help="Accepted since: `24h` ago or an RFC 3339 time."),
-            click.option("--until", help="Accepted before."),
-            click.option(
-                "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many."
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
+
+def filter_options(limit: Any) -> Callable[[Any], Any]:
+    """The options that say which messages are meant, the last of them ``limit``."""
+    options = [
+        click.option("--route", help="Only this route.", shell_complete=names.routes),
+        click.option("--state", help="Only these states, with commas; `open` means all that have work to do."),
+        click.option("--key", help="Only this key."),
+        click.option("--track", multiple=True, metavar="NAME=VALUE", help="Only with this tracked value."),
+        click.option("--correlation", help="Only this correlation id."),
+        click.option("--since", help="Accepted since: `24h` ago or an RFC 3339 time."),
+        click.option("--until", help="Accepted before."),
+        limit,
+    ]
+
+    def decorated(command: Any) -> Any:
+        for decorate in reversed(options):
+            command = decorate(command)
+        return command
+
+    return decorated
+
+
+#: Of a list for people.
+AT_MOST = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many."
+)
+
+
+def say_more(items: Sequence[Any], limit: int) -> None:
+    """A list that ends at its limit must not look like all that there is."""
+    if len(items) >= limit:
+        click.echo(f"these are the newest {limit}; there may be more: --limit, --until, or a narrower filter", err=True)
 
 
 @click.command()
@@ -111,7 +128,7 @@ def message_rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @messages.command("ls")
-@filter_options
+@filter_options(AT_MOST)
 @workspace_option
 @json_option
 def messages_ls(root: Path, as_json: bool, **words: Any) -> None:
@@ -121,6 +138,7 @@ def messages_ls(root: Path, as_json: bool, **words: Any) -> None:
         emit_json(found)
     else:
         table(message_rows(found["items"]), MESSAGE_COLUMNS, empty="no such messages")
+        say_more(found["items"], words["limit"])
 
 
 @messages.command("show")
@@ -254,18 +272,31 @@ def _print_step(entry: dict[str, Any]) -> None:
 
 
 @messages.command("export")
-@filter_options
+@filter_options(click.option("--limit", type=click.IntRange(1), help="At most so many, the newest; all without it."))
 @workspace_option
 @json_option
 def messages_export(root: Path, as_json: bool, **words: Any) -> None:
-    """Messages with payload as JSON lines on stdout."""
-    gateway = Gateway(root)
-    whole = (gateway.get(f"/messages/{item['id']}")["items"][0] for item in gateway.get("/messages", words)["items"])
+    """Messages with payload as JSON lines on stdout, newest first: all that the options mean.
+
+    What retention removes meanwhile, and what comes, is not in it.
+    """
+    found = _whole(Gateway(root), words, words.pop("limit"))
     if as_json:
-        emit_json({"kind": "MessageList", "items": list(whole)})
+        emit_json({"kind": "MessageList", "items": list(found)})
         return
-    for item in whole:
+    for item in found:
         click.echo(compact(item))
+
+
+def _whole(gateway: Gateway, words: Mapping[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:
+    left, before = limit, None
+    while left is None or left > 0:
+        asked = {**words, "whole": 1, "before": before, "limit": min(left or PAGE, PAGE)}
+        items = gateway.get("/messages", asked, timeout=600)["items"]
+        yield from items
+        if not items:
+            return
+        left, before = None if left is None else left - len(items), items[-1]["seq"]
 
 
 @click.command()
@@ -273,8 +304,13 @@ def messages_export(root: Path, as_json: bool, **words: Any) -> None:
 @workspace_option
 @json_option
 def trace(word: str, root: Path, as_json: bool) -> None:
-    """Everything that happened to a message id, key, tracked value or correlation id, in order, over all routes."""
+    """Everything that happened to a message id, key, tracked value or correlation id, in order, over all routes.
+
+    Of more than a thousand messages the newest.
+    """
     import urllib.parse
+
+    from esb.views import TRACED
 
     found = Gateway(root).get(f"/trace/{urllib.parse.quote(word, safe='')}")
     if as_json:
@@ -297,6 +333,8 @@ def trace(word: str, root: Path, as_json: bool) -> None:
         )
         print_trace(item["trace"])
         print_actions(item.get("actions", []))
+    if len(found["items"]) >= TRACED:
+        click.echo(f"these are the newest {TRACED}; the others: esb messages ls --until TIME", err=True)
 
 
 @click.command()

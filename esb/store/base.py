@@ -199,7 +199,7 @@ class Filter:
     states: tuple[State, ...] = ()
     key: str | None = None
     track: tuple[tuple[str, str], ...] = ()
-    correlation_id: str = ""
+    correlations: tuple[str, ...] = ()  #: any of them
     text: str = ""
     group: str = ""
     since: datetime | None = None

@@ -71,7 +71,7 @@ def _narrow(query: Select[Any], anchor: Table, filter_: Filter, route: int | Non
 
 def _is_rare(filter_: Filter) -> bool:
     """Whether the filter names something that few messages have."""
-    return bool(filter_.key is not None or filter_.track or filter_.text or filter_.correlation_id)
+    return bool(filter_.key is not None or filter_.track or filter_.text or filter_.correlations)
 
 
 def _in_states(query: Select[Any], anchor: Table, states: Sequence[State]) -> Select[Any]:
@@ -136,8 +136,8 @@ def _in_time(query: Select[Any], anchor: Table, filter_: Filter) -> Select[Any]:
 def _sets(filter_: Filter) -> list[Any]:
     t = track.c
     sets: list[Any] = [select(t.seq).where(t.value == value, t.name == name) for name, value in filter_.track]
-    if filter_.correlation_id:
-        sets.append(_of_correlation(filter_.correlation_id))
+    if filter_.correlations:
+        sets.append(_of_correlations(filter_.correlations))
     if filter_.text:
         sets.append(_of_text(filter_.text))
     return sets
@@ -148,13 +148,13 @@ def _of_ids(ids: Sequence[str]) -> Select[Any]:
     return select(message.c.seq).where(message.c.mid.in_(mids))
 
 
-def _of_correlation(correlation: str) -> Any:
+def _of_correlations(correlations: Sequence[str]) -> Any:
     """A message whose correlation id is its own stores none."""
-    found = select(message.c.seq).where(message.c.correlation == correlation)
-    mid = find_mid(correlation)
-    if mid is None:
+    found = select(message.c.seq).where(message.c.correlation.in_(correlations))
+    mids = [mid for correlation in correlations if (mid := find_mid(correlation)) is not None]
+    if not mids:
         return found
-    return union(found, select(message.c.seq).where(message.c.mid == mid, message.c.correlation.is_(None)))
+    return union(found, select(message.c.seq).where(message.c.mid.in_(mids), message.c.correlation.is_(None)))
 
 
 def _of_text(text: str) -> Any:

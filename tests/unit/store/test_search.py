@@ -42,7 +42,7 @@ def fits(one: Stored, asked: Filter) -> bool:
         and (not asked.states or one.state in asked.states)
         and (asked.key is None or envelope.key == asked.key)
         and all(envelope.track.get(name) == value for name, value in asked.track)
-        and (not asked.correlation_id or envelope.correlation_id == asked.correlation_id)
+        and (not asked.correlations or envelope.correlation_id in asked.correlations)
         and (not asked.text or asked.text in words)
         and (asked.since is None or envelope.accepted_at >= asked.since)
         and (asked.until is None or envelope.accepted_at < asked.until)

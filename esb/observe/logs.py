@@ -61,7 +61,7 @@ class Log:
         self._write(level, event, fields)
 
     def _write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = _plain(datetime.now(UTC))
         known = {name: _plain(value) for name, value in fields.items() if value not in (None, "")}
         if self._as_json:
             line = json.dumps({"at": at, "level": level, "event": event, **known}, ensure_ascii=True)
@@ -83,6 +83,8 @@ class Log:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
+    if isinstance(value, datetime):  # all instants of a record in one form
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value[:50]]
     if isinstance(value, dict):

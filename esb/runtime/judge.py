@@ -107,7 +107,7 @@ class Judge:
             correlation=run.envelope.correlation_id,
             step=failure.node.id,
             attempt=entry.attempts,
-            due=decision.due.isoformat(),
+            due=decision.due,
             error=f"{error.error_class}: {error}",
         )
         return self._verdicts.again(entry, settlement)

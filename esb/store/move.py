@@ -31,10 +31,9 @@ _NOTED = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPD
 def move(path: Path, server: Postgres, now: datetime) -> Mapping[str, int]:
     """Write the store of the file ``path`` to the server, where there must be none yet; gives the rows of each table.
 
-    Call it under the lock of the workspace. The file stays as it is, its payload files are shared by hard links where the disk is the same.
-    Raises StoreCorrupt where the file is no sound store of this program, StoreError and StoreBusy for the server.
+    Call it under the lock of the workspace, for a store that was opened there before: that checked it and brought it to this program's tables. The file stays as it is, its payload files are shared by hard links where the disk is the same.
+    Raises StoreCorrupt where the file cannot be read, StoreError and StoreBusy for the server.
     """
-    files.prepare(path, now)
     moved: dict[str, int] = {}
     with files.explained(path), contextlib.closing(files.connect_reader(path)) as reader:
 

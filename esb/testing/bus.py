@@ -213,7 +213,7 @@ class TestedBus:
     def _log(self, told: Told, level: str, event: str, **fields: Any) -> None:
         if event == "message.retry":
             told.attempts += 1
-            told.waits.append(datetime.fromisoformat(fields["due"]) - self.clock.now())
+            told.waits.append(fields["due"] - self.clock.now())
 
     # -- messages -----------------------------------------------------------------------------------------------------
     async def request(self, route: str, request: Request) -> Response:

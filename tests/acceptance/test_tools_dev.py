@@ -64,6 +64,8 @@ ANY_PORTS = ("--http", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 
 
 class Terminal:
+    ready: dict[str, str]
+
     def __init__(
         self, root: Path, stdin: int = subprocess.DEVNULL, command: str = "dev", more: Sequence[str] = ANY_PORTS
     ) -> None:
@@ -96,6 +98,7 @@ class Terminal:
 @pytest.fixture(scope="module")
 def terminal(root: Path) -> Iterator[Terminal]:
     one = Terminal(root)
+    one.ready = dict(word.split("=") for word in one.until("ready ").split()[1:])
     yield one
     one.process.terminate()
     assert one.process.wait(60) == 0
@@ -105,11 +108,10 @@ def terminal(root: Path) -> Iterator[Terminal]:
 
 
 def test_everything_of_a_save_is_told_and_nothing_leaves(root: Path, terminal: Terminal) -> None:
-    ready = dict(word.split("=") for word in terminal.until("ready ").split()[1:])
     assert "erp" in terminal.until("targets are stubbed")
     assert "esb send from-queue" in terminal.until("from-queue takes nothing from broker")
     terminal.until("✓ tests 1/1")
-    assert post(ready["http"] + "/lots", {"lot": "0012"})[0] == 202
+    assert post(terminal.ready["http"] + "/lots", {"lot": "0012"})[0] == 202
     assert terminal.until("lots → erp.post", "POST /lots/0012").rstrip().endswith('{"Lot":"0012"}  ← 201')
     esb("send", "from-queue", "-d", '{"lot":"7"}', "--wait", cwd=root)
     terminal.until("· from-queue: got 7")

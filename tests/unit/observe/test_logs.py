@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -32,6 +33,14 @@ def test_a_flood_of_one_event_is_counted_and_the_others_are_written() -> None:
         "warning log.left_out of=message.dead records=1000",
         "info    next.second",
     ]
+
+
+def test_an_instant_is_written_as_the_time_of_the_record_is() -> None:
+    stream = io.StringIO()
+    log = Log(stream=stream)
+    log("info", "message.retry", due=datetime(2026, 5, 31, 6, tzinfo=UTC))
+    log("info", "message.retry", due=datetime(2026, 5, 31, 8, tzinfo=timezone(timedelta(hours=2))))
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["due=2026-05-31T06:00:00.000Z"] * 2
 
 
 def test_many_events_together_have_a_limit_too() -> None:

@@ -28,7 +28,8 @@ class Incoming(Struct, frozen=True):
 
     ``source_key`` is the technical identity (a file's name, size and hash; a client's ``Idempotency-Key`` with the client's
     name; a timer slot): the same key again gives the first message back and stores nothing. ``fingerprint`` is the hash
-    of what the key stands for: same key, other fingerprint is a :class:`KeyConflict`.
+    of what the key stands for: same key, other fingerprint is a :class:`KeyConflict`, or with ``on_reused="store"`` another
+    message, which is stored in its place of the order.
     ``on_invalid``: ``refuse`` raises :class:`~esb.errors.Invalid` and stores nothing (HTTP); ``dead`` stores a dead letter.
     ``in_order``: what the source hands over has an order; it is accepted in the order of the calls, also where one of them
     takes longer to read.
@@ -49,6 +50,7 @@ class Incoming(Struct, frozen=True):
     #: who sent it by hand, and why: audited together with the message
     by: tuple[str, str] | None = None
     in_order: bool = False
+    on_reused: Literal["refuse", "store"] = "refuse"
 
 
 class Receipt(Struct, frozen=True):
@@ -65,6 +67,7 @@ class Receipt(Struct, frozen=True):
     error: ErrorRecord | None = None
     seq: int = 0  #: its place in the order, where it is queued
     outcome: Outcome | None = None  #: how it ended, where that is known already
+    reused: str = ""  #: the first message under its ``source_key``, which had another fingerprint
 
 
 class Outcome(Struct, frozen=True, gc=False):

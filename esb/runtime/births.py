@@ -337,7 +337,8 @@ PRIORITY: Mapping[str, int] = {"low": 0, "normal": 1, "high": 2}
 def _source_key(incoming: Incoming, now: datetime) -> DedupeKey | None:
     if incoming.source_key is None:
         return None
-    return DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint)
+    apart = incoming.on_reused == "store"
+    return DedupeKey("source", incoming.source_key, now + SOURCE_WINDOW, incoming.fingerprint, apart)
 
 
 _BUS_META = frozenset({"message_id", "correlation_id", "route", "key", "received_at", "attempt", "version", "reply"})

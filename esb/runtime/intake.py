@@ -153,7 +153,7 @@ class RouteIntake:
 
     def _receipt(self, birth: Birth, accepted: Accepted) -> Receipt:
         """What the source is told. Raises KeyConflict."""
-        envelope = birth.new.envelope
+        envelope, reused = birth.new.envelope, accepted.first_id or ""
         if accepted.conflict:
             raise KeyConflict(accepted.first_id or accepted.id)
         if accepted.known:
@@ -163,9 +163,9 @@ class RouteIntake:
         if accepted.state is State.DUPLICATE:
             return Receipt(accepted.id, envelope.correlation_id, "duplicate", accepted.first_id)
         if accepted.state is State.DEAD:
-            return Receipt(accepted.id, envelope.correlation_id, "dead", error=birth.new.error)
+            return Receipt(accepted.id, envelope.correlation_id, "dead", error=birth.new.error, reused=reused)
         outcome = birth.ended.outcome if birth.ended is not None and accepted.state is State.DONE else None
-        return Receipt(accepted.id, envelope.correlation_id, "queued", seq=accepted.seq, outcome=outcome)
+        return Receipt(accepted.id, envelope.correlation_id, "queued", seq=accepted.seq, outcome=outcome, reused=reused)
 
     def _read_here(self, incoming: Incoming) -> Birth | None:
         """Read the payload and apply the route's rules to it; None where that is not quick enough for the loop."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from esb.errors import StoreError
 from esb.message import State
 from esb.store.base import Accepted, DedupeKey, NewMessage, Settlement
@@ -157,8 +159,16 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     known = writer.words.ids
     route = known[envelope.route] if envelope.route in known else writer.word(envelope.route)
     seq = writer.next_seq
+    reused: str | None = None
     if new.source_key is not None and not take(writer, route, new.source_key, seq, draft.mid, draft.created):
-        return _known(writer, route, new.source_key)
+        found = _known(writer, route, new.source_key)
+        if not (found.conflict and new.source_key.apart):
+            return found
+        # decided here, in the order of commits: whoever came with it again would go behind those that came after it
+        own = replace(new.source_key, key=f"{new.source_key.key}#{new.source_key.fingerprint}")
+        if not take(writer, route, own, seq, draft.mid, draft.created):
+            return _known(writer, route, own)
+        reused = found.first_id
     state, columns, first = new.state, draft.columns, envelope.duplicate_of
     if (
         new.dedupe is not None
@@ -221,7 +231,7 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     if new.facts:
         apply(writer, new.facts, _BORN.get(state, _ACCEPTED))
     children = () if ending is None else _end_at_once(writer, ending, seq, route)
-    return Accepted(seq, envelope.id, state, first_id=first, superseded=superseded, children=children)
+    return Accepted(seq, envelope.id, state, first_id=first or reused, superseded=superseded, children=children)
 
 
 def _bear_ended(writer: Writer, draft: Draft, seq: int, route: int, state: State) -> None:

@@ -35,6 +35,7 @@ class DedupeKey(Struct, frozen=True):
     key: str
     expires_at: datetime
     fingerprint: str = ""
+    apart: bool = False  #: found with another fingerprint it is another message's, which gets a key made of both
 
 
 class NewMessage(Struct, frozen=True, gc=False):
@@ -115,8 +116,7 @@ class Settlement(Struct, frozen=True, gc=False):
     children: Sequence[NewMessage] = ()
     hold_lane: bool = False
     facts: Sequence[Fact] = ()  #: what this end says about indicators
-    #: deliveries of a message that is done: their facts count, the ledger needs them no more
-    told: Sequence[Confirmed] = ()
+    told: Sequence[Confirmed] = ()  #: deliveries of one that is done: their facts count, the ledger needs them no more
 
 
 class AuditEntry(Struct, frozen=True):

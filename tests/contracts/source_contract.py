@@ -61,10 +61,13 @@ class DurableIntake:
         return receipt
 
     def _commit(self, incoming: Incoming) -> Receipt:
-        if incoming.source_key is not None and incoming.source_key in self.known:
-            id_, fingerprint = self.known[incoming.source_key]
-            if fingerprint != incoming.fingerprint:
-                raise KeyConflict(id_)
+        key, reused = incoming.source_key, ""
+        if key is not None and key in self.known and self.known[key][1] != incoming.fingerprint:
+            if incoming.on_reused == "refuse":
+                raise KeyConflict(self.known[key][0])
+            key, reused = f"{key}#{incoming.fingerprint}", self.known[key][0]
+        if key is not None and key in self.known:
+            id_ = self.known[key][0]
             return Receipt(id_, id_, "known", id_)
         error = _fault_of(incoming)
         if error is not None and incoming.on_invalid == "refuse":
@@ -72,11 +75,11 @@ class DurableIntake:
         taken = self.committed if error is None else self.dead
         taken.append(incoming)
         id_ = f"m{len(self.committed) + len(self.dead)}"
-        if incoming.source_key is not None:
-            self.known[incoming.source_key] = (id_, incoming.fingerprint)
+        if key is not None:
+            self.known[key] = (id_, incoming.fingerprint)
         if error is not None:
             return Receipt(id_, id_, "dead", error=ErrorRecord("invalid", error.message))
-        return Receipt(id_, id_, "queued")
+        return Receipt(id_, id_, "queued", reused=reused)
 
     async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         return None

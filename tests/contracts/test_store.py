@@ -321,6 +321,23 @@ async def test_a_source_key_with_other_content_is_a_conflict(box: Any) -> None:
 
 
 @on_store
+async def test_where_a_source_key_may_be_reused_other_content_is_another_message_in_its_place(box: Any) -> None:
+    names = ["a", "b", "a", "b", "c"]
+    told = await asyncio.gather(
+        *[box.store.accept(new(source_key=structs.replace(key("k", fingerprint=name), apart=True))) for name in names]
+    )
+    first, second, again, second_again, third = told
+    assert (first.known, second.known, second.conflict, third.known) == (False, False, False, False)
+    assert (first.first_id, second.first_id, third.first_id) == (None, first.id, first.id)
+    assert first.seq < second.seq < third.seq
+    assert [(one.known, one.id, one.conflict) for one in (again, second_again)] == [
+        (True, first.id, False),
+        (True, second.id, False),
+    ]
+    assert states(box.store) == {"queued": 3}
+
+
+@on_store
 async def test_two_at_once_with_one_key_are_one_effect(box: Any) -> None:
     answers = await asyncio.gather(*[box.store.accept(new(dedupe=key("i-1"))) for _ in range(5)])
     assert [answer.state for answer in answers] == [State.QUEUED] + [State.DUPLICATE] * 4

@@ -9,12 +9,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from esb.endpoints._amqp.consume import Arrival, Subscription
 from esb.endpoints._amqp.properties import Choice, headers_of, meta_of
 from esb.endpoints._http.media import Refusal
-from esb.endpoints.base import Incoming, KeyConflict, Receipt, SourceContext
+from esb.endpoints.base import Incoming, Receipt, SourceContext
 from esb.endpoints.carried import correlation_id, trace_of
 from esb.errors import StoreBusy, Unavailable
 from esb.failpoints import hit
@@ -134,7 +132,7 @@ class AmqpReceiver:
                 self._rest(0.0)
                 return
             arrival = self._backlog.popleft()
-            epoch, incoming = self._epoch, None
+            epoch = self._epoch
             try:
                 incoming = self._incoming(arrival)
                 # behind one whose task has not begun yet the others have theirs, too: none overtakes it here
@@ -142,7 +140,7 @@ class AmqpReceiver:
                     incoming, partial(self._told, epoch, arrival, incoming)
                 )
             except Exception as error:  # noqa: BLE001 - the source loop: not stored, so it is tried again
-                self._refused(epoch, arrival, incoming, error)
+                self._refused(epoch, arrival, error)
                 return
             if soon:
                 self._open += 1
@@ -154,10 +152,10 @@ class AmqpReceiver:
         if not self._open and self._closed is not None:
             self._closed.set()
         if isinstance(answer, Exception):
-            self._refused(epoch, arrival, incoming, answer)
+            self._refused(epoch, arrival, answer)
         else:
             hit("amqp.accepted")
-            self._stored(epoch, arrival, answer)
+            self._stored(epoch, arrival, incoming, answer)
 
     def _work_on(self, epoch: int, arrival: Arrival, incoming: Incoming) -> None:
         self._unbegun += 1
@@ -174,26 +172,22 @@ class AmqpReceiver:
         try:
             receipt = await self._context.intake.accept(incoming)
         except Exception as error:  # noqa: BLE001 - as above
-            self._refused(epoch, arrival, incoming, error)
+            self._refused(epoch, arrival, error)
             return
         await failpoint("amqp.accepted")
-        self._stored(epoch, arrival, receipt)
+        self._stored(epoch, arrival, incoming, receipt)
 
-    def _stored(self, epoch: int, arrival: Arrival, receipt: Receipt) -> None:
+    def _stored(self, epoch: int, arrival: Arrival, incoming: Incoming, receipt: Receipt) -> None:
+        if receipt.reused:
+            self._log("warning", "amqp.message_id_reused", first=receipt.reused, key=incoming.source_key)
         if receipt.state == "dead" and receipt.error is not None:
             self._log("warning", "amqp.dead", message=receipt.message_id, error=receipt.error.message)
         if epoch == self._epoch:
             self._tags.done(arrival.tag)
             self._flush_soon()
 
-    def _refused(self, epoch: int, arrival: Arrival, incoming: Incoming | None, error: Exception) -> None:
-        """It is not stored: it is tried again, now under a key of its own, or when the intake takes messages again."""
-        if isinstance(error, KeyConflict) and incoming is not None:
-            # two messages of one id are two messages: the sender's slip must not lose the second
-            self._log("warning", "amqp.message_id_reused", first=error.message_id, key=incoming.source_key)
-            key = f"{incoming.source_key}#{incoming.fingerprint}"
-            self._work_on(epoch, arrival, replace(incoming, source_key=key))
-            return
+    def _refused(self, epoch: int, arrival: Arrival, error: Exception) -> None:
+        """It is not stored: it is tried again when the intake takes messages again."""
         self._put_back(epoch, arrival)
         if isinstance(error, (StoreBusy, Unavailable)):
             self._rest(error.retry_after.total_seconds() if error.retry_after else 5.0, error.message)
@@ -237,6 +231,7 @@ class AmqpReceiver:
             correlation_id=correlation_id({"x-correlation-id": own} if own else headers, trace),
             on_invalid="dead",
             in_order=True,
+            on_reused="store",  # two messages of one id are two messages: the sender's slip must not lose the second
         )
 
     # -- resting ------------------------------------------------------------------------------------------------------

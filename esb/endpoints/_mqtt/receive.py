@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
-from msgspec.structs import replace
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from esb.endpoints._http.media import Refusal, codec_or_refusal
 from esb.endpoints._mqtt.link import Link, Room, Session, user_properties
-from esb.endpoints.base import Incoming, KeyConflict, Receipt, SourceContext
+from esb.endpoints.base import Incoming, Receipt, SourceContext
 from esb.endpoints.carried import correlation_id, trace_of
 from esb.errors import StoreBusy, Unavailable
 from esb.failpoints import pause as failpoint
@@ -199,14 +198,10 @@ class MqttReceiver:
 
     async def _accept(self, message: Any) -> Receipt:
         incoming = self._incoming(message)
-        try:
-            return await self._context.intake.accept(incoming)
-        except KeyConflict as error:
-            # two messages of one id are two messages: the sender's slip must not lose the second
-            self._log("warning", "mqtt.message_id_reused", first=error.message_id, key=incoming.source_key)
-            return await self._context.intake.accept(
-                replace(incoming, source_key=f"{incoming.source_key}#{incoming.fingerprint}")
-            )
+        receipt = await self._context.intake.accept(incoming)
+        if receipt.reused:
+            self._log("warning", "mqtt.message_id_reused", first=receipt.reused, key=incoming.source_key)
+        return receipt
 
     def _incoming(self, message: Any) -> Incoming:
         source, topic = self._source, message.topic
@@ -232,6 +227,7 @@ class MqttReceiver:
             correlation_id=correlation_id(headers, trace),
             on_invalid="dead",
             in_order=True,
+            on_reused="store",  # two messages of one id are two messages: the sender's slip must not lose the second
         )
 
     def _codec(self, content_type: str, size: int) -> Codec:

@@ -73,17 +73,20 @@ class FakeIntake:
 
     async def accept(self, incoming: Incoming) -> Receipt:
         self.before(incoming)
-        if incoming.source_key is not None and incoming.source_key in self.known:
-            id_, fingerprint = self.known[incoming.source_key]
-            if fingerprint != incoming.fingerprint:
-                raise KeyConflict(id_)
+        key, reused = incoming.source_key, ""
+        if key is not None and key in self.known and self.known[key][1] != incoming.fingerprint:
+            if incoming.on_reused == "refuse":
+                raise KeyConflict(self.known[key][0])
+            key, reused = f"{key}#{incoming.fingerprint}", self.known[key][0]
+        if key is not None and key in self.known:
+            id_ = self.known[key][0]
             return Receipt(id_, id_, "known", id_)
         id_ = f"m{len(self.accepted) + 1}"
         self.accepted.append(incoming)
-        if incoming.source_key is not None:
-            self.known[incoming.source_key] = (id_, incoming.fingerprint)
+        if key is not None:
+            self.known[key] = (id_, incoming.fingerprint)
         self.after(incoming)
-        return Receipt(id_, id_, self.state, error=self.error)  # type: ignore[arg-type]
+        return Receipt(id_, id_, self.state, error=self.error, reused=reused)  # type: ignore[arg-type]
 
     async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         return None

@@ -6,6 +6,7 @@ py-amqp reads and writes every method from a list of its fields; these are read 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -99,6 +100,7 @@ def acknowledgement(channel: int, tag: int, *, multiple: bool) -> bytes:
     return _ACKED.pack(1, channel, 13, _ACKNOWLEDGE, tag, multiple, 0xCE)
 
 
+@lru_cache(maxsize=256)
 def place_of(exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
     """The method that sends a message, without its content."""
     return b"%b%b%b%c" % (_PUBLISH, _short(exchange), _short(routing_key), mandatory)

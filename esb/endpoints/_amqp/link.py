@@ -100,6 +100,7 @@ class Link:
         os.set_blocking(self._ear, False)
         os.set_blocking(self._bell, False)
         self._rung = False
+        self._about_to = False  #: ring, when this turn of the loop is over
         self._chance = random.Random()  # noqa: S311 - spreads clients, guards nothing; the module's own is not this thread's
         self._closing = threading.Event()
         self._ended = asyncio.Event()
@@ -112,6 +113,16 @@ class Link:
             self._rung = True
             with suppress(OSError):
                 os.write(self._bell, b"!")
+
+    def wake_soon(self) -> None:
+        """The same when the loop has done what it is at: what comes until then goes over with one call."""
+        if not (self._rung or self._about_to):
+            self._about_to = True
+            self._loop.call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._about_to = False
+        self.wake()
 
     async def close(self, patience: float = 5.0) -> None:
         """End the connection and its thread; what is still in flight is lost to us, not to the broker. Once is enough."""

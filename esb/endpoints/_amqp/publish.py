@@ -93,7 +93,7 @@ class Publisher:
             raise Unavailable(self._link.trouble)
         parcel.timeout = timeout
         self._waiting.append(parcel)
-        self._link.wake()
+        self._link.wake_soon()
         self._expiries.begin(parcel, timeout)
 
     def _overtime(self, parcel: Parcel) -> None:

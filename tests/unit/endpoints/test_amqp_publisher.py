@@ -31,6 +31,9 @@ class Link:
     def __init__(self, address: Address, *_: Any) -> None:
         self.address, self.trouble = address, ""
 
+    def wake_soon(self) -> None:
+        pass
+
     def wake(self) -> None:
         pass
 

@@ -112,6 +112,11 @@ class Intake(Protocol):
         """False while polling sources must rest: queue full, paused, draining, disk short."""
         ...
 
+    @property
+    def behind(self) -> bool:
+        """True while so many messages wait for their turn that a source whose own may stay where they are should wait a little."""
+        ...
+
 
 class SourceState(Protocol):
     """A small durable memory of one source (identities seen, last slot). Every write is committed when it returns."""

@@ -29,6 +29,8 @@ from esb.runtime.targets import Targets
 from esb.steps.base import Target
 from esb.store.base import Accepted, AuditEntry, NewMessage, Stored
 
+#: Messages that wait for their turn without more of them making anything quicker: they would be read from the store again.
+MOST_READY = 1000
 #: What a source shall wait before it tries again what was not taken.
 PAUSE = timedelta(seconds=5)
 
@@ -60,6 +62,11 @@ class RouteIntake:
     @property
     def open(self) -> bool:
         return not self._refusal()
+
+    @property
+    def behind(self) -> bool:
+        runner = self._runner
+        return runner.lanes.ready > MOST_READY and runner.spec.order.overtake is None  # that one must be known at once
 
     def _refusal(self) -> str:
         runner = self._runner

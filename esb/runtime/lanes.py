@@ -118,6 +118,11 @@ class Lanes:
         return bool(self._ready)
 
     @property
+    def ready(self) -> int:
+        """Messages that may be runnable, at most."""
+        return len(self._ready)
+
+    @property
     def rest(self) -> bool:
         """Whether no message may be runnable, now or by its time alone."""
         return not (self._ready or self._due or self._ends)

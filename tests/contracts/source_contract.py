@@ -35,6 +35,7 @@ class DurableIntake:
         self.dead: list[Incoming] = []
         self.known: dict[str, tuple[str, str]] = {}
         self.open = True
+        self.behind = False
         self.asked = 0
         self.refuses = False  #: accepts fail with StoreBusy
         self.before = asyncio.Event()

@@ -71,6 +71,36 @@ def test_one_that_has_to_wait_is_stored_as_waiting_and_told_when_it_starts(
     run(scenario())
 
 
+def test_a_route_is_behind_while_very_many_wait_for_their_turn(
+    start: Any, probe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        probe.script["erp"] = [answer]
+        monkeypatch.setattr("esb.runtime.intake.MOST_READY", 1)
+        async with start({"routes/a.yaml": ONE}) as bus:
+            intake, seen = bus.supervisor.routes["plain"].intake, []
+            for n in range(3):
+                await bus.send("plain", {"n": n})
+                seen.append(intake.behind)
+            assert seen == [False, False, True], "one at work, one that waits, and one too many"
+            answer.set_result(Reply(200))
+            await bus.settle()
+            assert not intake.behind
+
+    run(scenario())
+
+
+def test_where_one_message_may_overtake_another_no_route_is_behind(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("esb.runtime.intake.MOST_READY", -1)
+        for text, behind in ((ONE, True), (OVERTAKE, False)):
+            async with start({"routes/a.yaml": text}) as bus:
+                assert bus.supervisor.routes["plain"].intake.behind is behind
+
+    run(scenario())
+
+
 def test_messages_of_one_key_in_one_commit_go_one_after_the_other(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         answer = asyncio.get_running_loop().create_future()

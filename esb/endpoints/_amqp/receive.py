@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a closed intake, and how long it may be closed before the messages in hand go back.
 LOOK, PATIENCE = 0.1, 1.0
+#: Looks at a route that is behind, before what is in hand goes to the store all the same.
+LOOKS = 20
 
 
 class Tags:
@@ -77,6 +79,7 @@ class AmqpReceiver:
         self._open = 0  #: deliveries that the store has not answered for yet, without a task
         self._closed: asyncio.Event | None = None  #: set when the last of them has its answer
         self._resting: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None  #: at a route that is behind
         self._stopping = False
         self._flushing = False
         self._trouble = ""
@@ -125,11 +128,17 @@ class AmqpReceiver:
                 self._log("warning", "amqp.subscription_lost", error=reason)
 
     # -- accepting ----------------------------------------------------------------------------------------------------
-    def _pump(self) -> None:
-        """Hand over what has come, in the order of the queue: all of a burst in one turn, so that one commit serves it."""
+    def _pump(self, looks: int = LOOKS) -> None:
+        """Hand over what has come, in the order of the queue: all of a burst in one turn, so that one commit serves it.
+
+        While the route is behind it waits, for so many ``looks``: what lies in the broker need not be read twice.
+        """
         while self._backlog and self._resting is None and not self._stopping:
             if not self._context.intake.open:
                 self._rest(0.0)
+                return
+            if looks and self._context.intake.behind:
+                self._look_again(looks)
                 return
             arrival = self._backlog.popleft()
             epoch = self._epoch
@@ -146,6 +155,14 @@ class AmqpReceiver:
                 self._open += 1
             else:
                 self._work_on(epoch, arrival, incoming)
+
+    def _look_again(self, looks: int) -> None:
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK, self._looked, looks - 1)
+
+    def _looked(self, looks: int) -> None:
+        self._looking = None
+        self._pump(looks)
 
     def _told(self, epoch: int, arrival: Arrival, incoming: Incoming, answer: Receipt | Exception) -> None:
         self._open -= 1

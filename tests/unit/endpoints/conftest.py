@@ -63,6 +63,7 @@ class FakeIntake:
         self.accepted: list[Incoming] = []
         self.known: dict[str, tuple[str, str]] = {}
         self.open = True
+        self.behind = False
         self.state = "queued"
         self.error: ErrorRecord | None = None
         self.before: Callable[[Incoming], None] = lambda incoming: None

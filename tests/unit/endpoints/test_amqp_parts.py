@@ -25,7 +25,7 @@ from esb.clock import SystemClock
 from esb.endpoints._amqp.consume import Arrival
 from esb.endpoints._amqp.hand import Hand
 from esb.endpoints._amqp.properties import codec_of, headers_of, meta_of, outgoing
-from esb.endpoints._amqp.receive import Tags
+from esb.endpoints._amqp.receive import LOOKS, Tags
 from esb.endpoints._amqp.send import parcel_of
 from esb.endpoints.amqp import AmqpConnection, AmqpSink, AmqpSource, Binding, Declare
 from esb.endpoints.base import ConnectionContext, Receipt
@@ -307,6 +307,7 @@ class Slow:
     """An intake whose commits wait."""
 
     open = True
+    behind = False
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
@@ -375,6 +376,42 @@ def test_a_small_message_does_not_overtake_a_large_one_of_the_same_burst(bench: 
         assert intake.asked == [*bodies, b'{"n":4}'], "at once again"
         intake.go.set()
         await _until(lambda: not running._working and not running._open)
+        await live.close()
+
+    asyncio.run(scenario())
+
+
+class Behind(Mixed):
+    """Has enough to do."""
+
+    behind = True
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "behind":
+            self.looks += 1
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("catches_up", [True, False])
+def test_while_a_route_is_behind_what_is_in_hand_waits_a_little(bench: Any, catches_up: bool) -> None:
+    async def scenario() -> None:
+        intake = Behind()
+        context = ConnectionContext("m", SystemClock(), bench.workspace, bench.log)
+        live: Any = await AmqpConnection(url="memory://").open(context)
+        running: Any = AmqpSource(queue=f"q.{uuid.uuid4().hex[:8]}").bind(
+            replace(bench.context(), connection=live, clock=SystemClock(), intake=intake)
+        )
+        arrivals = [Arrival(n, b"%d" % n, {"content_type": "application/json"}) for n in range(1, 6)]
+        running._arrived(0, arrivals[:2])
+        running._arrived(0, arrivals[2:])
+        await _until(lambda: intake.looks > 4)
+        assert intake.asked == []
+        if catches_up:
+            intake.behind = False
+        await _until(lambda: not running._open and intake.asked)
+        assert (intake.asked, running._looking) == ([b"1", b"2", b"3", b"4", b"5"], None), "all at once, in their order"
+        assert catches_up == (intake.looks < LOOKS)
         await live.close()
 
     asyncio.run(scenario())

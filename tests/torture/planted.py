@@ -93,8 +93,8 @@ PLANTED = (
     ),
     Planted(
         "M6", "what cannot be read goes back to its queue", "esb/endpoints/_amqp/receive.py",
-        "    def _stored(self, epoch: int, arrival: Arrival, receipt: Receipt) -> None:\n",
-        "    def _stored(self, epoch: int, arrival: Arrival, receipt: Receipt) -> None:\n"
+        "    def _stored(self, epoch: int, arrival: Arrival, incoming: Incoming, receipt: Receipt) -> None:\n",
+        "    def _stored(self, epoch: int, arrival: Arrival, incoming: Incoming, receipt: Receipt) -> None:\n"
         '        if receipt.state == "dead":\n'
         "            self._live.consumer.give_back(self._subscription)\n"
         "            self._live.consumer.subscribe(self._subscription)\n            return\n",

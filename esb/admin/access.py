@@ -77,7 +77,8 @@ class Access:
             return early
         who = self._bearer(request) if _given(request) else None if action else self.reader(request)
         if who is None:
-            return problem(401, "unauthorized", "a bearer token is needed", headers={"www-authenticate": "Bearer"})
+            words = "the token is not known here, expired or revoked" if _given(request) else "a bearer token is needed"
+            return problem(401, "unauthorized", words, headers={"www-authenticate": "Bearer"})
         request.state.who = who
         if not (who.everywhere(right) if right in WHOLE else who.somewhere(right)):
             return problem(403, "forbidden", f"{who.actor} may not {right}", hint="an admin grants it: esb users roles")

@@ -15,6 +15,9 @@ from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.operate import AT_MOST, MESSAGE_COLUMNS, message_rows, say_more, show_message
 from esb.cli.output import age, emit_json, safe, table
 
+#: Messages that one action is about; the API takes no more.
+MOST = 10_000
+
 
 @click.group()
 def dlq() -> None:
@@ -145,6 +148,8 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
             )
         totals = Counter(item["result"] for item in items)
         click.echo(", ".join(f"{count} {result}" for result, count in totals.items()) or "nothing to do")
+    if len(items) >= MOST:
+        click.echo(f"at most {MOST} messages at a time: say it again for the others", err=True)
     if items and all(item["result"] == "skipped" for item in items):
         raise SystemExit(exits.NO)
     if any(item["result"] == "waits" for item in items):

@@ -29,6 +29,18 @@ DONE, NO, USAGE, BAD_INPUT, MISSING, UNREACHABLE, BUG, AGAIN, NOT_ALLOWED, BAD_C
 )
 #: what a full disk or a used-up quota says
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_HERE = "who runs this may not; look at owner and permissions"
+#: what whoever typed a path, or owns it, mends
+_NAMED = {
+    errno.EACCES: (NOT_ALLOWED, _HERE),
+    errno.EPERM: (NOT_ALLOWED, _HERE),
+    errno.EROFS: (NOT_ALLOWED, "give a path on a disk that can be written"),
+    errno.ENOENT: (MISSING, "a folder of this path is not there"),
+    errno.ENOTDIR: (MISSING, "a part of this path is a file"),
+    errno.EISDIR: (USAGE, "name a file in it"),
+    errno.EEXIST: (NO, "choose another name"),
+    errno.ENAMETOOLONG: (USAGE, "choose a shorter name"),
+}
 
 
 class Exit(click.ClickException):
@@ -71,6 +83,9 @@ def guarded() -> Iterator[None]:
             raise SystemExit(_said(f"cannot write: {error.strerror}", AGAIN, "make room, then try again")) from None
         if error.errno == errno.ENOENT and not _somewhere():
             raise SystemExit(_said("the current folder is gone", MISSING, "go to the workspace")) from None
+        if error.filename is not None and error.errno in _NAMED:
+            code, hint = _NAMED[error.errno]
+            raise SystemExit(_said(f"{os.fsdecode(error.filename)}: {error.strerror}", code, hint)) from None
         traceback.print_exc()
         _end(error, BUG)
     except UnicodeEncodeError as error:

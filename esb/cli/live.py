@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from esb.cli import names
-from esb.cli.gateway import Gateway, json_option, workspace_option
+from esb.cli import exits, names
+from esb.cli.gateway import TIMEOUT, Gateway, json_option, workspace_option
 from esb.cli.output import age, clock, compact, safe
+from esb.errors import StoreBusy
 
 _OPEN = ("queued", "running", "waiting", "held")
 _CLEAR = "\x1b[H\x1b[2J"
@@ -64,14 +65,19 @@ def until_ctrl_c() -> Iterator[None]:
 @json_option
 @until_ctrl_c()
 def top(every: float, once: bool, root: Path, as_json: bool) -> None:
-    """The routes on one screen, those that need a person first; `q` or Ctrl-C ends.
+    """The routes on one screen, those that need a person first; `q` or Ctrl-C ends. It outlives a restart of the bus.
 
     With --json one line for each look: {"kind", "items"}. Rates are of the time between two looks.
     """
-    gateway = Gateway(root)
     before: dict[str, Any] = {}
     taken = 0.0
     with keys() as wait:
+
+        def pause() -> None:
+            if wait(every) in ("q", "Q"):
+                raise SystemExit(exits.DONE)
+
+        gateway = Steady(root, pause)
         while True:
             now = time.monotonic()
             words = gateway.get("/status")
@@ -83,8 +89,35 @@ def top(every: float, once: bool, root: Path, as_json: bool) -> None:
                 page = screen(items, gateway.get("")["items"][0], shutil.get_terminal_size((110, 30)))
                 click.echo((_CLEAR if sys.stdout.isatty() and not once else "") + page)
             sys.stdout.flush()
-            if once or wait(every) in ("q", "Q"):
+            if once:
                 return
+            pause()
+
+
+class Steady(Gateway):
+    """Outlives a restart of the bus: once it was answered, it asks again after each ``pause`` until it is."""
+
+    def __init__(self, root: Path, pause: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._pause = pause
+        self._answered = False
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT) -> dict[str, Any]:
+        told = False
+        while True:
+            try:
+                found = super().get(path, params, timeout=timeout)
+            except (exits.Exit, StoreBusy) as error:
+                passing = isinstance(error, StoreBusy) or error.code in (exits.UNREACHABLE, exits.AGAIN)
+                if not (self._answered and passing):
+                    raise
+                if not told:
+                    click.echo(f"… {error}; it is asked again", err=True)
+                told = True
+                self._pause()
+            else:
+                self._answered = True
+                return found
 
 
 def _with_rate(item: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> dict[str, Any]:
@@ -141,12 +174,12 @@ def _urgency(item: Mapping[str, Any]) -> int:
 @json_option
 @until_ctrl_c()
 def tail(root: Path, as_json: bool, state: str, last: int, count: int | None, every: float, **words: Any) -> None:
-    """Messages as they arrive and as they end: one line each time the state is another; Ctrl-C ends.
+    """Messages as they arrive and as they end: one line each time the state is another; Ctrl-C ends. It outlives a restart of the bus.
 
     With --json a JSON object on each line, as in `messages ls`. Of a flood only the newest 500 of a look are shown, and how many were
     left out is told on stderr.
     """
-    gateway = Gateway(root)
+    gateway = Steady(root, lambda: time.sleep(every))
     wanted = frozenset(part for part in state.split(",") if part)
     followed = Tail(gateway, {name: value for name, value in words.items() if value})
     written = 0

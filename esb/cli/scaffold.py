@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -293,10 +294,8 @@ def _copy(directory: Path, like: str, name: str) -> str:
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        kebab = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        raise exits.Exit(
-            f"`{name}` is no name", exits.USAGE, hint=f"small letters, digits and `-`: {kebab or 'my-route'}"
-        )
+        hint = f"small letters, digits and `-`: {_kebab(name) or 'my-route'}"
+        raise exits.Exit(f"`{name}` is no name", exits.USAGE, hint=hint)
     return name
 
 
@@ -330,7 +329,14 @@ def _write(path: Path, text: str) -> None:
 
 
 def _name_of(directory: Path) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-") or "my-bus"
+    return _kebab(directory.resolve().name) or "my-bus"
+
+
+def _kebab(words: str) -> str:
+    """Words as a name: `Werk Süd` is `werk-sued`."""
+    german = words.lower().translate({0xE4: "ae", 0xF6: "oe", 0xFC: "ue", 0xDF: "ss"})
+    plain = unicodedata.normalize("NFKD", german).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def _secrets(directory: Path) -> int:

@@ -79,6 +79,12 @@ class Outcomes:
         if not others:
             self._waiting.pop(waiting.message_id, None)
 
+    def leave(self) -> None:
+        """Everybody who still waits is told that the end did not come: here it will not any more."""
+        for message_id in list(self._waiting):
+            for waiting in self._waiting.pop(message_id, ()):
+                waiting.tell(None)
+
     def tell(self, message_id: str, outcome: Outcome) -> None:
         if outcome.response is not None and message_id not in self._waiting:
             self._recent[message_id] = outcome

@@ -228,7 +228,10 @@ class RouteRunner:
         self.lanes.shift(-by)
 
     async def stop(self, grace: float) -> None:
-        """Take nothing new; let what runs end within ``grace`` seconds; the rest is cancelled and stays in the store."""
+        """Take nothing new; let what runs end within ``grace`` seconds; the rest is cancelled and stays in the store.
+
+        Who waits for the end of a message is told that it did not come.
+        """
         self.stopping = True
         self._alarm.stop()
         await self._come_to_rest(grace)
@@ -237,6 +240,7 @@ class RouteRunner:
         self.straight.give_up()
         await self._come_to_rest(grace)
         self._verdicts.give_up()
+        self.outcomes.leave()
 
     async def _come_to_rest(self, grace: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -209,6 +209,22 @@ def test_send_waits_for_the_end_and_says_no_for_a_dead_message(tmp_path: Path, b
     esb("send", "nothing", "--data", "{}", cwd=root, code=66)
 
 
+def test_who_waits_for_a_message_gets_its_id_when_the_bus_stops(tmp_path: Path, bus: StartBus) -> None:
+    root = workspace(
+        tmp_path,
+        routes__a_yaml="route: lots\nfrom: { http: { path: /lots } }\nsteps: [ { delay: { for: 1h } }, { set: { vars.x: body.lot } } ]\n",
+    )
+    running = bus(root)
+    words = [sys.executable, "-m", "esb", "send", "lots", "--data", '{"lot":"1"}', "--wait", "--json"]
+    waits = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, text=True)
+    until(lambda: [one["state"] for one in items("messages", "ls", cwd=root)] == ["waiting"], within=60, what="it")
+    assert running.stop() == 0
+    said, _ = waits.communicate(timeout=60)
+    (answer,) = json.loads(said)["items"]
+    assert (waits.returncode, answer["state"], answer["finished"]) == (1, "queued", False)
+    assert [one["id"] for one in items("messages", "ls", cwd=root)] == [answer["message_id"]]
+
+
 def test_a_stopped_bus_cannot_be_waited_for_and_a_mistyped_route_is_named(tmp_path: Path) -> None:
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     esb("send", "lots", "--data", '{"id":"1"}', "--wait", cwd=root, code=69)

@@ -95,14 +95,22 @@ def test_a_word_that_nobody_reads_is_refused_wherever_something_is_read(root: Pa
     assert "`nobody` is not known here" in worded["detail"]
 
 
-async def asked(app: Any, path: str) -> bytes:
+def test_who_shows_a_token_that_opens_nothing_is_told_that_it_was_seen(root: Path) -> None:
+    async def answer() -> bytes:
+        async with offline_app(root) as app:
+            return await asked(app, "/audit", "esb_of_last_year")
+
+    assert "expired or revoked" in json.loads(asyncio.run(answer()))["detail"]
+
+
+async def asked(app: Any, path: str, token: str = "offline") -> bytes:
     where, _, query = path.partition("?")
     scope = {
         "type": "http",
         "method": "GET",
         "path": f"/api/v1{where}",
         "query_string": query.encode(),
-        "headers": [(b"host", b"localhost"), (b"authorization", b"Bearer offline")],
+        "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())],
         "client": ("127.0.0.1", 0),
     }
     parts: list[bytes] = []

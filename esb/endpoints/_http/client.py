@@ -18,7 +18,7 @@ from esb import __version__
 from esb.clock import Deadlines
 from esb.endpoints._http.answers import Answer, unpacked
 from esb.endpoints._http.masking import masked, masked_bytes, needles
-from esb.endpoints._http.plain import PlainPool, written
+from esb.endpoints._http.plain import PlainPool, why_not, written
 from esb.endpoints._http.tokens import TokenKeeper
 from esb.endpoints.base import ConnectionContext
 from esb.endpoints.expiries import Expiries
@@ -375,7 +375,7 @@ def failure(host: str, error: Exception) -> Unavailable:
         case aiohttp.ConnectionTimeoutError():
             words = "no connection in time"
         case aiohttp.ClientConnectorError():
-            words = f"no connection ({error.os_error.strerror or error.os_error})"
+            words = f"no connection ({why_not(error.os_error)})"
         case aiohttp.ServerDisconnectedError():
             words = "closed the connection without an answer"
         case aiohttp.ClientPayloadError():

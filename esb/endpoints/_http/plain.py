@@ -8,6 +8,7 @@ a fault, is the same on both ways.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections import deque
@@ -353,7 +354,7 @@ class PlainPool:
         except socket.gaierror:
             raise Unavailable("the name does not resolve") from None
         except OSError as error:
-            raise Unavailable(f"no connection ({error.strerror or error})") from error
+            raise Unavailable(f"no connection ({why_not(error)})") from error
         self._open.add(connection)
         return connection
 
@@ -409,4 +410,9 @@ async def _each(pieces: list[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-__all__ = ["Connection", "PlainPool", "written"]
+def why_not(error: OSError) -> str:
+    """Why there is no connection, as the system says it: the words of asyncio hold an address in Python's spelling."""
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
+
+
+__all__ = ["Connection", "PlainPool", "why_not", "written"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -26,10 +27,10 @@ def root(tmp_path: Path) -> Path:
 
 
 class Peer:
-    """Answers every connection with the same bytes, and keeps what it was asked."""
+    """Answers each connection with the next of some answers, then with the last of them, and keeps what it was asked."""
 
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = list(answers)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.asked: list[bytes] = []
@@ -44,7 +45,7 @@ class Peer:
                 return
             with connection:
                 self.asked.append(connection.recv(65536))
-                connection.sendall(self._answer)
+                connection.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -143,6 +144,32 @@ def test_what_no_token_can_be_is_refused_without_showing_it(token: str, root: Pa
 def test_an_authority_that_is_not_there_is_said(root: Path) -> None:
     words = said(root, "status", code=exits.BAD_CONFIG, ESB_SERVER="https://127.0.0.1:1", ESB_CA=str(root / "no.pem"))
     assert "ESB_CA" in words
+
+
+def listing(*ids: str) -> bytes:
+    item = {
+        "route": "lots",
+        "scope": "",
+        "state": "done",
+        "key": "",
+        "track": {},
+        "accepted_at": "2026-05-31T06:00:00Z",
+    }
+    items = [{**item, "id": id_, "finished_at": "2026-05-31T06:00:00Z"} for id_ in ids]
+    body = json.dumps({"kind": "MessageList", "items": items}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def test_a_tail_outlives_a_restart_of_the_bus(root: Path) -> None:
+    peer = Peer(listing("a"), b"", b"", listing("b", "a"))
+    try:
+        words = ["tail", "--last", "1", "--count", "2", "--every", "0.1", "-C", str(root)]
+        done = CliRunner(env={"ESB_SERVER": peer.address}).invoke(cli, words)
+    finally:
+        peer.close()
+    assert done.exit_code == exits.DONE, (done.output, done.exception)
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["a", "b"]
+    assert done.stderr.count("it is asked again") == 1
 
 
 def test_why_a_bus_does_not_answer_is_said_in_words(root: Path) -> None:

@@ -34,6 +34,12 @@ def items(*arguments: str | Path, code: int = 0) -> list[dict[str, Any]]:
     return list(json.loads(esb(*arguments, code=code).stdout)["items"])
 
 
+def test_the_name_of_a_bus_is_the_one_of_its_folder_in_plain_letters(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["init", "--template", "empty", str(tmp_path / "Werk Süd Évry")])
+    assert done.exit_code == 0, done.output
+    assert "bus: werk-sued-evry\n" in (tmp_path / "Werk Süd Évry" / "esb.yaml").read_text()
+
+
 def test_an_empty_workspace_lints(bus: Path) -> None:
     assert "no problems in 1 route" in esb("lint", bus).output
 

@@ -25,6 +25,18 @@ def test_everybody_who_waits_is_told_and_nothing_is_kept_behind() -> None:
     asyncio.run(story())
 
 
+def test_a_bus_that_stops_tells_everybody_who_still_waits() -> None:
+    async def story() -> None:
+        outcomes, told = Outcomes(), []
+        for name in ("a", "b"):
+            outcomes.expect(name, 60, told.append)
+        outcomes.leave()
+        assert told == [None, None]
+        assert outcomes._waiting == {}
+
+    asyncio.run(story())
+
+
 def test_an_end_that_does_not_come_in_time_is_told_as_none_and_only_once() -> None:
     async def story() -> None:
         outcomes = Outcomes()

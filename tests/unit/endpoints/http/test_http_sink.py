@@ -500,7 +500,7 @@ def test_nobody_there_is_unavailable(run: Any, sender: Any, options: Any, tools:
 
 def test_a_failed_connection_is_told_in_words_that_help() -> None:
     key = ConnectionKey("erp", 443, True, True, None, None, None)
-    refused = aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
+    refused = aiohttp.ClientConnectorError(key, OSError(111, "Connect call failed ('10.1.1.1', 443)"))
     unknown = aiohttp.ClientConnectorDNSError(key, OSError(-2, "Name or service not known"))
     stranger = aiohttp.ClientConnectorCertificateError(
         key, ssl.SSLCertVerificationError(1, "certificate verify failed")

@@ -42,6 +42,16 @@ class EncodingKind(Kind):
 Encoding = Annotated[str, EncodingKind()]
 
 
+def encoding_of(codec: object, begin: str = "") -> str:
+    """What a text is written in that a person gives for a payload of this format: its `encoding`, where that is what it is read in.
+
+    UTF-8 where none is declared, and for XML (which ``begin``, its first characters, may show), which says it itself.
+    """
+    declared = getattr(codec, "encoding", "utf-8")
+    is_xml = str(getattr(codec, "content_type", "")).endswith("xml") or begin.lstrip("\ufeff \r\n\t").startswith("<")
+    return "utf-8" if is_xml or not is_encoding(declared) else declared
+
+
 def decode_text(data: bytes, encoding: str, message: str) -> str:
     """The text of ``data``. Raises Invalid with offset and line of the first byte that is no such text."""
     try:

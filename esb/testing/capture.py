@@ -18,6 +18,7 @@ from esb.config.loader import load_workspace
 from esb.config.model import RouteSpec, Workspace
 from esb.config.routes import steps_of, targets_of
 from esb.errors import ConfigError, EsbError, Invalid
+from esb.formats.charset import encoding_of
 from esb.formats.json import Json
 from esb.runtime.payload import codec_of, decode_body
 from esb.testing.clock import VirtualClock
@@ -125,17 +126,20 @@ class _Hidden:
             body = None
         for part in (body, envelope.vars, envelope.meta, envelope.headers):
             mask.learn(part)
-        is_json = envelope.content == "json" or isinstance(codec_of(spec, envelope.meta, workspace.registry), Json)
+        codec = codec_of(spec, envelope.meta, workspace.registry)
+        is_json = envelope.content == "json" or isinstance(codec, Json)
         if is_json and body is not None:
             content = mask.hide(body)
             payload, send = Json().encode(content), {"json": content}
         else:
+            content = envelope.payload()
+            encoding = encoding_of(codec, content[:9].decode("utf-8", "replace"))
             try:
-                text = mask.text(envelope.payload().decode("utf-8"))
+                text = mask.text(content.decode(encoding))
             except UnicodeDecodeError:
                 hint = "save its payload as a file, and write the case by hand: `send: { file: … }`"
-                raise CannotCapture("the payload is no UTF-8 text", hint=hint) from None
-            payload, send = text.encode(), {"body": text}
+                raise CannotCapture(f"the payload is no {encoding.upper()} text", hint=hint) from None
+            payload, send = text.encode(encoding), {"body": text}
         masked = structs.replace(
             envelope,
             body=payload,

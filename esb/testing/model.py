@@ -51,7 +51,9 @@ class Send:
         default=None, doc="Payload from a file, named from the folder of the test.", example="samples/reject.json"
     )
     json: Any = option(default=None, doc="Payload as it is written here, sent as JSON.", example="{ lot: '4711' }")
-    body: str | None = option(default=None, doc="Payload as a text.", example="LOT;QTY")
+    body: str | None = option(
+        default=None, doc="Payload as a text, written in the `encoding` of the source's format.", example="LOT;QTY"
+    )
     headers: Mapping[str, str] = option(default=EMPTY, doc="Headers.", example="{ content-type: text/csv }")
     params: Mapping[str, str] = option(
         default=EMPTY, doc="The `{names}` of an HTTP path.", example="{ entity: defect }"

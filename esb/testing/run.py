@@ -20,6 +20,7 @@ from esb.config.model import RouteSpec, Workspace
 from esb.config.stubs import Stub
 from esb.endpoints.base import Incoming, KeyConflict, Request, Response
 from esb.errors import ConfigError, MessageError, StoreError
+from esb.formats.charset import encode_text, encoding_of
 from esb.formats.json import Json
 from esb.testing.bus import MOST_ATTEMPTS, NeverEnds, TestedBus, empty_store
 from esb.testing.clock import START, VirtualClock, VirtualLoop
@@ -186,7 +187,10 @@ class _Story:
         if send.file is not None:
             return (self._workspace.root / send.file).read_bytes(), PurePath(send.file).name
         if send.body is not None:
-            return send.body.encode(), ""
+            codec = getattr(
+                self._workspace.routes[send.route or self._suite.options.route].source.options, "format", None
+            )
+            return encode_text(send.body, encoding_of(codec, send.body[:9]), "the text cannot be sent"), ""
         return Json().encode(send.json), ""
 
     async def _hand_over(self, send: Send, payload: bytes, name: str) -> None:

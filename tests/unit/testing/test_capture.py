@@ -162,6 +162,16 @@ def test_a_text_is_masked_where_the_values_stand_and_bytes_are_refused(root: Pat
         captured(root, trial(route="gone"))
 
 
+def test_a_text_is_read_in_the_encoding_of_its_source(root: Path) -> None:
+    route = root / "routes/lots.yaml"
+    route.write_text(
+        route.read_text().replace("format: csv", "format: { csv: { encoding: cp1252 } }"), encoding="utf-8"
+    )
+    csv = "lot,Prüfer\n0012,Jürgen\n"
+    _, _, case = captured(root, trial(route="rows", body=csv.encode("cp1252"), meta={"file_name": "a.csv"}))
+    assert case["send"]["body"] == csv
+
+
 def test_a_mask_keeps_form_and_identity() -> None:
     mask = Mask({"iban"}, b"seed")
     mask.learn({"iban": "AT61 1904-3002"})

@@ -8,6 +8,7 @@ import pytest
 
 from esb.config.loader import load_workspace
 from esb.testing import report
+from tests.unit.testing.conftest import write
 
 OK = "erp.decide: { status: 201, json: { ok: true } }, store.keep: {}"
 
@@ -139,6 +140,26 @@ def test_a_file_is_handed_over_with_its_name_and_the_format_of_its_source(root, 
         expect: { state: done, branches: { split: done }, sent: { to: store.keep, times: 2 } }
         """,
         route="files",
+    )
+    assert result.passed, "\n".join(report.lines_of(result))
+
+
+def test_a_text_is_written_in_the_encoding_of_the_source(root, run) -> None:
+    write(
+        root,
+        "routes/partner.yaml",
+        """
+        route: partner
+        from: { file: { path: "in/*.csv", format: { csv: { delimiter: ";", encoding: cp1252 } } } }
+        steps: [ { split: { each: body, steps: [ { publish: rows } ] } } ]
+        """,
+    )
+    result = run(
+        """
+        send: { body: "Los;Prüfer\\n0012;Jürgen €\\n" }
+        expect: { state: done, published: { topic: rows, json: { Los: "0012", Prüfer: Jürgen € } } }
+        """,
+        route="partner",
     )
     assert result.passed, "\n".join(report.lines_of(result))
 

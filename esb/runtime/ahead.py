@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msgspec.structs import replace
 
 from esb.config.model import RouteSpec
-from esb.durations import millis
 from esb.errors import MessageError
 from esb.failpoints import hit
 from esb.message import Message, State
@@ -50,6 +49,7 @@ class AheadRun(MessageRun, eq=False):
     """An attempt that has no place in the store yet: it can neither wait nor leave the loop."""
 
     node: StepNode | None = None  #: the step that runs
+    _passed: int = 0  #: microseconds from the first step to the one that runs; it begins where the last one ended
 
     async def elsewhere(self, *_: Any, **__: Any) -> NoReturn:
         raise NotAhead
@@ -65,15 +65,15 @@ class AheadRun(MessageRun, eq=False):
             raise NotAhead
         self.node, self.step = node, node.id
         if not self._zero:
-            self._zero = self._began = self.bench.clock.monotonic()
-        self._record = {"step": node.id, "at": millis(self._began - self._zero)}
+            self._zero = self.bench.clock.monotonic()
+        self._record = {"step": node.id, "at": self._passed / 1000}
         self.trace.append(self._record)
 
     def end(self, note: str = "", error: MessageError | None = None) -> None:
         del error  # none goes on
-        now = self.bench.clock.monotonic()
-        self._record["ms"] = millis(now - self._began)
-        self._began = now  # of the next one
+        before = self._passed
+        self._passed = int((self.bench.clock.monotonic() - self._zero) * 1e6)
+        self._record["ms"] = (self._passed - before) / 1000
         if note:
             self._record["note"] = note
 
@@ -132,8 +132,9 @@ class Ahead:
         children: Sequence[Birth] = ()
         if run.handoffs:
             children = children_of(run.handoffs, run, now)
-            if any(is_large(child.new.envelope, bench.store.blobs) for child in children):
-                return birth
+            for child in children:
+                if is_large(child.new.envelope, bench.store.blobs):
+                    return birth
             if depth < DEEPEST:
                 children = [hub.ahead(child, depth + 1, until) for child in children]
         if run.fresh:

@@ -45,7 +45,7 @@ class Admission:
     facts: tuple[Fact, ...] = ()
 
 
-class Birth(Struct, frozen=True):
+class Birth(Struct, frozen=True, gc=False):
     """A message about to be stored, with its decoded form for direct dispatch (None where it is stored dead or unread)."""
 
     new: NewMessage

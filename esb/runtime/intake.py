@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -80,10 +80,11 @@ class RouteIntake:
             return f"the queue of {runner.spec.name} is full ({self.limits.queue_bytes} bytes)"
         return ""
 
-    async def accept(self, incoming: Incoming) -> Receipt:
-        if not incoming.in_order:
-            return await self._accept(incoming)
-        # those in an order are read side by side, and go to the store one behind the other
+    def accept(self, incoming: Incoming) -> Coroutine[Any, Any, Receipt]:
+        return self._accept_in_order(incoming) if incoming.in_order else self._accept(incoming)
+
+    async def _accept_in_order(self, incoming: Incoming) -> Receipt:
+        """Those in an order are read side by side, and go to the store one behind the other."""
         before, mine = self._in_turn(), asyncio.get_running_loop().create_future()
         self._last = mine
         try:

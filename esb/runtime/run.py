@@ -82,7 +82,7 @@ class MessageRun(Struct, eq=False):
     unread: bool = False
     heavy: bool = False
     _before: tuple[int, Any] = (0, None)  #: hand-offs and response as they were before the step that runs
-    _fresh: list[Confirmed] = []
+    fresh: list[Confirmed] = []  #: what this attempt added to the ledger
     _saved: int = 0
     _on_timeout: OnTimeout | None = None  #: of the step that runs
     kind: str = ""  #: of the step that runs
@@ -251,18 +251,13 @@ class MessageRun(Struct, eq=False):
 
     def remember(self, step: str, value: Any, facts: Sequence[Fact] = ()) -> None:
         self.ledger[step] = value
-        self._fresh.append(Confirmed(step, value, facts))
-
-    @property
-    def fresh(self) -> list[Confirmed]:
-        """What this attempt added to the ledger."""
-        return self._fresh
+        self.fresh.append(Confirmed(step, value, facts))
 
     def save_ledger(self) -> None:
         """Put what is confirmed so far on its way to the store before the next effect; the settlement repeats it."""
-        for entry in self._fresh[self._saved :]:
+        for entry in self.fresh[self._saved :]:
             self.bench.store.confirm(self.entry.seq, entry).add_done_callback(swallow)
-        self._saved = len(self._fresh)
+        self._saved = len(self.fresh)
 
     async def claim(self, key: str, window: timedelta) -> bool:
         await self.started()

@@ -23,7 +23,7 @@ from esb.store.base import Accepted, Settlement
 PAUSE = 1.0
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """The end of one attempt: what is stored, the messages born of it, and what is told to callers that wait."""
 
     entry: Entry

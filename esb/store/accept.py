@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from esb.errors import StoreError
@@ -77,48 +78,60 @@ _BORN = {State.DUPLICATE: frozenset({"duplicate"}), State.DEAD: _ACCEPTED | {"de
 _BIRTH = frozenset({State.QUEUED, State.HELD, State.DEAD, State.DUPLICATE})
 
 
-class Ending:
+class Ending(Struct, frozen=True, gc=False):
     """A settlement, checked and encoded outside of the transaction."""
 
-    __slots__ = ("at", "children", "code", "due", "error", "ledger", "settlement", "trace")
+    settlement: Settlement
+    code: int
+    at: int
+    due: int | None
+    error: bytes | None
+    trace: bytes | None
+    ledger: Sequence[tuple[int, str, bytes]]
+    children: Sequence[Draft]
 
-    def __init__(self, settlement: Settlement) -> None:
-        self.settlement = settlement
-        self.code = CODES[settlement.state]
-        self.at = micros(settlement.at)
-        self.due = None if settlement.due is None else micros(settlement.due)
-        if settlement.state is State.WAITING and self.due is None:
+    @staticmethod
+    def of(settlement: Settlement) -> Ending:
+        """Raises TypeError, ValueError and StoreError for what cannot be stored."""
+        seq, due, ledger, children = settlement.seq, settlement.due, settlement.ledger, settlement.children
+        if due is None and settlement.state is State.WAITING:
             raise StoreError("a waiting message needs `due`")
-        self.error = None if settlement.error is None else dump_error(settlement.error)
-        self.trace = dump_trace(settlement.trace)
-        self.ledger: Sequence[tuple[int, str, bytes]] = ()
-        if settlement.ledger:
-            self.ledger = [(settlement.seq, entry.step, dump_any(entry.value)) for entry in settlement.ledger]
-        self.children: Sequence[Draft] = ()
-        if settlement.children:
-            self.children = [Draft(child) for child in settlement.children]
+        return Ending(
+            settlement,
+            CODES[settlement.state],
+            micros(settlement.at),
+            None if due is None else micros(due),
+            None if settlement.error is None else dump_error(settlement.error),
+            dump_trace(settlement.trace),
+            [(seq, entry.step, dump_any(entry.value)) for entry in ledger] if ledger else (),
+            [Draft.of(child) for child in children] if children else (),
+        )
 
 
-class Draft:
+class Draft(Struct, frozen=True, gc=False):
     """A new message, checked and turned into columns outside of the transaction."""
 
-    __slots__ = ("claimed", "columns", "created", "ending", "error", "mid", "new")
+    new: NewMessage
+    mid: bytes
+    created: int
+    columns: tuple[Any, ...]
+    claimed: Sequence[bytes]
+    error: bytes | None
+    ending: Ending | None
 
-    def __init__(self, new: NewMessage) -> None:
+    @staticmethod
+    def of(new: NewMessage) -> Draft:
+        """Raises TypeError, ValueError and StoreError for what cannot be stored."""
         envelope = new.envelope
         if new.state not in _BIRTH:
             raise StoreError(f"a message cannot be born {new.state}")
-        self.new = new
-        self.mid = mid_of(own := envelope.id)
-        self.created = micros(envelope.accepted_at)
-        self.error = None if new.error is None else dump_error(new.error)
-        self.ending = None if new.ending is None else _told_before(new.ending)
+        mid, created = mid_of(own := envelope.id), micros(envelope.accepted_at)
         body, blob, headers, meta, track = envelope.body, envelope.blob, envelope.headers, envelope.meta, envelope.track
         vars_ = dump_vars(envelope.vars) if envelope.vars else None
-        self.columns: tuple[Any, ...] = (
-            bytearray(self.mid),
+        columns = (
+            bytearray(mid),
             NULL if envelope.key is None else envelope.key,
-            self.created,
+            created,
             NULL if envelope.correlation_id == own else envelope.correlation_id,
             NULL if envelope.parent_id is None else bytearray(mid_of(envelope.parent_id)),
             NULL if envelope.replay_of is None else mid_of(envelope.replay_of),
@@ -128,12 +141,20 @@ class Draft:
             envelope.priority,
             envelope.content if blob is None else content_of(envelope.content, blob),
             cell(dump(headers)) if headers else NULL,
-            cell(vars_),
+            NULL if vars_ is None else bytearray(vars_),
             cell(dump(meta)) if meta else NULL,
             cell(dump(track)) if track else NULL,
             bytearray(body),
         )
-        self.claimed = claims_in(body, vars_) if vars_ is not None or CLAIM_CHECK in body else []
+        return Draft(
+            new,
+            mid,
+            created,
+            columns,
+            claims_in(body, vars_) if vars_ is not None or CLAIM_CHECK in body else (),
+            None if new.error is None else dump_error(new.error),
+            None if new.ending is None else _told_before(new.ending),
+        )
 
     def as_duplicate_of(self, first: bytes | None) -> tuple[Any, ...]:
         return (*self.columns[:6], first, *self.columns[7:])
@@ -142,7 +163,7 @@ class Draft:
 def _told_before(ending: Settlement) -> Ending | None:
     """The end that a message comes with; None where a child of it cannot be stored: the ordinary way says what is wrong."""
     try:
-        return Ending(ending)
+        return Ending.of(ending)
     except (TypeError, ValueError, StoreError):
         return None
 

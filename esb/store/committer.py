@@ -49,7 +49,7 @@ _STORE_FAULTS = frozenset(
 Then = Callable[[Any], None]
 
 
-class Job(Struct, eq=False):
+class Job(Struct, eq=False, gc=False):
     """A command that waits for its group. ``light`` stands in for ``run`` where the group settles ``seq`` as well.
 
     ``rows``: the command writes by :meth:`Writer.later` and looks at nothing that the others of its kind leave there;

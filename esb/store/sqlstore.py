@@ -77,6 +77,7 @@ class SqlStore(Pruning):
         self._writer: Writer | None = None
         self._committer: Committer | None = None
         self._suspect: Suspect | None = None
+        self.at_work: Callable[[int], None] = _nobody_works
         self._submit: Callable[..., asyncio.Future[Any]] = _refuse_to_write
         self._put: Callable[[Job], None] = _refuse_to_write
         if not read_only:
@@ -118,7 +119,7 @@ class SqlStore(Pruning):
                 writer.close()
                 raise
         suspect.note(0)
-        self._suspect = suspect
+        self._suspect, self.at_work = suspect, suspect.note
         self._writer = writer
         self._submit, self._put = self._committer.submit, self._committer.put
 
@@ -134,7 +135,7 @@ class SqlStore(Pruning):
         return future
 
     def accept_then(self, new: NewMessage, then: Callable[[Accepted | StoreError], None]) -> None:
-        draft = accept.Draft(new)
+        draft = accept.Draft.of(new)
         if self.full:
             raise StoreBusy("the store is at `retention.max_size`", hint="raise it, or end what is open and dead")
         if self._short and not self.open_for_intake:
@@ -142,10 +143,6 @@ class SqlStore(Pruning):
                 "disk space is short; nothing new is taken", hint=f"free some space under {self.path.parent}"
             )
         self._put(Job(accept.accept, (draft,), then, rows=True))
-
-    def at_work(self, seq: int) -> None:
-        if self._suspect is not None:
-            self._suspect.note(seq)
 
     def start(self, seq: int, attempts: int, at: datetime) -> asyncio.Future[bool]:
         del at  # the attempt's trace has its times
@@ -163,7 +160,7 @@ class SqlStore(Pruning):
     def bear(
         self, seq: int, children: Sequence[NewMessage], progress: Confirmed
     ) -> asyncio.Future[tuple[Accepted, ...] | None]:
-        drafts = [accept.Draft(child) for child in children]
+        drafts = [accept.Draft.of(child) for child in children]
         row = (seq, progress.step, dump_any(progress.value))
         future: asyncio.Future[tuple[Accepted, ...] | None] = self._submit(commands.bear, seq, drafts, row)
         return future
@@ -178,7 +175,7 @@ class SqlStore(Pruning):
         return future
 
     def settle_then(self, settlement: Settlement, then: Callable[[tuple[Accepted, ...] | StoreError], None]) -> None:
-        ending = accept.Ending(settlement)
+        ending = accept.Ending.of(settlement)
         self._put(Job(commands.settle, (ending,), then, seq=settlement.seq, settles=True, rows=True))
 
     def absorb(
@@ -435,6 +432,10 @@ class SqlStore(Pruning):
         if self._suspect is not None:
             self._suspect.close()
         self._database.close()
+
+
+def _nobody_works(_: int) -> None:
+    """Nothing runs in a store that is only read."""
 
 
 def _refuse_to_write(*_: Any) -> Any:

@@ -59,7 +59,7 @@ class Bench:
         return connection
 
     def accept(self, **parts: Any) -> asyncio.Future[Any]:
-        return self.committer.submit(accept, Draft(self.stores.new(**parts)))
+        return self.committer.submit(accept, Draft.of(self.stores.new(**parts)))
 
     def stored(self) -> int:
         with sqlite3.connect(self.path) as connection:

@@ -7,7 +7,6 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from esb.errors import StoreBusy, StoreCorrupt, StoreError
 from esb.failpoints import hit
+from esb.store.apart import Apart
 from esb.store.writer import Command, Mark, Writer
 
 #: The most commands that share a commit.
@@ -97,7 +97,7 @@ class Committer:
         self._committing = False
         self._must_reopen = False
         self._idle: asyncio.Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "esb-store-commit") if threaded is not False else None
+        self._thread = Apart("esb-store-commit") if threaded is not False else None
         self._took = took
         self._slow = bool(threaded) or took > SLOW
         self._adapts = threaded is None
@@ -132,7 +132,7 @@ class Committer:
         if self._mending is not None:
             self._mending.cancel()
         if self._thread is not None:
-            self._thread.shutdown()
+            self._thread.close()
 
     # -- one group ----------------------------------------------------------------------------------------------------
     def _flush(self) -> None:
@@ -161,9 +161,7 @@ class Committer:
             self._settle(group, answers, mark, self._commit())
         else:
             self._committing = True
-            asyncio.get_running_loop().run_in_executor(self._thread, self._commit).add_done_callback(
-                lambda done: self._committed(group, answers, mark, done)
-            )
+            self._thread.run(self._commit, partial(self._committed, group, answers, mark))
 
     def _is_bearable(self, group: list[Job]) -> bool:
         return self._adapts and len(group) <= FEW and self._took < BEARABLE
@@ -227,11 +225,9 @@ class Committer:
             self._slow = self._took > (QUICK if self._slow else SLOW)
         return None
 
-    def _committed(
-        self, group: list[Job], answers: list[Any], mark: Mark, done: asyncio.Future[BaseException | None]
-    ) -> None:
+    def _committed(self, group: list[Job], answers: list[Any], mark: Mark, fault: BaseException | None) -> None:
         self._committing = False
-        self._settle(group, answers, mark, done.exception() or done.result())
+        self._settle(group, answers, mark, fault)
 
     def _settle(self, group: list[Job], answers: list[Any], mark: Mark, fault: BaseException | None) -> None:
         if fault is None:

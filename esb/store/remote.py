@@ -182,12 +182,14 @@ class RemoteCommitter(Committer):
 
     def _run_there(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         self._committing = True
+        assert self._thread is not None
+        self._thread.run(work, partial(self._back, then))
 
-        def done(future: asyncio.Future[Any]) -> None:
-            self._committing = False
-            then(future.result())
-
-        asyncio.get_running_loop().run_in_executor(self._thread, work).add_done_callback(done)
+    def _back(self, then: Callable[[Any], None], found: Any) -> None:
+        self._committing = False
+        if isinstance(found, BaseException):
+            raise found
+        then(found)
 
     def _work(self, group: list[Job]) -> _Worked:
         """In the thread."""

@@ -378,16 +378,16 @@ class MessageRun(Struct, eq=False):
         self._waited = False
         self.bench.store.at_work(self.entry.seq)
 
-    def _start(self, told: Callable[[asyncio.Future[bool]], None] = swallow) -> None:
+    def _start(self) -> None:
         if self._starting is None and not self._started:
             entry = self.entry
             self._starting = self.bench.store.start(entry.seq, entry.attempts, self.clock.now())
-            self._starting.add_done_callback(told)  # by itself nobody may need the answer
+            self._starting.add_done_callback(swallow)  # by itself nobody may need the answer
 
-    def start_then(self, told: Callable[[asyncio.Future[bool]], None]) -> bool:
+    def start_then(self, told: Callable[[bool | StoreError], None]) -> bool:
         """Whether the store has this attempt as begun; where it has not yet, ``told`` hears its answer, as :meth:`started`."""
         if not self._started:
-            self._start(told)
+            self.bench.store.start_then(self.entry.seq, self.entry.attempts, told)
         return self._started
 
     async def started(self) -> None:

@@ -7,12 +7,11 @@ that is not ready) goes on as a coroutine from where the message is.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from esb.config.model import RouteSpec
-from esb.errors import MessageError
+from esb.errors import MessageError, StoreError
 from esb.failpoints import delays, hit
 from esb.formats.unread import Unread
 from esb.message import Message
@@ -184,14 +183,13 @@ class Flight:
         return after
 
     # -- the start ----------------------------------------------------------------------------------------------------
-    def _begun(self, told: asyncio.Future[bool]) -> None:
+    def _begun(self, begun: bool | StoreError) -> None:
         """The store has the start, or has given the message another end."""
-        error = told.exception()
         if self not in self._straight.flights:
             return
-        if error is not None:
-            self._leave(_raised(error))
-        elif not told.result():
+        if isinstance(begun, StoreError):
+            self._leave(_raised(begun))
+        elif not begun:
             self._leave(_raised(Withdrawn()))
         else:
             self._run.has_started()

@@ -74,6 +74,9 @@ _OWNER = "SELECT seq, mid, fingerprint FROM dedupe WHERE route = ? AND space = ?
 _ACCEPTED = frozenset({"accepted", "replayed"})
 _BORN = {State.DUPLICATE: frozenset({"duplicate"}), State.DEAD: _ACCEPTED | {"dead"}}
 
+#: Messages that wait whose rows need not be read again when they start.
+_REMEMBERED = 10_000
+
 #: States that a message may be born in.
 _BIRTH = frozenset({State.QUEUED, State.HELD, State.DEAD, State.DUPLICATE})
 
@@ -229,6 +232,8 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
             writer.waiting.add((route, scope, envelope.key))
         if started:
             writer.running[seq] = route
+        elif state is State.QUEUED and len(writer.queued) < _REMEMBERED:
+            writer.queued[seq] = route
         writer.later(
             _PENDING,
             (
@@ -383,6 +388,7 @@ def absorb(
 
 def end_open(writer: Writer, seq: int, route: int, state: int, after: int, at: int, attempts: int, reason: str) -> None:
     """An open message ends without an attempt of its own. Raises StoreError where it is not in ``state``."""
+    writer.queued.pop(seq, None)
     writer.execute("DELETE FROM pending WHERE seq = ? AND state = ?", (seq, state))
     if writer.cursor.rowcount != 1:
         raise StoreError(f"message {seq} is not in the state that was read a moment ago")

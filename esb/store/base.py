@@ -54,10 +54,8 @@ class NewMessage(Struct, frozen=True, gc=False):
     started: bool = False
     #: an overtaking message: earlier messages of its lane in QUEUED, WAITING, HELD (and DEAD heads) become SUPERSEDED
     supersede: bool = False
-    #: a person made it (``replay``, ``send``): audited in the same transaction
-    by: AuditEntry | None = None
-    #: what it says about indicators; those of the event that takes place are stored (``accepted``, ``duplicate`` …)
-    facts: Sequence[Fact] = ()
+    by: AuditEntry | None = None  #: a person made it (``replay``, ``send``): audited in the same transaction
+    facts: Sequence[Fact] = ()  #: about indicators; those of the event that takes place are stored (``accepted`` …)
     #: its end (DONE, of the first attempt), where its steps were worked off before it is stored: a message that would be
     #: queued, and has nothing before it in its lane, is stored with this end at once; every other one as if it had none
     ending: Settlement | None = None
@@ -234,9 +232,7 @@ class DeadGroup:
     newest: datetime
 
 
-#: In place of the texts of a version: the version that has the same.
-SAME_AS = "="
-
+SAME_AS = "="  #: in place of the texts of a version: the version that has the same
 
 #: Space, name and value of what is kept in the transaction that moves a message, by the state that the message gets.
 Memo = Callable[[State], tuple[str, str, Any]]
@@ -257,6 +253,10 @@ class Store(Answers, Protocol):
 
     def start(self, seq: int, attempts: int, at: datetime) -> asyncio.Future[bool]:
         """QUEUED or WAITING becomes RUNNING."""
+        ...
+
+    def start_then(self, seq: int, attempts: int, then: Callable[[bool | StoreError], None]) -> None:
+        """The same without a future, as :meth:`accept_then`."""
         ...
 
     @property

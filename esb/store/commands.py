@@ -52,6 +52,12 @@ _MAY_SETTLE = _may_settle()
 # -- attempts -----------------------------------------------------------------------------------------------------------
 def start(writer: Writer, seq: int, attempts: int) -> bool:
     """QUEUED or WAITING becomes RUNNING; false where a person or another message was faster."""
+    known = writer.queued.pop(seq, None)
+    if known is not None:
+        writer.later(START, (RUNNING, attempts, seq, QUEUED, WAITING))
+        writer.move(known, QUEUED, RUNNING)
+        writer.running[seq] = known
+        return True
     row = writer.execute(ROUTE_AND_STATE, (seq,)).fetchone()
     if row is None:
         return False
@@ -64,6 +70,8 @@ def start(writer: Writer, seq: int, attempts: int) -> bool:
 
 def would_start(writer: Writer, seq: int, attempts: int) -> bool:
     """What :func:`start` would answer. The settlement in the same group makes the move, so nothing is written here."""
+    if seq in writer.queued:
+        return True
     row = writer.execute(STATE_ALONE, (seq,)).fetchone()
     return row is not None and row[0] in (QUEUED, WAITING)
 
@@ -94,10 +102,12 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
     """End an attempt with everything that belongs to it; a message that is not open any more is left as it is."""
     settlement, code = ending.settlement, ending.code
     seq = settlement.seq
-    running_in = writer.running.pop(seq, None)
+    state, known = RUNNING, writer.running.pop(seq, None)
+    if known is None:
+        state, known = QUEUED, writer.queued.pop(seq, None)
     row: tuple[Any, ...] | None
-    if running_in is not None and code == DONE:
-        row = (running_in, 0, None, RUNNING, 0, 0)  # as its birth said; what leaves `pending` must be so
+    if known is not None and code == DONE:
+        row = (known, 0, None, state, 0, 0)  # as its birth left it; what leaves `pending` must be so
     else:
         row = writer.execute(OPEN, (seq,)).fetchone()
     if row is None:

@@ -147,9 +147,11 @@ class SqlStore(Pruning):
     def start(self, seq: int, attempts: int, at: datetime) -> asyncio.Future[bool]:
         del at  # the attempt's trace has its times
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        then = partial(resolve, future)
-        self._put(Job(commands.start, (seq, attempts), then, seq=seq, rows=True, light=commands.would_start))
+        self.start_then(seq, attempts, partial(resolve, future))
         return future
+
+    def start_then(self, seq: int, attempts: int, then: Callable[[bool | StoreError], None]) -> None:
+        self._put(Job(commands.start, (seq, attempts), then, seq=seq, rows=True, light=commands.would_start))
 
     def confirm(self, seq: int, entry: Confirmed) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

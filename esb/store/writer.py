@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -89,6 +90,7 @@ class Writer:
         "epoch",
         "execute",
         "next_seq",
+        "queued",
         "running",
         "waiting",
         "words",
@@ -96,13 +98,15 @@ class Writer:
 
     def __init__(self, connect: Callable[[], Connection], words: Words) -> None:
         self._connect = connect
-        self._deltas: dict[tuple[int, int], int] = {}
+        self._deltas: dict[tuple[int, int], int] = defaultdict(int)
         self._spans: dict[int, tuple[int, int]] = {}
         self._tallies: dict[Slot, tuple[int, int]] = {}
-        self._rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         #: lanes whose open messages are among the rows that are not written yet
         self.waiting: set[tuple[int, int, str | None]] = set()
-        #: routes of messages that run since their birth: what else their rows say is known
+        #: routes of messages that wait, and that run, as their birth left them: what else their rows say is known, unless
+        #: somebody else was there meanwhile. Whoever relies on it writes by :meth:`later`, which finds out.
+        self.queued: dict[int, int] = {}
         self.running: dict[int, int] = {}
         self.next_seq: int = 1
         self.words = words
@@ -191,6 +195,7 @@ class Writer:
         """Nothing of what this transaction would have counted is so."""
         self._rows.clear()
         self.waiting.clear()
+        self.queued.clear()
         self.running.clear()
         self._deltas.clear()
         self._spans.clear()
@@ -203,17 +208,13 @@ class Writer:
         The statement changes exactly one row; where it turns out that it did not, the group is taken back and its commands
         run one by one, so that only the one whose row it was fails.
         """
-        rows = self._rows.get(statement)
-        if rows is None:
-            self._rows[statement] = [row]
-        else:
-            rows.append(row)
+        self._rows[statement].append(row)
 
     def flush(self) -> None:
         """Write the rows of :meth:`later`. Raises StoreError where one of them was not what it was a moment ago."""
         if not self._rows:
             return
-        written, self._rows = self._rows, {}
+        written, self._rows = self._rows, defaultdict(list)
         self.waiting.clear()
         cursor = self.cursor
         for statement, rows in written.items():
@@ -247,12 +248,11 @@ class Writer:
         return seq
 
     def count(self, route: int, state: int, n: int = 1) -> None:
-        slot = (route, state)
-        self._deltas[slot] = self._deltas.get(slot, 0) + n
+        self._deltas[route, state] += n
 
     def move(self, route: int, before: int, after: int, n: int = 1) -> None:
-        self.count(route, before, -n)
-        self.count(route, after, n)
+        self._deltas[route, before] -= n
+        self._deltas[route, after] += n
 
     def tally(self, slot: Slot, n: int, weight: int = 0) -> None:
         """Count for an indicator; written once per transaction, however often it is called."""

@@ -393,6 +393,30 @@ async def test_start_takes_queued_and_waiting_messages_only(box: Any) -> None:
 
 
 @on_store
+async def test_a_start_that_comes_too_late_is_refused_and_the_others_of_its_turn_are_not(box: Any) -> None:
+    head, held, discarded, good = [await box.store.accept(new(key=key)) for key in ("k", "k", "d", "g")]
+    await box.store.start(head.seq, 1, NOW)
+    dead = Settlement(head.seq, State.DEAD, 1, NOW, error=BROKEN, hold_lane=True)
+    await asyncio.gather(box.store.settle(dead), box.store.discard(discarded.seq, WHO, NOW))
+    late = [held, discarded, good]
+    assert await asyncio.gather(*[box.store.start(one.seq, 1, NOW) for one in late]) == [False, False, True]
+    assert states(box.store) == {"dead": 1, "held": 1, "discarded": 1, "running": 1}
+    assert await box.store.settle(done(good.seq)) == ()
+    assert box.store.verify_conservation() == []
+
+
+@on_store
+async def test_a_message_that_was_held_is_not_done_by_one_who_took_it_for_queued(box: Any) -> None:
+    head, held = [await box.store.accept(new(key="k")) for _ in range(2)]
+    await box.store.start(head.seq, 1, NOW)
+    await box.store.settle(Settlement(head.seq, State.DEAD, 1, NOW, error=BROKEN, hold_lane=True))
+    with pytest.raises(StoreError, match="held"):
+        await box.store.settle(done(held.seq))
+    assert states(box.store) == {"dead": 1, "held": 1}
+    assert box.store.verify_conservation() == []
+
+
+@on_store
 async def test_a_start_settled_in_the_same_turn_answers_like_any_other(box: Any) -> None:
     a, b = await box.store.accept(new()), await started(box.store)
     first, refused, *_ = await asyncio.gather(

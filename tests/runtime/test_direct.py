@@ -22,13 +22,13 @@ ONE = PLAIN.replace("route: plain", "route: plain\nconcurrency: 1").replace("key
 def starts_of(bus: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of the messages whose start is told to the store from now on."""
     told: list[int] = []
-    start = bus.store.start
+    start = bus.store.start_then
 
     def counted(seq: int, *more: Any) -> Any:
         told.append(seq)
         return start(seq, *more)
 
-    monkeypatch.setattr(bus.store, "start", counted)
+    monkeypatch.setattr(bus.store, "start_then", counted)
     return told
 
 

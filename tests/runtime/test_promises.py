@@ -751,16 +751,15 @@ def test_a_replayed_hold_takes_its_turn_and_supersedes_nothing(start: Any, probe
 def test_a_store_that_cannot_write_kills_no_message(start: Any, probe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with start({"routes/a.yaml": PLAIN}) as bus:
-            real, refusals = bus.store.start, [StoreBusy("the disk is full"), StoreBusy("the disk is full")]
+            real, refusals = bus.store.start_then, [StoreBusy("the disk is full"), StoreBusy("the disk is full")]
 
-            def full(seq: int, attempts: int, at: Any) -> asyncio.Future[bool]:
-                if not refusals:
-                    return real(seq, attempts, at)
-                refused: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                refused.set_exception(refusals.pop())
-                return refused
+            def full(seq: int, attempts: int, then: Any) -> None:
+                if refusals:
+                    asyncio.get_running_loop().call_soon(then, refusals.pop())
+                else:
+                    real(seq, attempts, then)
 
-            monkeypatch.setattr(type(bus.store), "start", lambda _store, *words: full(*words))
+            monkeypatch.setattr(type(bus.store), "start_then", lambda _store, *words: full(*words))
             _, second = await asyncio.gather(*[bus.send("plain", {"lot": "1"}) for _ in range(2)])
             while refusals or bus.state(second.message_id) != "done":
                 bus.clock.advance(1)

@@ -113,7 +113,8 @@ class RouteRunner:
             overtakes=envelope.overtakes,
             size=envelope.size,
         )
-        entry.rank = rank_of(envelope, self._versions.bind(entry))
+        if entry.scope:  # of a group or of a sequence, perhaps
+            entry.rank = rank_of(envelope, self._versions.bind(entry))
         if envelope.overtakes and entry.lane is not None:
             self.lanes.unblock(entry.lane)
             self.lanes.supersede_running(entry.lane, entry.seq)
@@ -123,7 +124,8 @@ class RouteRunner:
             self.direct.add(entry)
             self._idle.clear()
         self.lanes.add(entry)
-        rouse(self.lanes, entry, self._versions)
+        if entry.scope:
+            rouse(self.lanes, entry, self._versions)
         self.wake()
 
     def look_again(self, pending: Iterable[Pending], blocked: Mapping[LaneId, int]) -> None:
@@ -326,6 +328,8 @@ class RouteRunner:
         entry.started = False
         entry.crashes = 0  # as in the store: the process lived through this attempt
         match settlement.state:
+            case State.DONE:  # nearly all of them
+                self.lanes.finish(entry)
             case State.WAITING | State.QUEUED if entry.superseded:  # it was told after the settlement was on its way
                 self._verdicts.add(self._verdicts.again(entry, told_already(settlement)))
                 return

@@ -118,7 +118,8 @@ class Verdicts:
             self._failed(verdict, stored)
             return
         self._open -= 1
-        committed(verdict.births, self._bench.store.blobs)
+        if verdict.births:
+            committed(verdict.births, self._bench.store.blobs)
         self._concluded(verdict, stored)
 
     def _failed(self, verdict: Verdict, error: BaseException) -> None:

@@ -63,7 +63,9 @@ class Versions:
 
     def of(self, entry: Entry) -> Version:
         """The version that an attempt of this message runs on; noted in the entry."""
-        if entry.bound or (entry.scope == UNDO and not entry.earlier):
+        if not (entry.attempts or entry.scope or entry.bound):  # nearly all of them
+            known = self.newest
+        elif entry.bound or (entry.scope == UNDO and not entry.earlier):
             known = self._known(entry.version)
         else:
             known = self._kept.get(entry.version, self.newest) if _stays(entry) else self.newest

@@ -47,6 +47,7 @@ _UNSYNCHRONISED = 5
 DRIVERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sftp": ("asyncssh", ("sftp",)),
     "mqtt": ("paho", ("mqtt",)),
+    "redis": ("redis", ("redis", "rediss")),
     "postgres": ("psycopg", ("postgresql+psycopg", "postgresql")),
     "mysql": ("pymysql", ("mysql+pymysql", "mariadb+pymysql")),
     "sqlserver": ("pyodbc", ("mssql+pyodbc",)),

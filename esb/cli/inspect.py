@@ -18,7 +18,7 @@ from esb.cli import exits, names
 from esb.cli.places import read_or_fail
 
 #: ports where an address names none
-PORTS = {"http": 80, "https": 443, "amqp": 5672, "amqps": 5671, "mqtt": 1883, "mqtts": 8883, "postgresql+psycopg": 5432, "mysql+pymysql": 3306, "mariadb+pymysql": 3306, "mssql+pyodbc": 1433, "oracle+oracledb": 1521}  # fmt: skip
+PORTS = {"http": 80, "https": 443, "amqp": 5672, "amqps": 5671, "mqtt": 1883, "mqtts": 8883, "redis": 6379, "rediss": 6379, "postgresql+psycopg": 5432, "mysql+pymysql": 3306, "mariadb+pymysql": 3306, "mssql+pyodbc": 1433, "oracle+oracledb": 1521}  # fmt: skip
 
 
 @click.command()

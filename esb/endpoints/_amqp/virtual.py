@@ -144,8 +144,8 @@ class _Worker:
                 self._lost(self.trouble)
                 self._bell.wait(_RECONNECT)
             finally:
+                self._leaving()
                 with suppress(Exception):
-                    self._leaving()
                     connection.release()
         self._lost("the connection is closed")
         self._tell(self._ended.set)
@@ -308,7 +308,8 @@ class VirtualConsumer(_Worker):
 
     def _leaving(self) -> None:
         for opened in self._open.values():
-            opened.put_back()
+            with suppress(Exception):  # the connection may be why we leave: what is in hand comes again by itself
+                opened.put_back()
         self._open.clear()
 
     def _lost(self, reason: str) -> None:

@@ -33,7 +33,7 @@ async def absorb(run: MessageRun, count: int, message: Message) -> bool:
     entry = run.entry
     others = [other.seq for other in run.lanes.behind(entry)[:count]]
     body, content = encode_body(message.body)
-    payload = NewPayload(body, content, {**run.envelope.meta, "aggregate": message.meta["aggregate"]})
+    payload = NewPayload(body, content, {**run.envelope.meta, "aggregate": message.meta["aggregate"]}, message.vars)
     if len(others) < count:
         return False
     done = await run.bench.store.absorb(entry.seq, entry.id, others, payload, run.clock.now())

@@ -368,7 +368,12 @@ def supersede(writer: Writer, lane: tuple[int, int, str], seq: int, by: str, at:
 
 
 def absorb(
-    writer: Writer, seq: int, id_: str, others: Sequence[int], payload: tuple[bytes, str, bytes | None], at: int
+    writer: Writer,
+    seq: int,
+    id_: str,
+    others: Sequence[int],
+    payload: tuple[bytes, str, bytes | None, bytes | None],
+    at: int,
 ) -> bool:
     """A message takes queued others into itself: they end as done, it has another payload. False where one is not queued."""
     rows = []
@@ -381,8 +386,10 @@ def absorb(
         return False
     for other, route, attempts in rows:
         end_open(writer, other, route, QUEUED, DONE, at, attempts, f"aggregated into {id_}")
-    writer.execute("UPDATE message SET body = ?, content = ?, meta = ? WHERE seq = ?", (*payload, seq))
-    keep_claimed(writer, seq, claims_in(payload[0]))
+    body, content, vars_, meta = payload
+    changed = "UPDATE message SET body = ?, content = ?, vars = ?, meta = ? WHERE seq = ?"
+    writer.execute(changed, (body, content, cell(vars_), meta, seq))
+    keep_claimed(writer, seq, claims_in(body, vars_))
     return True
 
 

@@ -84,6 +84,7 @@ class NewPayload(Struct, frozen=True):
     body: bytes
     content: str
     meta: Mapping[str, Any]
+    vars: Mapping[str, Any] = EMPTY
 
 
 class Confirmed(Struct, frozen=True):
@@ -293,9 +294,7 @@ class Store(Answers, Protocol):
         self, seq: int, id_: str, others: Sequence[int], payload: NewPayload, at: datetime
     ) -> asyncio.Future[bool]:
         """QUEUED ``others`` become DONE, ``aggregated into`` the message, which gets another payload, at the same instant.
-
-        False, and nothing is changed, where one of them is not queued (any more).
-        """
+        False, and nothing is changed, where one of them is not queued (any more)."""
         ...
 
     def claim(self, space: str, key: str, seq: int, expires_at: datetime, now: datetime) -> asyncio.Future[bool]:

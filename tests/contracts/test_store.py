@@ -614,7 +614,7 @@ async def test_a_message_absorbs_queued_ones_at_once_or_not_at_all(box: Any) -> 
     store = box.store
     head = await started(store, key="G")
     first, second = await store.accept(new(key="G")), await store.accept(new(key="G"))
-    payload = NewPayload(b"[1,2]", "json", {"aggregate": {"count": 2}})
+    payload = NewPayload(b"[1,2]", "json", {"aggregate": {"count": 2}}, {"all": [1, Decimal("2.10")]})
     gone = await died(store)
     assert not await store.absorb(head.seq, head.id, [first.seq, gone.seq], payload, NOW)
     assert (state_of(store, first), store.payload(head.seq)[0].body) == (State.QUEUED, new().envelope.body)
@@ -623,6 +623,7 @@ async def test_a_message_absorbs_queued_ones_at_once_or_not_at_all(box: Any) -> 
     assert (ended.state, ended.reason) == (State.DONE, f"aggregated into {head.id}")
     envelope, _ = store.payload(head.seq)
     assert (envelope.body, envelope.meta) == (b"[1,2]", {"aggregate": {"count": 2}})
+    assert str(envelope.vars) == str({"all": [1, Decimal("2.10")]}), "with every digit"
     assert state_of(store, head) is State.RUNNING
 
 

@@ -281,3 +281,31 @@ def test_a_fault_of_any_commit_loses_and_doubles_nothing(
             bus.whole()
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("into", ["vars.all", "body.all", "vars.a.b"])
+@pytest.mark.parametrize("way", ["retry", "restart", "person", "replay"])
+def test_the_list_is_there_at_every_attempt_wherever_it_goes(
+    start: Start, probe: ProbeTarget, into: str, way: str
+) -> None:
+    """It is kept with the message: another attempt, another life of the process or a replay have nothing else."""
+    route = ROUTE.replace("{ COMPLETE } }", f"{{ size: 2 }}, into: {into} }}").replace("body[].n", f"{into}[].n")
+
+    async def go() -> None:
+        probe.script["t"] = [] if way == "replay" else [Rejected("no") if way == "person" else Unavailable("503")]
+        async with start({"routes/r.yaml": route}) as bus:
+            await send(bus, "a1", "a2")
+            (aggregate,) = [one for one in bus.messages(route="r") if one.envelope.scope and not one.reason]
+            if way in ("person", "replay"):
+                act = bus.operations.retry if way == "person" else bus.operations.replay
+                await act(Filter(ids=(aggregate.envelope.id,)), WHO)
+                await bus.settle()
+            elif way == "retry":
+                await bus.advance(2)
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            await bus.advance(2)
+            assert probe.bodies("u") == [["1", "2"]] * (2 if way == "replay" else 1)
+            bus.whole()
+
+    asyncio.run(go())

@@ -134,6 +134,26 @@ class TestSource(SourceContract):
 
         asyncio.run(scenario())
 
+    def test_what_a_living_bus_has_in_hand_stays_there(self, rig: Source) -> None:
+        async def scenario() -> None:
+            intake = DurableIntake()
+            intake.before.clear()
+            for name in ("a", "b"):
+                await rig.offer(name, b"1")
+            source = await rig.start(intake)
+            await rig.until(lambda: intake.asked == 2)
+            index = f"esb.unacked_index.{rig.queue}"
+            with rig.server.client() as client:
+                [(first, begun), (second, _)] = client.zrange(index, 0, -1, withscores=True)
+                await rig.until(lambda: (client.zscore(index, first) or 0) > begun + 2)  # of a patience of 1
+                assert client.zrange(index, 0, -1) == [first, second]
+            assert intake.asked == 2
+            intake.before.set()
+            await rig.until_held(0)
+            await source.stop()
+
+        asyncio.run(scenario())
+
     def test_what_is_not_wrapped_as_kombu_does_it_is_a_body(self, rig: Source) -> None:
         async def scenario() -> None:
             intake = DurableIntake()

@@ -42,6 +42,13 @@ for list = 3, #KEYS do
 end
 return taken
 """
+# whoever lives keeps what it has in hand, in its order
+_KEEP = """
+local now = redis.call('TIME')
+for place, tag in ipairs(ARGV) do
+  redis.call('ZADD', KEYS[2], 'XX', now[1] + (now[2] + place) / 1000000, tag)
+end
+"""
 _PUT_BACK = """
 local function put_back(tag)
   local noted = redis.call('HGET', KEYS[1], tag)
@@ -111,6 +118,8 @@ class RedisOpened(Opened):
     def pull(self) -> None:
         now = time.monotonic()
         if now >= self._next_search:
+            if self.tags:
+                self._run(_KEEP, *self.tags.values())
             # most often a look is too early for all; a tenth of the patience later it is late enough
             found = self._run(_FIND_LOST, self._patience)
             self._next_search = now if found == _LOST_AT_ONCE else now + self._patience / 10

@@ -37,7 +37,8 @@ class Await:
     """Wait until another message says what became of what was sent: a CONTRL, 997 or TA1, a confirmation file, a callback.
 
     The other one is found by a value that its route tracks (`track: { acknowledged: body.interchange }`), in the store, so that it
-    may also come before this step, and no restart loses it; one that was accepted before this message is not meant.
+    may also come before this step, and no restart loses it; one that was accepted before this message
+    (a part: before the whole) is not meant.
     The message waits in the store and uses up no attempt: it looks again after a tenth of the time waited so far, after five
     seconds at first and five minutes at most. The steps before it run again then;
     deliveries that were confirmed are not sent again. Later messages of the same key wait behind it.

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from esb.endpoints.base import Incoming
 from esb.message import State
 
@@ -102,6 +104,34 @@ def test_a_997_that_refuses_makes_a_dead_letter_and_one_that_was_there_before_do
             (dead,) = bus.messages(route="sender")
             assert (dead.state.value, dead.error.error_class) == ("dead", "rejected")
             assert "997 says" in dead.error.message
+            bus.whole()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "fanout: { one: { steps: [ AWAIT, { to: { probe: booked } } ] } }",
+        'split: { each: "[body]", steps: [ AWAIT, { to: { probe: booked } } ] }',
+        "aggregate: { by: body.reference, complete: { size: 1 }, into: vars.all }\n  - AWAIT\n  - to: { probe: booked }",
+        'resequence: { by: "`1`", first: 1 }\n  - AWAIT\n  - to: { probe: booked }',
+    ],
+    ids=["fanout", "split", "aggregate", "resequence"],
+)
+def test_an_answer_may_be_there_before_the_part_that_waits_for_it(start: Any, probe: Any, around: str) -> None:
+    """The partner answers what was sent while the message is still on its way to its parts."""
+    wait = "{ await: { track: { acknowledged: body.reference }, route: acknowledgements, within: 1m } }"
+    sender = f"route: sender\nfrom: {{ route: {{}} }}\nsteps:\n  - publish: sent\n  - {around.replace('AWAIT', wait)}\n"
+    answers = "route: acknowledgements\ntrack: { acknowledged: body.reference }\nfrom: { topic: sent }\nsteps: [ { log: taken } ]\n"
+
+    async def scenario() -> None:
+        async with start({"routes/s.yaml": sender, "routes/a.yaml": answers}) as bus:
+            await bus.send("sender", {"reference": "R-1"})
+            await bus.settle()
+            await bus.advance(6)
+            assert bus.states("acknowledgements") == ["done"]
+            assert len(probe.bodies("booked")) == 1, bus.states("sender")
             bus.whole()
 
     asyncio.run(scenario())

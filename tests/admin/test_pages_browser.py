@@ -183,6 +183,9 @@ def test_every_page_is_readable_and_calls_nobody(chromium: Browser, target: Targ
         assert violations(one.page) == [], path
     dark = one.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
     assert dark == (scheme == "dark")
+    one.open("/topology")
+    ground = one.page.evaluate("getComputedStyle(document.querySelector('.picture')).backgroundColor")
+    assert ground == ("rgb(28, 32, 37)" if dark else "rgb(255, 255, 255)"), "no white picture in a dark page"
     one.context.close()
     assert [fault for fault in one.faults if "404" not in fault] == []
 

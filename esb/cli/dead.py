@@ -193,7 +193,11 @@ def dlq_discard(ids: tuple[str, ...], everything: bool, root: Path, as_json: boo
 
 @dlq.command("edit")
 @click.argument("id_", metavar="ID")
-@click.option("--data", "-d", help="The new payload, or @FILE. Without it $EDITOR opens.")
+@click.option(
+    "--data",
+    "-d",
+    help="The new payload, as UTF-8, or @FILE with its bytes as they are. Without it $EDITOR opens, for UTF-8.",
+)
 @click.option("--reason", default="", help="Why; needed, and kept in the audit.")
 @click.option("--retry", "then_retry", is_flag=True, help="Retry it at once.")
 @click.option("--dry-run", is_flag=True, help="Show what each target would get of it; change and send nothing.")

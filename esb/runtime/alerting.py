@@ -80,7 +80,8 @@ class Alerting:
         for name in {name for alert in alerts for rule in alert.options.when if rule.silence for name in rule.route}:
             accepted = counts[name].accepted if name in counts else 0
             before = self.store.get_state(HEARD, name)
-            if before is None or before["accepted"] != accepted:
+            later = before is not None and datetime.fromisoformat(before["at"]) > now  # the clock was set back
+            if before is None or later or before["accepted"] != accepted:
                 await self.store.put_state(HEARD, name, {"accepted": accepted, "at": now.isoformat()})
                 found[name] = now
             else:
@@ -140,7 +141,8 @@ class Alerting:
         state = before or {"since": now.isoformat(), "told": "", "members": [], "notices": 0}
         since = datetime.fromisoformat(state["since"])
         self._firing[id_] = {"alert": alert.name, "rule": id_, "since": state["since"], "items": _items(members)}
-        due = now - since >= rule.for_ and self._is_due(alert, state, members, now)
+        # what was noted later than now was noted before the clock was set back: nobody waits until it is as late again
+        due = not timedelta(0) <= now - since < rule.for_ and self._is_due(alert, state, members, now)
         if due and await self._tell(alert, rule, id_, "firing", state, members, now):
             state = {**state, "told": now.isoformat(), "members": sorted(members), "notices": state["notices"] + 1}
         if state != before:
@@ -151,6 +153,8 @@ class Alerting:
         if not state["told"]:
             return True
         passed = now - datetime.fromisoformat(state["told"])
+        if passed < timedelta(0):
+            return True
         joined = not set(members) <= set(state["members"])
         return passed >= alert.options.repeat or (joined and passed >= alert.options.window)
 

@@ -2,7 +2,8 @@
 
 What is known of a route's window is in the store: its beginning, and whether it was missed. A window stays open while it is
 missed, so that what comes late closes it and is not taken for the next. A bus that was down cannot have heard anything: a span
-begins anew at its start, and a time of the day that passed meanwhile is judged a moment after it.
+begins anew at its start, and a time of the day that passed meanwhile is judged a moment after it. A clock that jumps ahead is
+the same: the machine slept, or somebody set it. Where it was set back a window does not wait until it is as late again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from esb.store.base import Store
 ROUND = 10.0
 #: What sources have after a start to hand over what has come while the bus was down.
 GRACE = timedelta(minutes=1)
+#: A clock that is ahead by more than this since the last look has jumped.
+JUMP = timedelta(minutes=1)
 #: Where the store keeps the windows.
 SPACE = "expect"
 
@@ -43,6 +46,7 @@ class Expectations:
     routes: Routes
     log: Callable[..., None]
     _began: datetime | None = None
+    _zero: datetime | None = None  #: the wall clock at zero of the clock that cannot be set, at the last look
     _seen: set[str] = field(default_factory=set)  #: routes whose window this process has looked at
     _without: set[str] = field(default_factory=set)  #: routes that expect nothing
     _resting: set[str] = field(default_factory=set)  #: routes that take nothing by somebody's will
@@ -71,7 +75,7 @@ class Expectations:
 
     async def round(self) -> None:
         """Look at every route once."""
-        self._began = self._began or self.clock.now()
+        self._notice_jump()
         specs = self.routes.workspace.routes
         for name, spec in specs.items():
             if spec.expect is None:
@@ -83,6 +87,14 @@ class Expectations:
                 await self._look(spec, spec.expect)
             self._seen.add(name)
             self._without.discard(name)
+
+    def _notice_jump(self) -> None:
+        now = self.clock.now()
+        before, self._zero = self._zero, now - timedelta(seconds=self.clock.monotonic())
+        if before is not None and self._zero - before > JUMP:
+            self._began = now
+            self._seen.clear()
+        self._began = min(self._began or now, now)
 
     async def _forget(self, route: str) -> None:
         """Forget the window of a route that expects nothing any more."""
@@ -101,6 +113,11 @@ class Expectations:
             return
         since, began = datetime.fromisoformat(state["since"]), self._began or now
         missed = datetime.fromisoformat(state["missed"]) if state["missed"] else None
+        # a window of the day that is open was judged already, before the clock was set back: the next one is looked at
+        anew = now if expect.every is not None or missed is not None else expect.due(now, self._zone(spec))
+        if since > anew:
+            await self._keep(spec, expect, anew, missed, int(state["total"]))
+            return
         if spec.name not in self._seen and expect.every is not None and missed is None and since < began:
             await self._keep(spec, expect, began, None, int(state["total"]))
             return

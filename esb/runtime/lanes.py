@@ -255,9 +255,10 @@ class Lanes:
         entry.due, entry.parked = None, False
         heapq.heappush(self._ready, (entry.seq, entry))
 
-    def shift(self, by: timedelta) -> None:
-        """Move every wait: the clock was set, and the waits go by it."""
+    def shift(self, by: timedelta, now: datetime) -> None:
+        """Move every wait: the clock was set to ``now``, and the waits go by it. Nothing was accepted later than that."""
         for entry in self._open.values():
+            entry.accepted_at = min(entry.accepted_at, now)
             if entry.due is not None and entry.due != PARKED:
                 entry.due += by
         self._due = [(one.due, one.seq, one) for _, _, one in self._due if one.due is not None and not one.gone]

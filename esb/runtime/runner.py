@@ -227,7 +227,7 @@ class RouteRunner:
 
     def _clock_set_back(self, by: timedelta) -> None:
         self.bench.log("warning", "clock.set_back", route=self.spec.name, by=str(by))
-        self.lanes.shift(-by)
+        self.lanes.shift(-by, self.bench.clock.now())
 
     async def stop(self, grace: float) -> None:
         """Take nothing new; let what runs end within ``grace`` seconds; the rest is cancelled and stays in the store.

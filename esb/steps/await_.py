@@ -90,7 +90,8 @@ class Await:
         """Until the next look. Raises Overdue."""
         now, known = context.clock.now(), context.recall(context.step)
         since = datetime.fromisoformat(known) if isinstance(known, str) else now
-        if known is None:
+        if known is None or since > now:  # the clock was set back meanwhile: nobody waits until it is as late again
+            since = now
             context.remember(context.step, now.isoformat())
         due = since + self.within
         if now >= due:

@@ -56,6 +56,8 @@ class Delay:
         now = context.clock.now()
         known = context.recall(context.step)
         due = datetime.fromisoformat(known) if isinstance(known, str) else self._due(message, context, now)
+        if self.for_ is not None and due is not None and due - now > self.for_:  # the clock was set back meanwhile
+            due, known = now + self.for_, None
         if due is None or due <= now:
             return message
         if known is None:

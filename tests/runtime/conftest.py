@@ -135,6 +135,13 @@ def probe(request: pytest.FixtureRequest) -> Iterator[ProbeTarget]:
     del sys.modules["esb_probe"]
 
 
+class Wall(ManualClock):
+    """A clock that somebody sets."""
+
+    def set(self, by: timedelta) -> None:
+        self._now += by
+
+
 @dataclass
 class TestBus:
     """A started bus. ``settle`` lets everything run that can run without time passing."""

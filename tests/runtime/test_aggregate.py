@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from esb import failpoints
 from esb.errors import Rejected, StoreError, Unavailable
 from esb.store.base import Filter
 
-from .conftest import WHO, ProbeTarget, Start, TestBus
+from .conftest import WHO, ProbeTarget, Start, TestBus, Wall
 
 ROUTE = """
 route: r
@@ -75,6 +76,20 @@ def test_a_group_is_complete_by_time_or_by_what_it_has(start: Start, probe: Prob
             assert len(probe.bodies("u")) == 1
             await bus.advance(2)
             assert sorted(probe.bodies("u")) == [["1"], ["1", "end"], ["2"]]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_a_clock_that_is_set_back_does_not_hold_a_group_beyond_its_time(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        clock = Wall()
+        async with start(files("timeout: 1m"), clock=clock) as bus:
+            await send(bus, "a1")
+            clock.set(timedelta(days=-400))
+            for _ in range(24):
+                await bus.advance(5)
+            assert probe.bodies("u") == [["1"]]
             bus.whole()
 
     asyncio.run(go())

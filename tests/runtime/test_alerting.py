@@ -16,7 +16,7 @@ from esb.operations import Who
 from esb.runtime.alerting import Alerting
 from esb.steps.base import Reply
 from esb.store.base import Filter
-from tests.runtime.conftest import write
+from tests.runtime.conftest import Wall, write
 
 WHO = Who("tester", "because")
 ROUTES = """
@@ -157,6 +157,28 @@ def test_a_condition_that_goes_on_is_told_again_after_repeat(start: Any, probe: 
             assert sum(text.startswith("dead") for _, text in told(probe)) == 1
             await look(bus, seconds=3600)
             assert sum(text.startswith("dead") for _, text in told(probe)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_clock_that_is_set_back_neither_hides_a_silence_nor_holds_what_repeats(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        clock = Wall()
+        async with start(FILES, clock=clock) as bus:
+            await look(bus)
+            clock.set(timedelta(days=-400))
+            await look(bus)
+            await look(bus, seconds=1860)
+            assert told(probe) == [("firing", "receipts have stopped: orders: nothing accepted for 31m")]
+            clock.set(timedelta(days=-400))
+            await look(bus)
+            await look(bus, seconds=1860)
+            assert [state for state, _ in told(probe)] == ["firing", "resolved", "firing"]
+            clock.set(timedelta(minutes=-5))
+            await look(bus)
+            assert len(told(probe)) == 4, "told again, as nobody knows how long ago that was"
+            await look(bus)
+            assert len(told(probe)) == 4
 
     asyncio.run(scenario())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from esb.observe.metrics import render
 from esb.runtime.expectations import Expectations
 from esb.views import status
 
-from .conftest import WHO, ProbeTarget, Start, TestBus, write
+from .conftest import WHO, ProbeTarget, Start, TestBus, Wall, write
 
 ROUTE = """
 route: r
@@ -237,3 +238,74 @@ def test_what_makes_no_sense_is_an_error(tmp_path: Path, expect: str, code: str)
     )
     _, problems = load_workspace(tmp_path)
     assert [problem.code for problem in problems] == [code]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_clock_that_is_set_back_does_not_make_it_deaf(start: Start, probe: ProbeTarget, restart: bool) -> None:
+    async def go() -> None:
+        clock = Wall()
+        async with start(files("every: 1h"), clock=clock) as bus:
+            watch = Watch(bus, probe)
+            await bus.send("r", 1)
+            assert await watch.look(10) == []
+            clock.set(timedelta(days=-400))
+            if not restart:
+                assert await watch.look(55) == []
+                assert await watch.look(10) == ["firing"]
+        if restart:
+            async with start(clock=clock) as bus:
+                watch = Watch(bus, probe)
+                assert await watch.look(55) == []
+                assert await watch.look(10) == ["firing"]
+
+    asyncio.run(go())
+
+
+def test_what_was_missed_before_the_clock_was_set_back_comes_late_all_the_same(
+    start: Start, probe: ProbeTarget
+) -> None:
+    async def go() -> None:
+        clock = Wall()
+        async with start(files("every: 1h"), clock=clock) as bus:
+            watch = Watch(bus, probe)
+            assert await watch.look(70) == ["firing"]
+            clock.set(timedelta(days=-400))
+            assert await watch.look(1) == ["firing"]
+            await bus.advance(1)
+            await bus.send("r", 1)
+            assert await watch.look(1) == ["firing", "resolved"]
+
+    asyncio.run(go())
+
+
+def test_a_time_of_the_day_that_was_judged_is_not_judged_again_where_the_clock_goes_back_behind_it(
+    start: Start, probe: ProbeTarget
+) -> None:
+    async def go() -> None:
+        clock = Wall("2026-01-05T03:00:00+00:00")
+        async with start(files("by: '06:00', timezone: UTC"), clock=clock) as bus:
+            watch = Watch(bus, probe)
+            await watch.look()
+            await bus.advance(1)
+            await bus.send("r", 1)
+            assert await watch.look(185) == []
+            clock.set(timedelta(minutes=-30))
+            assert await watch.look(60) == []
+            clock.set(timedelta(days=-400))
+            await watch.look(1)
+            assert watch.shown["due"] < clock.now().isoformat()[:4] + "-12-05"
+
+    asyncio.run(go())
+
+
+def test_a_clock_that_jumps_ahead_makes_up_no_silence(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        clock = Wall()
+        async with start(files("every: 1h"), clock=clock) as bus:
+            watch = Watch(bus, probe)
+            assert await watch.look(10) == []
+            clock.set(timedelta(hours=3))
+            assert await watch.look(55) == [], "the machine slept: nobody could have been heard"
+            assert await watch.look(10) == ["firing"]
+
+    asyncio.run(go())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from esb.clock import ManualClock
 from esb.errors import Invalid, Overdue, Rejected
 from esb.steps.base import Wait
 from tests.unit.steps.conftest import FakeContext
@@ -26,6 +27,17 @@ def test_bad_news_reject_the_message_with_their_reason(run: Any, context: FakeCo
         run(STEP, {"ref": "a"})
     assert caught.value.reply is not None
     assert caught.value.reply["body"]["why"] == "lot 7"
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_the_wait_beyond_its_time(run: Any, context: FakeContext) -> None:
+    with pytest.raises(Wait):
+        run(STEP, {"ref": "a"})
+    context.clock = ManualClock(context.clock.now() - timedelta(days=400))
+    with pytest.raises(Wait):
+        run(STEP, {"ref": "a"})
+    context.clock.advance(timedelta(hours=1))
+    with pytest.raises(Overdue):
+        run(STEP, {"ref": "a"})
 
 
 def test_it_looks_less_often_the_longer_it_waits_and_at_last_no_more(run: Any, context: FakeContext) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from esb.clock import ManualClock
 from esb.errors import Invalid
 from esb.steps.base import Wait
 from esb.steps.delay import instant
@@ -25,6 +26,18 @@ def test_wait_is_remembered_and_not_prolonged_by_another_attempt(run, context, t
     assert second.value.until == first.value.until
     context.clock.advance(2)
     assert run(text, "changed meanwhile").body == "changed meanwhile"
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=2), timedelta(days=400)])
+def test_a_clock_that_is_set_back_does_not_prolong_the_wait_beyond_its_time(run, context, by):
+    with pytest.raises(Wait):
+        run("delay: 1h", 1)
+    context.clock = ManualClock(context.clock.now() - by)
+    with pytest.raises(Wait) as again:
+        run("delay: 1h", 1)
+    assert again.value.until == context.clock.now() + timedelta(hours=1)
+    context.clock.advance(timedelta(hours=1))
+    assert run("delay: 1h", 1).body == 1
 
 
 @pytest.mark.parametrize("body", ["2026-01-05T10:00:01+01:00", "2026-01-05T09:00:01Z"])

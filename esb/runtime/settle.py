@@ -42,7 +42,10 @@ def backoff(policy: RetryPolicy, attempt: int, chance: Chance = random.random) -
     Source of full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     first, longest = policy.backoff.first, policy.backoff.longest
-    ceiling: timedelta = min(longest, first * (2 ** min(attempt - 1, 30)))
+    times = 2 ** min(attempt - 1, 30)
+    ceiling: timedelta = (
+        first * times if first < longest / times else longest
+    )  # no product that is too long for a timedelta
     return ceiling * chance() if policy.jitter == "full" else ceiling
 
 

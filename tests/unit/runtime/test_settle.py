@@ -30,6 +30,22 @@ def test_full_jitter_draws_below_the_wait_and_none_does_not() -> None:
     assert backoff(RetryPolicy(backoff=parse_backoff("2s"), jitter="none"), 1, lambda: 0.0) == timedelta(seconds=2)
 
 
+@pytest.mark.parametrize(
+    ("text", "at_last"),
+    [
+        ("1d", timedelta(days=1)),
+        ("1d..400d", timedelta(days=400)),
+        ("365000d", timedelta(days=365_000)),
+        ("0s..1d", timedelta(0)),
+        ("1ms..365000d", timedelta(milliseconds=2**30)),
+    ],
+)
+def test_a_long_wait_stays_its_longest_however_many_attempts_there_were(text: str, at_last: timedelta) -> None:
+    policy = RetryPolicy(backoff=parse_backoff(text), jitter="none")
+    assert backoff(policy, 1) == policy.backoff.first
+    assert [backoff(policy, attempt) for attempt in (31, 100_000)] == [at_last, at_last]
+
+
 def test_a_transient_error_is_tried_again() -> None:
     decision = decide(Unavailable("503"), policy=POLICY, attempt=1, accepted_at=NOW, now=NOW, chance=always_longest)
     assert decision == RetryAt(NOW + timedelta(seconds=2))

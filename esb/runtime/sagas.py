@@ -1,7 +1,7 @@
 """Compensations: what is kept of a message for them, and what becomes of that when it dies.
 
 All of it stands in the ledger, so that it is there whatever ended the attempt. Per ``compensate`` step there is one entry
-(the message as it was, and the steps that it covers); ``saga`` counts the rounds: how often the message died with
+(the message as it was, and the steps that it covers); ``/saga`` counts the rounds: how often the message died with
 compensations, and how often each step was undone. A step that was undone is sent under another delivery id.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from esb.runtime.run import MessageRun
 
 _KEPT = "/compensate"
-_SAGA = "saga"
+_SAGA = "/saga"  #: the id of no step, which begins with no slash
 
 
 def keep(run: MessageRun, message: Message) -> Sequence[str]:
@@ -29,13 +29,15 @@ def keep(run: MessageRun, message: Message) -> Sequence[str]:
     name = f"{run.step}{_KEPT}"
     covers, run.confirmed = run.confirmed, []
     known = run.recall(name)
-    if known is not None:
-        return list(known["undoes"])
-    if covers:
-        number = sum(1 for _ in _kept(run.ledger))
-        whole = {"body": message.body, "headers": dict(message.headers), "vars": dict(message.vars)}
-        kept = {"n": number, "undoes": covers, "version": run.spec.digest, **whole, "meta": dict(message.meta)}
-        run.remember(name, kept)
+    before = known["undoes"] if known is not None else ()
+    if all(step in before for step in covers):
+        return list(before)
+    # an earlier attempt may have gone on without a delivery that this one has confirmed
+    covers += [step for step in before if step not in covers]
+    number = known["n"] if known is not None else len(_kept(run.ledger))
+    whole = {"body": message.body, "headers": dict(message.headers), "vars": dict(message.vars)}
+    kept = {"n": number, "undoes": covers, "version": run.spec.digest, **whole, "meta": dict(message.meta)}
+    run.remember(name, kept)
     return covers
 
 

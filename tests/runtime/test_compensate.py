@@ -289,3 +289,60 @@ def test_what_makes_no_sense_is_an_error(tmp_path: Path, probe: ProbeTarget, ste
     )
     _, problems = load_workspace(tmp_path)
     assert [problem.code for problem in problems if problem.severity == "error"] == [code]
+
+
+LATE = """
+route: r
+from: { route: {} }
+retry: { max: 2, backoff: 1s, jitter: none }
+steps:
+  - to: { probe: reserve }
+  - to: { probe: note }
+    into: vars.noted
+    continue_on_error: true
+  - compensate:
+      - set: { body: "{ noted: vars.noted.body.no }" }
+      - to: { probe: undo }
+  - to: { probe: start }
+"""
+
+
+@pytest.mark.parametrize("way", ["retry", "restart"])
+def test_what_only_a_later_attempt_has_confirmed_is_undone_too(start: Start, probe: ProbeTarget, way: str) -> None:
+    async def go() -> None:
+        probe.script = {"note": [Unavailable("x"), Reply(200, body={"no": 3})], "start": [Unavailable("x")]}
+        async with start({"routes/r.yaml": LATE}) as bus:
+            await send(bus)
+            assert names(probe) == ["reserve", "note", "start"]
+            clock = bus.clock
+            if way == "retry":
+                probe.script["start"] = [NO]
+                await bus.advance(1)
+        async with start(clock=clock) as bus:
+            probe.script["start"] = [NO]
+            await bus.advance(1)
+            assert names(probe)[3:] == ["note", "start", "undo"], "what was confirmed first is not sent again"
+            dead = bus.store.get(bus.messages()[0].envelope.id)
+            assert dead is not None
+            assert dead.trace[-1]["undoes"] == ["to:probe", "to:probe#2"]
+            assert probe.bodies("undo") == [{"noted": 3}], "the message as it was when the last of them was confirmed"
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_a_step_may_be_named_saga(start: Start, probe: ProbeTarget) -> None:
+    steps = "  - to: { probe: first }\n    name: saga\n  - to: { probe: second }\n"
+    head = "route: r\nfrom: { route: {} }\nretry: { max: 2, backoff: 1s, jitter: none }\nsteps:\n"
+
+    async def go() -> None:
+        probe.script = {"second": [Unavailable("x"), NO]}
+        async with start({"routes/r.yaml": head + steps}) as bus:
+            await send(bus)
+            await bus.advance(1)
+            assert names(probe) == ["first", "second", "second"]
+            (dead,) = bus.messages()
+            assert dead.error is not None
+            assert (dead.state, dead.error.error_class) == ("dead", "rejected")
+
+    asyncio.run(go())

@@ -235,6 +235,7 @@ _EXPRESSIONS = {
         "a name that cannot exist",
         "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes. "
         "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives. "
+        "What `split`, `fanout` and `aggregate` make begins without `meta.reply`: take the answer along with `into: vars.x`. "
         "Fields of `body` are held against what is known at that place of the route: the contract of the source (of a topic: what its publishers know), of the last "
         "`validate`, or what the last `map` makes. Where a contract leaves room for more (`additionalProperties`), a name that "
         "is nearly one of its own is a warning. After `parse`, `python`, a Jinja transform and the like nothing is known.",

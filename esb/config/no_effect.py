@@ -7,14 +7,26 @@ from datetime import timedelta
 from typing import Any
 
 from esb.config.checks import nearest, place_in
+from esb.config.flow_places import Places
 from esb.config.resources import Resources
 from esb.config.retries import drop_of, waits_out
 from esb.config.routes import RouteDoc, steps_of, targets_of
 from esb.durations import format_duration, parse_duration
 from esb.errors import Position, Problem
+from esb.language import Expression, TextTemplate
 from esb.spec import ListNode, MapNode, Node, ScalarNode
 from esb.spec.nodes import scalars
-from esb.steps.base import StepNode, Target
+from esb.spec.parts import parts
+from esb.steps.base import Block, StepNode, Target
+
+#: steps that make messages of their own, which run the steps inside
+_BEARS = ("split", "fanout", "aggregate", "resequence")
+#: steps after which a message has a reply only where it had one before
+_SILENT = frozenset(
+    {"validate", "filter", "split", "fanout", "publish", "dedupe", "throttle", "delay", "respond", "reject", "log", "remove",
+     "map", "set", "transform", "lookup", "enrich", "claim", "fetch", "parse", "format", "gather", "line", "tap"}
+)  # fmt: skip
+_TEXTS = (Expression, TextTemplate)
 
 
 def check_effects(docs: Sequence[RouteDoc], resources: Resources, site: Mapping[str, Any] | None) -> Iterator[Problem]:
@@ -22,6 +34,7 @@ def check_effects(docs: Sequence[RouteDoc], resources: Resources, site: Mapping[
     for doc in docs:
         if doc.spec is not None:
             yield from doc.tell(null_names(doc, site))
+            yield from doc.tell(lost_replies(doc))
             yield from doc.tell(blind_rejects(doc, resources))
             yield from doc.tell(late_drops(doc))
 
@@ -65,6 +78,45 @@ def _place_of(node: Node, root: str, name: str) -> Position | None:
     ways = (f"{root}.{name}", f'{root}."{name}"', f"{root}['{name}']", f'{root}["{name}"]')
     found = (place_in(scalar, way) for scalar in scalars(node) for way in ways)
     return next((place for place in found if place is not None), None)
+
+
+# -- replies --------------------------------------------------------------------------------------------------------------
+
+
+def lost_replies(doc: RouteDoc) -> Iterator[Problem]:
+    """``meta.reply`` in a branch, an item or an aggregate before anything has answered it: each is a message of its own."""
+    assert doc.spec is not None
+    places = Places(doc.node)
+    for step in steps_of(doc.spec.blocks):
+        for block in getattr(step.step, "blocks", ()) if step.kind in _BEARS else ():
+            for reader in _readers(block, []):
+                node = places.of_step(reader.position)
+                yield Problem(
+                    "ESB402",
+                    f"`meta.reply` is always null here: what `{step.kind}` makes is a message of its own, which nothing has answered yet",
+                    _place_of(node, "meta", "reply") or reader.position,
+                    "write `into: vars.reply` beside the `to` before, and read `vars.reply` here",
+                    label="always null",
+                    severity="warning",
+                )
+
+
+def _readers(block: Block, answered: list[StepNode]) -> Iterator[StepNode]:
+    """The steps that read a reply although none can be there; whatever may bring one ends the search and is in ``answered``."""
+    for step in block.nodes:
+        closed = (Block, StepNode, Target)  # what an operation reads of its own answer is there
+        read = [step.guard, *([] if step.kind == "await" else parts(step.step, _TEXTS, closed))]
+        if any(name == "meta.reply" or name.startswith("meta.reply.") for one in read if one for name in one.names):
+            yield step
+        if step.kind == "choose":
+            for inner in step.step.blocks:  # type: ignore[attr-defined]  # every `choose` has them
+                found: list[StepNode] = []
+                yield from _readers(inner, found)
+                answered += found
+        elif step.kind not in _SILENT:
+            answered.append(step)
+        if answered:
+            return
 
 
 # -- outages --------------------------------------------------------------------------------------------------------------

@@ -92,3 +92,23 @@ def test_a_drop_later_than_the_last_retry_never_happens(read: Read, steps: str, 
         [("ESB604", "warning", 4)] if words else []
     )
     assert all(f"end after at most {words}" in problem.message for problem in problems), problems
+
+
+ASKED = HTTP + "steps:\n  - to: erp.create-order\n    into: vars.reply\n  - fanout:\n      a:\n        - "
+
+
+@pytest.mark.parametrize(
+    ("step", "warned"),
+    [
+        ("filter: meta.reply.status == `200`", True),
+        ('log: "{{ meta.reply.status }}"', True),
+        ("{ log: x, if: meta.reply }", True),
+        ("choose: [ { when: meta.reply.status == `200`, steps: [ { log: x } ] } ]", True),
+        ("filter: vars.reply.status == `200`", False),
+        ("{ to: erp.create-order }\n        - filter: meta.reply.status == `200`", False),
+    ],
+)
+def test_a_reply_to_another_message_is_no_reply_to_this_one(read: Read, step: str, warned: bool) -> None:
+    found = read({"routes/r.yaml": f"{ASKED}{step}\n", "connectors/erp.yaml": ERP}).problems
+    told = [(one.code, one.severity, one.position.line) for one in found if "meta.reply" in one.message]
+    assert told == [("ESB402", "warning", 8)] * warned

@@ -132,7 +132,7 @@ class Envelope(Struct, frozen=True, gc=False):
     id: str
     route: str
     body: bytes
-    content: str  #: codec of ``body``: ``json``, ``raw``, or a source format such as ``xml``
+    content: str  #: codec of ``body``: ``json``, ``packed`` (JSON with bytes in it), ``raw``, ``source`` for as it came
     accepted_at: datetime
     version: str = ""
     scope: str = ""

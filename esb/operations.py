@@ -193,7 +193,7 @@ class Operations:
         stored = self._one(id_)
         before, _ = self.store.payload(stored.envelope.seq)
         media = parse_content_type(str(before.meta.get("content_type") or ""))[0]
-        if before.content == "json" or (before.content == "source" and media.endswith(("/json", "+json"))):
+        if before.content in ("json", "packed") or (before.content == "source" and media.endswith(("/json", "+json"))):
             Json().decode(body)
         entry = self._entry("dlq.edit", stored, who, edit_of(before.body if before.blob is None else None, body))
         if not await self.store.edit(stored.envelope.seq, body, entry, self.clock.now()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from esb.errors import InternalFault
 from esb.formats.base import Codec
 from esb.formats.content_types import by_content_type
 from esb.formats.json import Json
+from esb.formats.packed import holds_bytes, packed, unpacked
 from esb.formats.text import Raw
 from esb.formats.unread import Unread
 from esb.message import Envelope, Message
@@ -23,6 +24,25 @@ from esb.registry import Registry
 _encode = msgspec.json.Encoder().encode
 JSON = Json()
 RAW = Raw()
+
+
+class Packed:
+    """What is born inside of the bus and holds bytes beside other values: it comes back as it was."""
+
+    content_type: ClassVar[str] = JSON.content_type
+    media_types: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def decode(self, data: bytes) -> Any:
+        """The body. Raises Invalid."""
+        return unpacked(JSON.decode(data))
+
+    def encode(self, body: Any) -> bytes:
+        """The bytes. Raises Invalid."""
+        return JSON.encode(packed(body))
+
+
+PACKED = Packed()
 #: How a workbook begins: a zip archive, or a compound file.
 _PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -48,7 +68,8 @@ def encode_body(body: Any) -> tuple[bytes, str]:
     """A body as the store keeps it, and the word for :attr:`Envelope.content`."""
     if isinstance(body, bytes):
         return body, "raw"
-    return JSON.encode(body), "json"
+    data = JSON.encode(body)
+    return (PACKED.encode(body), "packed") if holds_bytes(body) else (data, "json")
 
 
 def decode_body(envelope: Envelope, spec: RouteSpec | None, registry: Registry) -> Any:
@@ -58,6 +79,8 @@ def decode_body(envelope: Envelope, spec: RouteSpec | None, registry: Registry) 
             return JSON.decode(envelope.payload())
         case "raw":
             return envelope.payload()
+        case "packed":
+            return PACKED.decode(envelope.payload())
         case "removed":
             raise InternalFault("retention has taken the payload away", hint="`retention: { payload: … }` in esb.yaml")
         case "source":
@@ -74,6 +97,8 @@ def unread_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Unre
             return Unread(envelope.blob, JSON)
         case "raw":
             return Unread(envelope.blob, RAW)
+        case "packed":
+            return Unread(envelope.blob, PACKED)
     return Unread(envelope.blob, codec_of(spec, envelope.meta, registry))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from esb.blob import Blob
 from esb.errors import Invalid
 from esb.formats.json import Json
+from esb.formats.packed import holds_bytes, packed, unpacked
 from esb.formats.unread import Unread
 from esb.message import Message
 from esb.steps.base import Context
@@ -42,7 +43,7 @@ class ClaimContext(Context, Protocol):
 
 
 def ticket_of(blob: Blob, content: str) -> dict[str, Any]:
-    """The claim check of a part: ``content`` is how its bytes are read (``json``, ``raw``)."""
+    """The claim check of a part: ``content`` is how its bytes are read (``json``, ``packed``, ``raw``)."""
     return {"claim": f"claim:sha256:{blob.sha256}", "bytes": blob.size, "content": content}
 
 
@@ -64,14 +65,19 @@ def part_at(message: Message, path: Path) -> Any:
 
 def bytes_of(part: Any) -> tuple[bytes, str]:
     """A part as it is put aside. Raises Invalid where it has no JSON form."""
-    return (part, "raw") if isinstance(part, bytes) else (_JSON.encode(part), "json")
+    if isinstance(part, bytes):
+        return part, "raw"
+    data = _JSON.encode(part)
+    return (_JSON.encode(packed(part)), "packed") if holds_bytes(part) else (data, "json")
 
 
 def part_of(data: bytes, content: str) -> Any:
     """The part again."""
-    if content not in ("json", "raw"):
-        raise Invalid(f"the claim check says `{content}`, which is neither `json` nor `raw`")
-    return data if content == "raw" else _JSON.decode(data)
+    if content not in ("json", "packed", "raw"):
+        raise Invalid(f"the claim check says `{content}`, which is neither `json`, `packed` nor `raw`")
+    if content == "raw":
+        return data
+    return unpacked(_JSON.decode(data)) if content == "packed" else _JSON.decode(data)
 
 
 def can_claim(body: Unread) -> bool:

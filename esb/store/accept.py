@@ -145,7 +145,7 @@ class Draft(Struct, frozen=True, gc=False):
             envelope.content if blob is None else content_of(envelope.content, blob),
             cell(dump(headers)) if headers else NULL,
             NULL if vars_ is None else bytearray(vars_),
-            cell(dump(meta)) if meta else NULL,
+            cell(dump_vars(meta)) if meta else NULL,
             cell(dump(track)) if track else NULL,
             bytearray(body),
         )

@@ -162,7 +162,7 @@ class Queries:
             priority=priority,
             headers=load(headers),
             vars=load_vars(vars_),
-            meta=load(meta),
+            meta=load_vars(meta),
             track=load(track),
             seq=seq,
             blob=blob,

@@ -41,7 +41,7 @@ from esb.store.indicators import Indicators
 from esb.store.pruning import Pruning
 from esb.store.queries import Queries
 from esb.store.suspect import Suspect
-from esb.store.values import dump, dump_any, dump_vars, load_any, micros
+from esb.store.values import dump_any, dump_vars, load_any, micros
 from esb.store.writer import ALL_WORDS, Words, Writer
 
 #: Commits of one call of ``purge_expired``.
@@ -183,7 +183,7 @@ class SqlStore(Pruning):
     def absorb(
         self, seq: int, id_: str, others: Sequence[int], payload: NewPayload, at: datetime
     ) -> asyncio.Future[bool]:
-        parts = (payload.body, payload.content, dump_vars(payload.vars), dump(payload.meta))
+        parts = (payload.body, payload.content, dump_vars(payload.vars), dump_vars(payload.meta))
         future: asyncio.Future[bool] = self._submit(accept.absorb, seq, id_, tuple(others), parts, micros(at))
         return future
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -15,14 +14,13 @@ import jiter
 import msgspec
 
 from esb.errors import ErrorRecord
+from esb.formats.packed import holds_bytes, may_be_packed, packed, unpacked
 from esb.message import EMPTY
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Null in a row of :meth:`esb.store.writer.Writer.later`. The driver of SQLite looks for an adapter of everything but whole
 #: numbers, floats, texts and byte arrays, also of None and bytes, which costs more than writing the value; a NaN is a null to it.
 NULL: Any = float("nan")
-#: Marks bytes inside JSON; a body may be raw.
-_BYTES = "$bytes"
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VARYING = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{16,}|\d+(?:[.,:]\d+)*")
 
@@ -90,7 +88,7 @@ _encode_lenient = msgspec.json.Encoder(enc_hook=_anything, decimal_format="numbe
 
 
 def dump(value: Mapping[str, Any]) -> bytes | None:
-    """A mapping of plain values; null where it is empty. Raises TypeError for what JSON cannot say."""
+    """A mapping of texts; null where it is empty. Raises TypeError for what JSON cannot say."""
     return _encode(value) if value else None
 
 
@@ -99,13 +97,14 @@ def load(value: bytes | None) -> Mapping[str, Any]:
 
 
 def dump_any(value: Any) -> bytes:
-    """Any body value, bytes too."""
-    return _encode(_wrap(value))
+    """Any value, bytes too."""
+    data = _encode(value)
+    return _encode(packed(value)) if holds_bytes(value) or may_be_packed(data) else data
 
 
 def load_any(value: bytes) -> Any:
     plain = jiter.from_json(value, float_mode="decimal")
-    return _unwrap(plain) if b'"$bytes"' in value else plain
+    return unpacked(plain) if may_be_packed(value) else plain
 
 
 def dump_vars(value: Mapping[str, Any]) -> bytes | None:
@@ -131,26 +130,6 @@ def dump_trace(trace: Sequence[Mapping[str, Any]]) -> bytes | None:
 
 def load_trace(value: bytes | None) -> list[dict[str, Any]]:
     return [] if value is None else jiter.from_json(value, float_mode="decimal")
-
-
-def _wrap(value: Any) -> Any:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return {_BYTES: base64.b64encode(value).decode()}
-    if isinstance(value, Mapping):
-        return {name: _wrap(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_wrap(inner) for inner in value]
-    return value
-
-
-def _unwrap(value: Any) -> Any:
-    if isinstance(value, dict):
-        if len(value) == 1 and isinstance(coded := value.get(_BYTES), str):
-            return base64.b64decode(coded)
-        return {name: _unwrap(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_unwrap(inner) for inner in value]
-    return value
 
 
 # -- errors and their groups --------------------------------------------------------------------------------------------

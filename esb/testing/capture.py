@@ -126,6 +126,9 @@ class _Hidden:
             body = None
         for part in (body, envelope.vars, envelope.meta, envelope.headers):
             mask.learn(part)
+        if envelope.content == "packed":
+            hint = "save its payload as a file, and write the case by hand: `send: { file: … }`"
+            raise CannotCapture("the payload holds bytes beside other values, which a case cannot say", hint=hint)
         codec = codec_of(spec, envelope.meta, workspace.registry)
         is_json = envelope.content == "json" or isinstance(codec, Json)
         if is_json and body is not None:

@@ -26,6 +26,7 @@ from esb.formats.base import Codec
 from esb.formats.json import Json
 from esb.message import Envelope, State
 from esb.runtime.births import Birth, Births
+from esb.runtime.payload import PACKED
 from esb.store.base import Filter, Stored
 from esb.testing.bus import NeverEnds, TestedBus, empty_store
 from esb.testing.clock import VirtualClock, VirtualLoop
@@ -56,7 +57,7 @@ class _Raw:
 
 #: Headers that may show who we are; their values are for the target alone.
 _SHOWS_WHO = re.compile(r"auth|token|cookie|secret|passw|signature|(?<!idempotency-)key", re.IGNORECASE)
-_STORED: Mapping[str, Codec] = {"json": JSON, "raw": _Raw()}
+_STORED: Mapping[str, Codec] = {"json": JSON, "packed": PACKED, "raw": _Raw()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,11 @@ class ConnectorSettings:
         default=timedelta(seconds=30), doc="Total time of one delivery.", example="10s", positive=True
     )
     concurrency: int = option(default=16, doc="Deliveries at the same time.", example=4, minimum=1, maximum=1000)
-    rate: Rate | None = option(default=None, doc="Most deliveries per span.", example="50/s")
+    rate: Rate | None = option(
+        default=None,
+        doc="Most deliveries per span; who has no turn within `timeout` waits in the store, and uses up no attempt.",
+        example="50/s",
+    )
     circuit: Circuit | None = option(
         default=None,
         doc="When to stop asking a target that fails; without it every message tries for itself.",

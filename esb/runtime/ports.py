@@ -23,7 +23,7 @@ from esb.steps.base import Reply, Target
 
 
 class CircuitOpen(Unavailable):
-    """The target was not asked: it failed too often lately. Uses up no attempt."""
+    """The target was not asked: it failed too often lately, is in maintenance, or its rate is used up. Uses up no attempt."""
 
 
 class Breaker:
@@ -79,7 +79,7 @@ class Breaker:
 
 
 class Pace:
-    """Lets at most ``rate`` deliveries start, evenly spaced; the wait is bounded by the caller's deadline."""
+    """Lets at most ``rate`` deliveries start, evenly spaced; raises CircuitOpen where the wait is beyond the caller's deadline."""
 
     def __init__(self, rate: Rate | None, clock: Clock) -> None:
         self._step = 1.0 / rate.per_second if rate is not None else 0.0
@@ -92,7 +92,7 @@ class Pace:
         now = self._clock.monotonic()
         at = max(self._next, now)
         if at - now > budget:
-            raise Unavailable("rate limit of the connector reached", retry_after=timedelta(seconds=at - now))
+            raise CircuitOpen("rate limit of the connector reached", retry_after=timedelta(seconds=at - now))
         self._next = at + self._step
         if at > now:
             await self._clock.sleep(at - now)
@@ -173,7 +173,7 @@ class Port:
 
     def judge(self, error: BaseException) -> None:
         """What a failed delivery says about the target."""
-        if not isinstance(error, MessageError):
+        if not isinstance(error, MessageError) or isinstance(error, CircuitOpen):
             self.breaker.abandon()
         elif isinstance(error, (Unavailable, Timeout)) and not _is_there(error):
             self.breaker.failed()

@@ -16,6 +16,7 @@ from esb.errors import (
     InternalFault,
     Invalid,
     MessageError,
+    Overdue,
     Rejected,
     Timeout,
     Unavailable,
@@ -31,7 +32,7 @@ from esb.steps.base import Block, Enter, HandOff, Stop, Wait
 from esb.store.facts import Fact
 
 _ERRORS: Mapping[str, type[MessageError]] = {
-    kind.error_class: kind for kind in (Invalid, Unmapped, Rejected, Timeout, Unavailable, InternalFault)
+    kind.error_class: kind for kind in (Invalid, Unmapped, Rejected, Timeout, Unavailable, Overdue, InternalFault)
 }
 
 

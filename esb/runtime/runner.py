@@ -292,6 +292,10 @@ class RouteRunner:
                 return self._judge.unread(entry, error)
             bind(entry, ledger := dict(stored))
         spec, bench, births = self._versions.of(entry)
+        if envelope.content == "source" and envelope.version != spec.digest:
+            entry.message = (
+                None  # the version that took it in may have read it in another way than every later attempt will
+            )
         return MessageRun(bench, spec, births, entry, envelope, ledger, self.lanes, self.registry, self.hub, self.bear)
 
     def _begins(self, opened: MessageRun | Verdict | None, entry: Entry) -> TypeGuard[MessageRun]:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from esb.bus import Bus
+from esb.endpoints.base import Incoming
 from esb.errors import EsbError, Unavailable
+from esb.steps.base import Reply
 from tests.runtime.conftest import write
 from tests.runtime.test_promises import run
 
@@ -253,3 +255,36 @@ def test_a_reload_that_is_under_way_when_the_bus_stops_ends_whole_or_is_left(tmp
         assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
 
     asyncio.run(scenario())
+
+
+READS = """
+route: r
+key: meta.file_name
+from: { file: { path: "in/*.csv", format: FORMAT } }
+retry: { max: 2, backoff: 1s, jitter: none }
+steps:
+  - to: { probe: t }
+"""
+
+
+def test_what_waits_is_read_by_the_format_of_the_version_that_it_runs_on_at_every_attempt(
+    start: Any, probe: Any
+) -> None:
+    async def scenario() -> None:
+        first = asyncio.get_running_loop().create_future()
+        probe.script["t"] = [first, Unavailable("503")]
+        async with start({"routes/r.yaml": READS.replace("FORMAT", "csv")}) as bus:
+            for _ in range(2):
+                given = Incoming(b"a;b\n1;2\n", meta={"file_name": "x.csv"})
+                await bus.supervisor.routes["r"].intake.accept(given)
+            while not probe.got:
+                await asyncio.sleep(0)
+            bus.write({"routes/r.yaml": READS.replace("FORMAT", "{ csv: { delimiter: ';' } }")})
+            report = await bus.reload()
+            assert report.changed == ("r",)
+            first.set_result(Reply(200))
+            await bus.settle()
+            await bus.advance(1)
+            assert probe.bodies("t") == [[{"a;b": "1;2"}], [{"a": "1", "b": "2"}], [{"a": "1", "b": "2"}]]
+
+    run(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esb.errors import InternalFault
+from esb.errors import InternalFault, MessageError
 from esb.formats.json import Json
 from esb.runtime import parcels
+from esb.runtime.away import error_in
 from esb.runtime.parcels import PIECE, Unpacker, pack
+from esb.runtime.worker import error_out
 
 NUMBERS = st.integers() | st.decimals(
     allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9
@@ -91,3 +94,14 @@ def test_the_order_of_fields_stays_and_views_become_objects() -> None:
 def test_something_else_is_no_parcel() -> None:
     with pytest.raises(InternalFault):
         Unpacker().add(b"\x80\x04}")
+
+
+@pytest.mark.parametrize("kind", MessageError.__subclasses__())
+def test_every_error_that_a_function_may_raise_keeps_its_class(kind: type[MessageError]) -> None:
+    back = error_in(error_out(kind("no", hint="do", retry_after=timedelta(seconds=2))))
+    assert (back.error_class, back.message, back.hint, back.retry_after) == (
+        kind.error_class,
+        "no",
+        "do",
+        timedelta(seconds=2),
+    )

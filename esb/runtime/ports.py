@@ -23,7 +23,7 @@ from esb.steps.base import Reply, Target
 
 
 class CircuitOpen(Unavailable):
-    """The target was not asked: it failed too often lately, is in maintenance, or its rate is used up. Uses up no attempt."""
+    """The target was not asked: it failed too often lately, is in maintenance, or has no turn or place for it. Uses up no attempt."""
 
 
 class Breaker:
@@ -264,7 +264,7 @@ class Errand:
         port.gate.forget(self._turn)
         port.breaker.abandon()
         port.part()
-        self._told(Unavailable(f"{self._target.name}: no free connection within {self._delivery.timeout:g} s"))
+        self._told(CircuitOpen(f"{self._target.name}: no free connection within {self._delivery.timeout:g} s"))
 
     def _over(self, answer: Reply | Exception) -> None:
         """The sink has the answer."""

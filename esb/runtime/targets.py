@@ -12,7 +12,7 @@ from esb.clock import Clock
 from esb.config.model import Connector, ConnectorSettings
 from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection
 from esb.endpoints.expiries import Expiries
-from esb.errors import MessageError, Unavailable
+from esb.errors import MessageError
 from esb.message import Message
 from esb.registry import Registry
 from esb.runtime.ports import Breaker, CircuitOpen, Errand, Gate, Pace, Port
@@ -83,8 +83,7 @@ class Targets:
         answered = False
         try:
             if not port.gate.enter():
-                async with asyncio.timeout(delivery.timeout):
-                    await port.gate.wait()
+                await self._place_at(port, target, delivery.timeout)
             try:
                 if port.settings.rate is not None:
                     await port.pace.turn(delivery.timeout)
@@ -94,8 +93,6 @@ class Targets:
             port.breaker.succeeded()
             answered = True
             return reply
-        except TimeoutError as error:
-            raise Unavailable(f"{target.name}: no free connection within {delivery.timeout:g} s") from error
         except MessageError as error:
             port.judge(error)
             answered = True
@@ -106,6 +103,14 @@ class Targets:
             port.users -= 1
             if port.retired and not port.users:
                 await port.close()
+
+    @staticmethod
+    async def _place_at(port: Port, target: Target, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await port.gate.wait()
+        except TimeoutError as error:
+            raise CircuitOpen(f"{target.name}: no free connection within {seconds:g} s") from error
 
     def ready(self, target: Target) -> Port | None:
         """Where a delivery could begin now without a task, if its sink can do that: nothing stands in its way."""

@@ -127,6 +127,7 @@ def test_one_that_finds_no_place_in_time_is_tried_again(start: Any, probe: Any) 
             waiting = bus.messages(route="plain")[2]
             assert waiting.error.error_class == "unavailable"
             assert "no free connection" in waiting.error.message
+            assert waiting.attempts == 0, "the target was not asked"
             await bus.advance(10)
             assert (bus.states("plain"), probe.bodies("erp")[1:]) == (["done"] * 3, [{"n": 0}, {"n": 1}])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from esb.endpoints.base import Delivery
 from esb.errors import MessageError
@@ -17,8 +17,8 @@ from esb.store.facts import Fact
 if TYPE_CHECKING:
     from esb.runtime.run import MessageRun
 
-#: A reply body larger than this (as text) is not kept in the ledger; a retry then sees the reply without it.
-LEDGER_BODY = 256_000
+#: What `respond` answers is shown in the trace up to so many characters.
+SHOWN_BODY = 256_000
 
 
 def known(run: MessageRun, target: Target, message: Message, *, ledger: bool = True) -> Reply | None:
@@ -83,13 +83,7 @@ def keep(run: MessageRun, reply: Reply, message: Message) -> None:
     if "delivered" in observer.rules(run.envelope.route):
         said = message.with_meta("reply", reply.as_meta())
         told = observer.event("delivered", run.envelope, run.clock.now(), said, step=run.step)
-    run.remember(run.step, {"status": reply.status, "headers": dict(reply.headers), "body": _kept(reply.body)}, told)
-
-
-def _kept(body: Any) -> Any:
-    if body is None:
-        return None
-    return body if len(body if isinstance(body, str) else str(body)) <= LEDGER_BODY else None
+    run.remember(run.step, {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}, told)
 
 
 def _counts(run: MessageRun) -> None:

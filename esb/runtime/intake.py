@@ -15,6 +15,7 @@ from esb.blob import Blob
 from esb.config.model import Limits, RouteSpec
 from esb.endpoints.base import Incoming, KeyConflict, Outcome, Receipt
 from esb.errors import Disabled, Invalid, StoreBusy, StoreError, Unavailable
+from esb.formats.packed import unpacked
 from esb.message import OPEN_STATES, Envelope, State
 from esb.pipeline import Overtime
 from esb.runtime.births import Birth
@@ -23,6 +24,7 @@ from esb.runtime.large import is_large, put_aside, release_all, stays_unread
 from esb.runtime.origin import with_origin
 from esb.runtime.outcomes import Told, Waiting
 from esb.runtime.payload import reads_apart
+from esb.runtime.rules import ON_ERROR
 from esb.runtime.runner import RouteRunner
 from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
@@ -377,13 +379,18 @@ def sent_by_hand(birth: Birth, actor: str, reason: str) -> Birth:
 
 
 def outcome_of(stored: Stored) -> Outcome:
-    """How a stored message ended, with the answer that its ``respond`` step gave."""
+    """How a stored message ended, with the answer that its caller had: of `respond` where it is done, of `on_error` where it is dead."""
     error = stored.error.as_dict() if stored.error else None
-    response = next((entry["response"] for entry in reversed(stored.trace) if "response" in entry), None)
-    if response is None:
+    last = stored.trace[-1].get("attempt") if stored.trace else None
+    answers = [entry for entry in stored.trace if "response" in entry and entry.get("attempt") == last]
+    if stored.state is State.DEAD:  # what a step before the fault would have answered was never said
+        answers = [entry for entry in answers if entry["step"] == ON_ERROR]
+    if not answers or stored.state not in (State.DONE, State.DEAD):
         return Outcome(stored.state.value, error=error)
-    answer = (int(response["status"]), response["headers"], response["body"])
-    return Outcome(stored.state.value, error=error, response=answer)
+    told = answers[-1]["response"]
+    return Outcome(
+        stored.state.value, error=error, response=(int(told["status"]), told["headers"], unpacked(told["body"]))
+    )
 
 
 def rejecting_targets(spec: RouteSpec) -> list[tuple[Target, int]]:

@@ -15,9 +15,10 @@ from esb.message import Message, State
 from esb.pipeline import StepFailed, Withdrawn, run_block
 from esb.runtime.endings import completed, expires_at
 from esb.runtime.lanes import Entry
-from esb.runtime.rules import alert_of, cause_of, fallback_of, reply_of
+from esb.runtime.rules import ON_ERROR, alert_of, cause_of, fallback_of, reply_of
 from esb.runtime.run import MessageRun
 from esb.runtime.sagas import undoings
+from esb.runtime.sending import shown
 from esb.runtime.settle import GiveUp, RetryAt, decide, handler_for, record
 from esb.runtime.streams import born
 from esb.runtime.targets import CircuitOpen
@@ -145,6 +146,9 @@ class Judge:
         handoffs += undoings(run, error, error_class)
         handoffs += [alert_of(alert, run.envelope, what, now, run.bench.observer.marked, run.trace)] if alert else []
         children = await born(handoffs, run, now)
+        response = reply_of(handler)
+        if response is not None and (told := shown(*response)) is not None:  # for the repeat of a synchronous call
+            run.trace.append({"step": ON_ERROR, "response": told})
         settlement = Settlement(
             entry.seq,
             State.DEAD,
@@ -168,7 +172,7 @@ class Judge:
             error=f"{error_class}: {error}",
             cause=cause_of(error),
         )
-        outcome = Outcome("dead", error=what.as_dict(), response=reply_of(handler))
+        outcome = Outcome("dead", error=what.as_dict(), response=response)
         return Verdict(entry, settlement, children, outcome)
 
     def unread(self, entry: Entry, error: StoreError | ValueError) -> Verdict | None:

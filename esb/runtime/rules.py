@@ -80,6 +80,10 @@ def cause_of(error: MessageError) -> str:
     return f"{type(cause).__name__} in {last.name}, {last.filename}:{last.lineno}"
 
 
+#: What the answer of `on_error` stands under in a trace; the name of no step.
+ON_ERROR = "on_error"
+
+
 def reply_of(handler: OnError | None) -> tuple[int, dict[str, str], Any] | None:
     if handler is None or handler.reply is None:
         return None

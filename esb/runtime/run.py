@@ -33,7 +33,7 @@ from esb.runtime.origin import claimant_of
 from esb.runtime.payload import decode_body, message_of
 from esb.runtime.reports import report
 from esb.runtime.sagas import keep
-from esb.runtime.sending import SHOWN_BODY
+from esb.runtime.sending import shown
 from esb.runtime.sequences import Fate, in_line
 from esb.runtime.stored import swallow
 from esb.runtime.throttles import SHORT
@@ -183,8 +183,8 @@ class MessageRun(Struct, eq=False):
 
     def respond(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         self.response = (status, headers, body)
-        if not isinstance(body, bytes) and len(str(body)) <= SHOWN_BODY:
-            self.note(response={"status": status, "headers": dict(headers), "body": body})
+        if (told := shown(status, headers, body)) is not None:
+            self.note(response=told)
 
     # -- work elsewhere -----------------------------------------------------------------------------------------------
     def undo(self) -> None:

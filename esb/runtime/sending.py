@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from esb.endpoints.base import Delivery
 from esb.errors import MessageError
+from esb.formats import packed as bytes_inside
 from esb.message import EMPTY, Message, delivery_id
 from esb.pipeline import facts
 from esb.runtime.origin import echo_of
@@ -17,7 +19,7 @@ from esb.store.facts import Fact
 if TYPE_CHECKING:
     from esb.runtime.run import MessageRun
 
-#: What `respond` answers is shown in the trace up to so many characters.
+#: What `respond` answers is kept in the trace, for the repeat of a call, up to so many characters.
 SHOWN_BODY = 256_000
 
 
@@ -84,6 +86,13 @@ def keep(run: MessageRun, reply: Reply, message: Message) -> None:
         said = message.with_meta("reply", reply.as_meta())
         told = observer.event("delivered", run.envelope, run.clock.now(), said, step=run.step)
     run.remember(run.step, {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}, told)
+
+
+def shown(status: int, headers: Mapping[str, str], body: Any) -> dict[str, Any] | None:
+    """An answer as the trace has it; None where it is too large."""
+    if len(body if isinstance(body, (bytes, str)) else str(body)) > SHOWN_BODY:
+        return None
+    return {"status": status, "headers": dict(headers), "body": bytes_inside.packed(body)}
 
 
 def _counts(run: MessageRun) -> None:

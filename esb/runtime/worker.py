@@ -33,7 +33,7 @@ from esb.pipeline import Elsewhere, Watch, run_plain
 from esb.runtime import parcels
 from esb.runtime.births import Births
 from esb.runtime.payload import decode_body, message_of, observe
-from esb.runtime.sending import SHOWN_BODY
+from esb.runtime.sending import shown
 from esb.runtime.workers import NO_MEMORY
 from esb.steps.base import Block, Enter, HandOff, StepNode, Stop, Wait, WhenDown
 
@@ -83,8 +83,8 @@ class RecordedRun:
 
     def respond(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         self.response = [status, headers, body]
-        if not isinstance(body, bytes) and len(str(body)) <= SHOWN_BODY:
-            self.note(response={"status": status, "headers": dict(headers), "body": body})
+        if (told := shown(status, headers, body)) is not None:
+            self.note(response=told)
 
     def recall(self, step: str) -> Any:
         return self.ledger.get(step)

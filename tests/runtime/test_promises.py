@@ -600,6 +600,48 @@ def test_a_repeat_of_a_synchronous_call_gets_the_answer_of_the_first(start: Any,
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("steps", "answer"),
+    [
+        ("{ respond: { status: 201 } }, { reject: { reason: 'no' } }", ("dead", None)),
+        ("{ respond: { status: 201 } }, { reject: { reason: 'no' } } ]\non_error: [ { for: rejected, reply: REPLY }",
+         ("dead", (409, {}, "sorry"))),
+        ("{ set: { body: headers.x } }, { respond: { status: 200 } }", ("done", (200, {}, "é"))),
+    ],
+)  # fmt: skip
+def test_after_a_restart_a_repeat_gets_the_answer_of_the_first(start: Any, probe: Any, steps: str, answer: Any) -> None:
+    async def scenario() -> None:
+        route = f"route: sync\nfrom: {{ route: {{}} }}\nsteps: [ {steps} ]\n"
+        route = route.replace("REPLY", "{ status: 409, body: sorry }")
+        async with start({"routes/a.yaml": route}) as bus:
+            first = await bus.send("sync", {}, source_key="client:k", headers={"x": "é"})
+            await bus.settle()
+            told = await bus.supervisor.routes["sync"].intake.outcome(first.message_id, 1.0)
+            assert (told.state, told.response) == answer
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            again = await bus.send("sync", {}, source_key="client:k", headers={"x": "é"})
+            told = await bus.supervisor.routes["sync"].intake.outcome(again.message_id, 1.0)
+            assert (told.state, told.response) == answer
+
+    run(scenario())
+
+
+def test_after_a_restart_a_repeat_gets_the_bytes_that_the_first_was_answered(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        route = "route: sync\nfrom: { route: {} }\nsteps: [ { to: { probe: erp }, into: body }, { set: { body: body.body } }, { respond: {} } ]\n"
+        probe.script["erp"] = [Reply(200, body=b"%PDF\xff")]
+        async with start({"routes/a.yaml": route}) as bus:
+            first = await bus.send("sync", {}, source_key="client:k")
+            await bus.settle()
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            told = await bus.supervisor.routes["sync"].intake.outcome(first.message_id, 1.0)
+            assert told.response == (200, {}, b"%PDF\xff")
+
+    run(scenario())
+
+
 def test_a_message_that_was_superseded_before_its_start_was_stored_is_not_sent(start: Any, probe: Any) -> None:
     """Both are accepted in one commit; the hold overtakes the release before that has sent anything."""
 

@@ -17,7 +17,7 @@ _SILENT = (State.DEAD, State.DISCARDED, State.SUPERSEDED)
 def found_by(name: str, value: str, route: str, run: MessageRun) -> Any:
     """See :meth:`esb.steps.await_.AwaitContext.tracked`."""
     store = run.bench.store
-    for seq in store.tracked(name, value, route, _since(run)):
+    for seq in store.tracked(name, value, route, _since(run), run.envelope.route):
         envelope, _ = store.payload(seq)
         stored = store.get(envelope.id, trace=False)
         if stored is not None and stored.state not in _SILENT:

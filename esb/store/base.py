@@ -353,8 +353,8 @@ class Store(Answers, Protocol):
         """``act`` is called on the loop after open messages may have changed without a future that said so (a commit in doubt, a purge)."""
         ...
 
-    def tracked(self, name: str, value: str, route: str, after_seq: int) -> list[int]:
-        """Messages with a tracked value that were accepted after another one, the newest first, at most ten; empty route: any."""
+    def tracked(self, name: str, value: str, route: str, after_seq: int, whole: str) -> list[int]:
+        """At most ten, newest first, with a tracked value, of any route if empty; no part of one of ``whole``: those have its values."""
         ...
 
     # large payloads

@@ -58,7 +58,7 @@ _TRACE = (
 )
 _TRACKED = (
     "SELECT t.seq FROM track t JOIN message m ON m.seq = t.seq WHERE t.value = :value AND t.name = :name AND t.seq > :after"
-    " AND (:route = 0 OR m.route = :route) ORDER BY t.seq DESC LIMIT 10"
+    " AND (:route = 0 OR m.route = :route) AND (m.scope = 0 OR m.route <> :whole) ORDER BY t.seq DESC LIMIT 10"
 )
 _ARRIVALS = (
     "SELECT created FROM message WHERE route = ? AND seq >= coalesce((SELECT min(n) FROM span WHERE last > ?), 0) * ?"
@@ -105,9 +105,10 @@ class Queries:
         ledger = {step: load_any(value) for step, value in self._reader.rows(_LEDGER, (seq,))}
         return self._envelope(row), ledger
 
-    def tracked(self, name: str, value: str, route: str, after_seq: int) -> list[int]:
+    def tracked(self, name: str, value: str, route: str, after_seq: int, whole: str) -> list[int]:
         number = self._words.number(route) if route else 0
-        rows = self._reader.rows(_TRACKED, {"name": name, "value": value, "route": number, "after": after_seq})
+        values = {"name": name, "value": value, "route": number, "after": after_seq, "whole": self._words.number(whole)}
+        rows = self._reader.rows(_TRACKED, values)
         return [row[0] for row in rows]
 
     def arrivals(self, route: str, since: datetime, until: datetime, most: int) -> list[datetime]:

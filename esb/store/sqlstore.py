@@ -332,8 +332,8 @@ class SqlStore(Pruning):
         """Load what the searches of people need, which takes a while; without it the first one is slow."""
         import_module("esb.store.search")
 
-    def tracked(self, name: str, value: str, route: str, after_seq: int) -> list[int]:
-        return self._hot_queries.tracked(name, value, route, after_seq)
+    def tracked(self, name: str, value: str, route: str, after_seq: int, whole: str) -> list[int]:
+        return self._hot_queries.tracked(name, value, route, after_seq, whole)
 
     def find(self, filter_: Filter) -> list[Stored]:
         return self._queries.find(filter_)

@@ -137,6 +137,35 @@ def test_an_answer_may_be_there_before_the_part_that_waits_for_it(start: Any, pr
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        "fanout: { one: { steps: [ AWAIT ] }, two: { steps: [ AWAIT ] } }",
+        'split: { each: "[body, body]", steps: [ AWAIT ] }',
+    ],
+    ids=["fanout", "split"],
+)
+def test_a_part_that_waits_is_no_answer_to_itself_or_to_another_part(start: Any, around: str) -> None:
+    """They have what their whole tracks; the answer may come from any route."""
+    wait = "{ await: { track: { order: body.reference }, within: 1m } }"
+    sender = f"route: sender\nfrom: {{ route: {{}} }}\ntrack: {{ order: body.reference }}\nsteps: [ {{ {around.replace('AWAIT', wait)} }} ]\n"
+    answers = "route: answers\ntrack: { order: body.reference }\nfrom: { route: {} }\nsteps: [ { log: taken } ]\n"
+
+    async def scenario() -> None:
+        async with start({"routes/s.yaml": sender, "routes/a.yaml": answers}) as bus:
+            await bus.send("sender", {"reference": "R-1"})
+            await bus.settle()
+            await bus.advance(6)
+            assert sorted(bus.states("sender")) == ["done", "waiting", "waiting"]
+            await bus.send("answers", {"reference": "R-1"})
+            await bus.settle()
+            await bus.advance(6)
+            assert set(bus.states("sender")) == {"done"}
+            bus.whole()
+
+    asyncio.run(scenario())
+
+
 def test_what_was_said_is_read_as_its_own_route_reads_it(start: Any, probe: Any) -> None:
     """By the `format` of its source with every option, not by what its content looks like."""
 

@@ -388,7 +388,7 @@ def absorb(
         end_open(writer, other, route, QUEUED, DONE, at, attempts, f"aggregated into {id_}")
     body, content, vars_, meta = payload
     changed = "UPDATE message SET body = ?, content = ?, vars = ?, meta = ? WHERE seq = ?"
-    writer.execute(changed, (body, content, cell(vars_), meta, seq))
+    writer.execute(changed, (body, content, vars_, meta, seq))
     keep_claimed(writer, seq, claims_in(body, vars_))
     return True
 

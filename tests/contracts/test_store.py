@@ -625,6 +625,9 @@ async def test_a_message_absorbs_queued_ones_at_once_or_not_at_all(box: Any) -> 
     assert (envelope.body, envelope.meta) == (b"[1,2]", {"aggregate": {"count": 2}})
     assert str(envelope.vars) == str({"all": [1, Decimal("2.10")]}), "with every digit"
     assert state_of(store, head) is State.RUNNING
+    third = await store.accept(new(key="G"))
+    assert await store.absorb(head.seq, head.id, [third.seq], structs.replace(payload, vars={}, meta={}), NOW)
+    assert (store.payload(head.seq)[0].vars, store.payload(head.seq)[0].meta) == ({}, {})
 
 
 @on_store

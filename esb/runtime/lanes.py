@@ -263,6 +263,7 @@ class Lanes:
                 entry.due += by
         self._due = [(one.due, one.seq, one) for _, _, one in self._due if one.due is not None and not one.gone]
         heapq.heapify(self._due)
+        self.age_anew()
 
     def give_back(self, entry: Entry) -> None:
         """The attempt did not happen (a shutdown); the message is runnable again."""
@@ -294,6 +295,7 @@ class Lanes:
         if not lane.entries and not limit:
             del self._lanes[lane_id]
             return
+        self._grow_old(lane, *lane.entries)
         self._offer_head(lane)
         self.look(lane_id)
 

@@ -56,6 +56,23 @@ def test_a_waiting_head_parks_its_key_until_its_time() -> None:
     assert lanes.take() is first
 
 
+def test_what_is_held_is_too_old_by_the_clock_as_it_is_set_back_and_by_every_limit_of_its_lane() -> None:
+    lanes = Lanes(lambda one: one.accepted_at + timedelta(hours=1))
+    one, lane = entry(2, "a"), ("", "a")
+    lanes.add(one)
+    lanes.block(lane, 2)
+    lanes.shift(timedelta(days=-1), T0 - timedelta(days=1))
+    assert lanes.next_due == T0 - timedelta(hours=23)
+    other = entry(3, "a")
+    lanes.unblock(lane)
+    lanes.add(other)
+    lanes.block(lane, 4)
+    lanes.unblock(lane, 3)
+    lanes.finish(one)
+    lanes.wake(T0)
+    assert lanes.next_due == T0 + timedelta(hours=1)
+
+
 def test_a_dead_head_blocks_its_key_and_no_other() -> None:
     lanes = Lanes()
     for seq, key in ((1, "a"), (2, "a"), (3, "b")):

@@ -7,7 +7,7 @@ be empty: who reads on the loop of the bus lets everything else go on between tw
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -23,6 +23,8 @@ PAGE = 100
 TRACED = 1000
 #: Payloads that one answer with payloads holds, in bytes.
 ANSWER_BYTES = 8_000_000
+#: Whether the one who asks may see messages of a route; None where all may be seen.
+Sees = Callable[[str], bool] | None
 
 
 class RouteFacts(Protocol):
@@ -75,21 +77,25 @@ def _status_item(name: str, counts: RouteCounts | None, now: datetime, facts: Ma
     }
 
 
-def messages(store: Store, filter_: Filter) -> Iterator[list[dict[str, Any]]]:
+def messages(store: Store, filter_: Filter, sees: Sees = None) -> Iterator[list[dict[str, Any]]]:
     """The filter's messages, newest first; ``seq`` of the last one is where the next call goes on (``before_seq``)."""
-    return ([item(stored) for stored in page] for page in found(store, filter_))
+    return ([item(stored) for stored in page] for page in found(store, filter_, sees))
 
 
-def found(store: Store, filter_: Filter) -> Iterator[list[Stored]]:
-    """As :meth:`Store.find`, newest first. What goes away meanwhile is not there; what comes after the first page is not looked for."""
+def found(store: Store, filter_: Filter, sees: Sees = None) -> Iterator[list[Stored]]:
+    """As :meth:`Store.find`, newest first. What goes away meanwhile is not there; what comes after the first page is not looked for.
+
+    With ``sees`` the limit is of those that may be seen, however many others lie between them.
+    """
     left, before = filter_.limit, filter_.before_seq
     while left > 0:
-        most = left if filter_.ids else min(left, PAGE)  # ids are few, and have no order to go on in
+        most = left if filter_.ids else min(left, PAGE) if sees is None else PAGE  # ids have no order to go on in
         page = store.find(replace(filter_, limit=most, before_seq=before))
-        yield page
+        shown = page if sees is None else [stored for stored in page if sees(stored.envelope.route)][:left]
+        yield shown
         if filter_.ids or len(page) < most:
             return
-        left, before = left - most, page[-1].envelope.seq
+        left, before = left - len(shown), page[-1].envelope.seq
 
 
 def item(stored: Stored) -> dict[str, Any]:
@@ -122,17 +128,20 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
     }
 
 
-def whole(store: Store, filter_: Filter) -> Iterator[list[dict[str, Any]]]:
+def whole(store: Store, filter_: Filter, sees: Sees = None) -> Iterator[list[dict[str, Any]]]:
     """The filter's messages as :func:`message` shows them, newest first. Stops behind ``ANSWER_BYTES`` of payload; ``seq`` of the last item
     is where the next call goes on (``before_seq``)."""
     size = 0
-    for stored in (stored for page in found(store, filter_) for stored in page):
-        if (one := message(store, stored.envelope.id)) is None:
-            continue
-        yield [one]
-        size += len(one["body"] if isinstance(one["body"], str) else one["body"].get("base64", ""))
-        if size > ANSWER_BYTES:
-            return
+    for page in found(store, filter_, sees):
+        if not page:
+            yield []  # whoever reads on the loop lets others go on, also where nothing may be seen
+        for stored in page:
+            if (one := message(store, stored.envelope.id)) is None:
+                continue
+            yield [one]
+            size += len(one["body"] if isinstance(one["body"], str) else one["body"].get("base64", ""))
+            if size > ANSWER_BYTES:
+                return
 
 
 def _body(envelope: Envelope) -> Any:

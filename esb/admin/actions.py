@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from esb.access.masks import Masks
@@ -304,6 +305,10 @@ class Actions:
 
     def sees(self, principal: Principal, route: str) -> bool:
         return self.may(principal, Right.READ, route)
+
+    def sight(self, principal: Principal) -> Callable[[str], bool] | None:
+        """:meth:`sees` of whom it concerns; None for who sees every route."""
+        return None if principal.everywhere(Right.READ) else partial(self.sees, principal)
 
     def seen_sites(self, principal: Principal, sites: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Of sites those with a route that the one who asks may see, or without any route, with these routes alone."""

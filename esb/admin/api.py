@@ -206,7 +206,8 @@ class Api:
 
     async def messages(self, request: Request) -> Response:
         shown = views.whole if wire.asked(request.query_params, "whole") else views.messages
-        return await self._listed(request, "MessageList", shown(self._store, self._filter(request)))
+        found = shown(self._store, self._filter(request), self._actions.sight(who_of(request)))
+        return await self._listed(request, "MessageList", found)
 
     async def message(self, request: Request) -> Response:
         found = views.message(self._store, request.path_params["id"])
@@ -219,7 +220,8 @@ class Api:
         return await self._listed(request, "Trace", views.trace(self._store, request.path_params["word"]))
 
     async def dlq(self, request: Request) -> Response:
-        found = views.messages(self._store, self._filter(request, state="dead"))
+        selection = self._filter(request, state="dead")
+        found = views.messages(self._store, selection, self._actions.sight(who_of(request)))
         return await self._listed(request, "DeadLetterList", found)
 
     async def dlq_groups(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ import base64
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 from esb.cli import exits, names
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import age, clock, compact, emit_json, safe, table
+from esb.durations import parse_duration
 
 #: Messages that are asked for at a time.
 PAGE = 200
@@ -280,12 +282,21 @@ def messages_export(root: Path, as_json: bool, **words: Any) -> None:
 
     What retention removes meanwhile, and what comes, is not in it.
     """
+    words |= {name: _instant(words[name]) for name in ("since", "until")}
     found = _whole(Gateway(root), words, words.pop("limit"))
     if as_json:
         emit_json({"kind": "MessageList", "items": list(found)})
         return
     for item in found:
         click.echo(compact(item))
+
+
+def _instant(text: str | None) -> str | None:
+    """`24h` as the instant that it is now: it means the same with every page."""
+    try:
+        return (datetime.now(UTC) - parse_duration(text)).isoformat() if text else text
+    except (ValueError, OverflowError):
+        return text  # an instant, or what the bus refuses in its own words
 
 
 def _whole(gateway: Gateway, words: Mapping[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:

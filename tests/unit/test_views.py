@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.search import Population
 from esb import views
-from esb.cli import cli
+from esb.cli import cli, operate
 from esb.cli.offline import offline_app
 from esb.clock import SystemClock
 from esb.store import files, open_store
@@ -175,6 +175,30 @@ def test_an_export_is_everything_that_was_asked_for(esb: Callable[..., Result]) 
     assert '"quantity": 12.10' in items[0]["body"]
     assert len(esb("messages", "export", "--limit", "250").stdout.splitlines()) == 250
     assert len(json.loads(esb("messages", "export", "--json", "--state", "dead").stdout)["items"]) > 0
+
+
+@pytest.mark.parametrize("shown", [views.messages, views.whole])
+def test_a_limit_is_of_what_may_be_seen_however_much_else_lies_between(store: SqlStore, shown: Any) -> None:
+    route = store.find(Filter(limit=1))[0].envelope.route
+    mine = [one.envelope.seq for one in store.find(Filter(route=route, limit=50))]
+    assert mine[-1] < MESSAGES - 2 * views.PAGE
+    assert [one["seq"] for page in shown(store, Filter(limit=50), route.__eq__) for one in page] == mine
+
+
+def test_every_page_of_an_export_means_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def get(_: Any, path: str, words: Any, **__: Any) -> Any:
+        asked.append(words["since"])
+        return {"items": [{"seq": 100 - len(asked)}] if len(asked) < 3 else []}
+
+    monkeypatch.setattr(operate.Gateway, "get", get)
+    for word in ("24h", "2026-05-31T06:00:00Z", "yesterday"):
+        asked.clear()
+        CliRunner().invoke(cli, ["messages", "export", "--since", word], catch_exceptions=False)
+        assert len(asked) == 3
+        assert len(set(asked)) == 1
+        assert (asked[0] == word) is (word != "24h")
 
 
 def test_an_answer_with_payloads_ends_behind_some_megabytes_and_an_export_goes_on_there(

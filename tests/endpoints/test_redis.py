@@ -28,7 +28,7 @@ from esb.secret import Secret
 from tests.contracts.sink_contract import SinkContract, SinkRig
 from tests.contracts.source_contract import DurableIntake, SourceContract, SourceRig
 from tests.endpoints.test_amqp_contract import Closing, fixed
-from tests.servers.certificates import make_certificates
+from tests.servers.certificates import make_authority, make_certificates
 from tests.servers.proxy import Proxy
 from tests.servers.redis import PASSWORD, Redis
 
@@ -361,6 +361,26 @@ def test_tls_trusts_only_who_it_should(redis_server: Redis) -> None:
         async with opened(AmqpConnection(url=url, password=password, tls=tls)) as live:
             await send(live, sink)
         assert held(redis_server, queue) == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_authority_that_is_given_stands_instead_of_those_of_the_system(
+    redis_server: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_authority(tmp_path, "own")
+    monkeypatch.setenv("SSL_CERT_FILE", str(redis_server.folder / "ca.crt"))  # the system trusts the server
+
+    async def scenario() -> None:
+        url = f"rediss://127.0.0.1:{redis_server.tls_port}/0"
+        sink = AmqpSink(routing_key=fixed(f"q.{uuid.uuid4().hex}"))
+        async with opened(AmqpConnection(url=url, password=Secret(PASSWORD))) as live:
+            await send(live, sink)
+        tls = HttpTls(ca=str(tmp_path / "own.crt"))
+        for more in ("", "?ssl_cert_reqs=none"):
+            async with opened(AmqpConnection(url=url + more, password=Secret(PASSWORD), tls=tls)) as live:
+                with pytest.raises(Unavailable, match=r"CERTIFICATE_VERIFY_FAILED"):
+                    await send(live, sink)
 
     asyncio.run(scenario())
 

@@ -99,23 +99,9 @@ def place_of(options: AmqpConnection, context: ConnectionContext) -> Place:
         options.address,
         options.user,
         options.password.reveal() if options.password is not None else "",
-        _redis_tls(options, context) if options.scheme == "rediss" else None,
+        _tls(options, context) if options.scheme == "rediss" else None,
         options.visibility_timeout.total_seconds(),
     )
-
-
-def _redis_tls(options: AmqpConnection, context: ConnectionContext) -> dict[str, Any]:
-    """What Redis's library wants to know; kombu by itself would trust every certificate."""
-    checked = _tls(options, context)
-    tls = options.tls
-    given = (
-        {} if tls is None else {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.cert, "ssl_keyfile": tls.key or tls.cert}
-    )
-    return {
-        "ssl_cert_reqs": checked.verify_mode,
-        "ssl_check_hostname": checked.check_hostname,
-        **{name: str(context.workspace / path) for name, path in given.items() if path},
-    }
 
 
 def _tls(options: AmqpConnection, context: ConnectionContext) -> ssl.SSLContext:

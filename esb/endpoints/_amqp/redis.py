@@ -9,6 +9,8 @@ came from. What is in hand is noted by queue, apart from that of other programs,
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from typing import Any
 
 import kombu.transport.redis as kombu_redis
 from kombu.utils.json import loads
+from redis import SSLConnection
 
 from esb.endpoints._amqp.consume import Arrival, Subscription
 from esb.endpoints._amqp.opened import Opened, RawMessage, arrival_of
@@ -71,8 +74,21 @@ return #lost
 """
 
 
+class CheckedConnection(SSLConnection):
+    """TLS by our context. The library makes one of its own, and adds the given authority to those of the system."""
+
+    def __init__(self, *, context: ssl.SSLContext, **more: Any) -> None:
+        super().__init__(**more)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
 class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
     """kombu's channel, whose exchanges are what Redis has of them: the bindings of their queues."""
+
+    connection_class_ssl = CheckedConnection
 
     def exchange_declare(self, exchange: str = "", type: str = "direct", **more: Any) -> None:  # noqa: A002 - kombu's name
         """A `fanout` exchange is bindings that take every key: kombu's own, PUBLISH, forgets what nobody listens to."""

@@ -7,6 +7,7 @@ deleted there after our commit. Each role has a thread of its own, since these d
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 from collections import deque
@@ -44,12 +45,12 @@ def check_driver(scheme: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a transport connects, and what we show there. ``ssl`` is what its library takes, None for plain TCP."""
+    """Where a transport connects, and what we show there. ``tls`` is for Redis, None for plain TCP."""
 
     url: str = field(repr=False)
     user: str = ""
     password: str = field(default="", repr=False)
-    ssl: dict[str, Any] | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
     patience: float = 300.0  #: until what a consumer holds that is gone comes again, in seconds
 
     @property
@@ -63,16 +64,18 @@ class Place:
             options = {"socket_timeout": _ANSWER, "socket_connect_timeout": 5, "socket_keepalive": True}
         elif self.url.startswith("sqs:"):
             options["visibility_timeout"] = int(self.patience)
+        tls = {"context": self.tls} if self.tls is not None else False
         made = kombu.Connection(
             self.url,
             userid=self.user or None,
             password=self.password or None,
-            ssl=self.ssl or False,
+            ssl=tls,
             transport_options=options,
         )
         if self.is_redis:
             from esb.endpoints._amqp.redis import RedisChannel  # noqa: PLC0415 - its library loads where it is used
 
+            made.ssl = tls  # whatever the URL says of certificates
             made.transport.Channel = RedisChannel
         return made
 

@@ -154,17 +154,84 @@ class TestSource(SourceContract):
 
         asyncio.run(scenario())
 
+    def test_what_is_in_hand_stays_there_while_the_source_stops(self, rig: Source) -> None:
+        async def scenario() -> None:
+            intake = DurableIntake()
+            intake.before.clear()
+            await rig.offer("a", b"1")
+            source = await rig.start(intake)
+            await rig.until(lambda: intake.asked == 1)
+            index = f"esb.unacked_index.{rig.queue}"
+            stopping = asyncio.create_task(source.stop())
+            with rig.server.client() as client:
+                [(tag, begun)] = client.zrange(index, 0, -1, withscores=True)
+                await rig.until(lambda: stopping.done() or client.zscore(index, tag) > begun + 2)  # of a patience of 1
+            assert not stopping.done()
+            intake.before.set()
+            await stopping
+            assert (intake.payloads, await rig.held()) == ([b"1"], 0)
+
+        asyncio.run(scenario())
+
+    def test_what_cannot_be_noted_is_not_taken(self, rig: Source) -> None:
+        async def scenario() -> None:
+            intake, trouble = DurableIntake(), lambda: rig.live.consumer.trouble
+            await rig.offer("a", b"1")
+            with rig.server.client() as client:
+                client.set(f"esb.unacked.{rig.queue}", "no hash")
+                source = await rig.start(intake)
+                await rig.until(lambda: "WRONGTYPE" in trouble())
+                assert client.llen(rig.queue) == 1
+                client.delete(f"esb.unacked.{rig.queue}")
+            await rig.until_held(0)
+            await source.stop()
+            assert intake.payloads == [b"1"]
+
+        asyncio.run(scenario())
+
+    def test_a_queue_that_is_empty_is_there(self, rig: Source) -> None:
+        """Redis has no empty lists, and what is `passive` need not have a message."""
+
+        async def scenario() -> None:
+            rig.source = AmqpSource(queue=rig.queue, declare=Declare(passive=True))
+            intake = DurableIntake()
+            source = await rig.start(intake)
+            await rig.until(lambda: rig.live.consumer._open or rig.live.consumer.trouble)
+            assert not rig.live.consumer.trouble
+            await rig.offer("a", b"1")
+            await rig.until_held(0)
+            await source.stop()
+            assert intake.payloads == [b"1"]
+
+        asyncio.run(scenario())
+
+    def test_a_fanout_takes_every_key_whatever_its_bindings_say(self, rig: Source) -> None:
+        async def scenario() -> None:
+            exchange = f"{rig.queue}.x"
+            binding = Binding(exchange=exchange, routing_key="lots", type="fanout")
+            rig.source = AmqpSource(queue=rig.queue, declare=Declare(bind=(binding,)))
+            intake = DurableIntake()
+            source = await rig.start(intake)
+            async with opened(options(rig.server.port)) as live:
+                await bound(rig.server, exchange, 1)
+                await send(live, AmqpSink(exchange=fixed(exchange), routing_key=fixed("a.b")))
+            await rig.until(lambda: len(intake.committed) == 1)
+            await source.stop()
+
+        asyncio.run(scenario())
+
     def test_what_is_not_wrapped_as_kombu_does_it_is_a_body(self, rig: Source) -> None:
         async def scenario() -> None:
             intake = DurableIntake()
-            bodies = [b'{"lot":"0012","qty":12.10}', b'{"properties":{}}', b"[" * 5_000, b"\xff\x00"]
+            bodies = [b'{"lot":"0012","qty":12.10}', b'{"properties":{}}']
+            bodies += [b'{"__type__":"decimal","__value__":"12,5"}', b"[" * 5_000, b"\xff\x00"]
             with rig.server.client() as client:
                 client.lpush(rig.queue, *bodies)
             source = await rig.start(intake)
             await rig.until_held(0)
             await source.stop()
-            assert intake.payloads == bodies[:2]
-            assert [incoming.payload for incoming in intake.dead] == bodies[2:]
+            assert intake.payloads == bodies[:3]
+            assert [incoming.payload for incoming in intake.dead] == bodies[3:]
 
         asyncio.run(scenario())
 
@@ -383,6 +450,23 @@ def test_an_authority_that_is_given_stands_instead_of_those_of_the_system(
                     await send(live, sink)
 
     asyncio.run(scenario())
+
+
+def test_who_may_not_ask_redis_about_itself_is_served(redis_server: Redis) -> None:
+    async def scenario() -> None:
+        logs: list[Any] = []
+        settings = options(redis_server.port, user="plain")
+        async with opened(settings, lambda level, *event, **fields: logs.append((event, fields))) as live:
+            await send(live, AmqpSink(routing_key=fixed(f"q.{uuid.uuid4().hex}")))
+        assert not logs
+
+    with redis_server.client() as client:
+        allowed = {"enabled": True, "passwords": [f"+{PASSWORD}"], "keys": ["*"], "channels": ["*"]}
+        client.acl_setuser("plain", commands=["+@all", "-info"], **allowed)
+        try:
+            asyncio.run(scenario())
+        finally:
+            client.acl_deluser("plain")
 
 
 async def until_trouble(live: Any) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import kombu.transport.redis as kombu_redis
 from kombu.utils.json import loads
 from redis import SSLConnection
+from redis.exceptions import ResponseError
 
 from esb.endpoints._amqp.consume import Arrival, Subscription
 from esb.endpoints._amqp.opened import Opened, RawMessage, arrival_of
@@ -28,16 +29,18 @@ _AT_ONCE, _IDLE = 100, 0.05
 #: Messages that one script puts back after their time.
 _LOST_AT_ONCE = 1_000
 
-# KEYS: notes (tag → list|message), index (tag → time), the lists of the queue by priority
+# KEYS: notes (tag → list|message), index (tag → time), the lists of the queue by priority. A script that fails is not undone:
+# what cannot be noted must not have been taken, and a time without a note is forgotten
 _TAKE = """
 local now, taken, bytes = redis.call('TIME'), {}, 0
 for list = 3, #KEYS do
   while #taken < 2 * tonumber(ARGV[1]) and bytes < tonumber(ARGV[2]) do
-    local item = redis.call('RPOP', KEYS[list])
+    local item = redis.call('LINDEX', KEYS[list], -1)
     if not item then break end
     local tag = string.format('%s:%06d', ARGV[3], #taken)
-    redis.call('HSET', KEYS[1], tag, list .. '|' .. item)
     redis.call('ZADD', KEYS[2], now[1] + now[2] / 1000000, tag)
+    redis.call('HSET', KEYS[1], tag, list .. '|' .. item)
+    redis.call('RPOP', KEYS[list])
     table.insert(taken, tag)
     table.insert(taken, item)
     bytes = bytes + #item
@@ -90,9 +93,22 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no t
 
     connection_class_ssl = CheckedConnection
 
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self._take_every_key: set[str] = set()
+
     def exchange_declare(self, exchange: str = "", type: str = "direct", **more: Any) -> None:  # noqa: A002 - kombu's name
         """A `fanout` exchange is bindings that take every key: kombu's own, PUBLISH, forgets what nobody listens to."""
+        if type == "fanout":
+            self._take_every_key.add(exchange)
         super().exchange_declare(exchange, "topic" if type == "fanout" else type, **(more | {"passive": False}))
+
+    def queue_bind(self, queue: str, exchange: str = "", routing_key: str = "", **more: Any) -> None:
+        super().queue_bind(queue, exchange, "#" if exchange in self._take_every_key else routing_key, **more)
+
+    def _has_queue(self, queue: str, **more: Any) -> bool:
+        """Redis has no empty lists, so that a queue without messages is there as well."""
+        return True
 
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
         """The queues; by the bindings alone, since the type of an exchange is known only where it was declared."""
@@ -167,7 +183,7 @@ class RedisOpened(Opened):
         number = self.next_number()
         try:
             return arrival_of(number, RawMessage(loads(item), channel=self.channel))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except Exception:  # noqa: BLE001 - kombu makes dates, decimals and more of what it reads, each with errors of its own
             return Arrival(tag=number, body=item, properties={}, routing_key=self._subscription.queue)
 
     def _run(self, script: str, *arguments: Any) -> Any:
@@ -178,7 +194,10 @@ class RedisOpened(Opened):
 def what_may_get_lost(channel: Any) -> str:
     """Why this Redis would lose what it has confirmed, empty where it keeps it as well as Redis can, or does not tell."""
     with channel.conn_or_acquire() as client:
-        told: dict[str, Any] = client.info()
+        try:
+            told: dict[str, Any] = client.info()
+        except ResponseError:  # this user may not ask
+            return ""
     if not told.get("aof_enabled", 1):
         return "it does not write what it gets to disk at once: set `appendonly yes` and `appendfsync always`"
     if int(told.get("maxmemory", 0)) and str(told.get("maxmemory_policy")).startswith("allkeys"):

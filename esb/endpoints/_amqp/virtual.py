@@ -262,7 +262,7 @@ class VirtualConsumer(_Worker):
         for subscription, opened in self._open.items():
             if subscription in self._wanted:
                 opened.bound()
-                opened.pull()
+            opened.pull()  # also while it stops: what is in hand must not come again meanwhile
             if subscription.burst:
                 burst, subscription.burst = subscription.burst, []
                 self._tell(subscription.arrived, subscription.epoch, burst)

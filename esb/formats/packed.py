@@ -1,4 +1,4 @@
-"""Bytes inside of JSON: how a body, a value or an answer that holds some is kept, and comes back as it was."""
+"""How a value that was born inside of the bus is kept, and comes back as it was: as JSON, as bytes, or as JSON with bytes in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import binascii
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from esb.formats.base import Codec
+from esb.formats.json import Json
+from esb.formats.text import Raw
 
 #: The only key of an object that stands for bytes, in base64; where it has a list of one the object itself had this key.
 MARK = "$bytes"
@@ -70,4 +75,33 @@ def unpacked(value: Any) -> Any:
     return value
 
 
-__all__ = ["MARK", "holds_bytes", "may_be_packed", "packed", "unpacked"]
+class Packed:
+    """What holds bytes beside other values, as JSON."""
+
+    content_type: ClassVar[str] = Json.content_type
+    media_types: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def decode(self, data: bytes) -> Any:
+        """The value. Raises Invalid."""
+        return unpacked(_JSON.decode(data))
+
+    def encode(self, body: Any) -> bytes:
+        """The bytes. Raises Invalid."""
+        return _JSON.encode(packed(body))
+
+
+_JSON, _PACKED = Json(), Packed()
+#: By the word that stands beside kept bytes: how they are read.
+KEPT: Mapping[str, Codec] = MappingProxyType({"json": _JSON, "raw": Raw(), "packed": _PACKED})
+
+
+def kept(value: Any) -> tuple[bytes, str]:
+    """The bytes of a value and the word of :data:`KEPT` for them. Raises Invalid where it has no JSON form."""
+    if isinstance(value, bytes):
+        return value, "raw"
+    data = _JSON.encode(value)  # first, since that refuses what contains itself
+    return (_PACKED.encode(value), "packed") if holds_bytes(value) else (data, "json")
+
+
+__all__ = ["KEPT", "MARK", "holds_bytes", "kept", "may_be_packed", "packed", "unpacked"]

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Incoming
 from esb.errors import ErrorRecord, InternalFault, Invalid, MessageError, Overdue
+from esb.formats.packed import kept
 from esb.message import EMPTY, Envelope, Message, State, new_id
 from esb.observe.indicators import REPLAY_OF, Observer
 from esb.observe.spans import again_in
 from esb.pipeline import Overtime, Watch
 from esb.registry import Registry
-from esb.runtime.payload import codec_of, decode_body, encode_body, message_of
+from esb.runtime.payload import codec_of, decode_body, message_of
 from esb.runtime.settle import handler_for, record
 from esb.steps.base import HandOff
 from esb.steps.keys import key_text
@@ -188,7 +189,7 @@ class Births:
         return births
 
     def _inside(self, handoff: HandOff, parent: Envelope, spec: RouteSpec, now: datetime) -> Birth:
-        body, content = encode_body(handoff.message.body)
+        body, content = kept(handoff.message.body)
         key = handoff.key if handoff.key is not None or not handoff.keep_key else parent.key
         branch = handoff.kind == "branch"
         envelope = replace(
@@ -225,7 +226,7 @@ class Births:
         return self._observed(Birth(new, message), message)
 
     def _across(self, handoff: HandOff, place: str, parent: Envelope, receiver: RouteSpec, now: datetime) -> Birth:
-        body, content = encode_body(handoff.message.body)
+        body, content = kept(handoff.message.body)
         envelope = Envelope(
             new_id(),
             receiver.name,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from esb.formats.packed import kept
 from esb.message import Message
 from esb.runtime.lanes import Entry
-from esb.runtime.payload import decode_body, encode_body, message_of
+from esb.runtime.payload import decode_body, message_of
 from esb.store.base import NewPayload
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def absorb(run: MessageRun, count: int, message: Message) -> bool:
     await run.started()
     entry = run.entry
     others = [other.seq for other in run.lanes.behind(entry)[:count]]
-    body, content = encode_body(message.body)
+    body, content = kept(message.body)
     payload = NewPayload(body, content, {**run.envelope.meta, "aggregate": message.meta["aggregate"]}, message.vars)
     if len(others) < count:
         return False

@@ -1,11 +1,11 @@
-"""Bytes to a message and back: how an accepted payload is read, and how a child's body is kept."""
+"""Bytes to a message: how an accepted or a kept payload is read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -14,8 +14,7 @@ from esb.errors import InternalFault
 from esb.formats.base import Codec
 from esb.formats.content_types import by_content_type
 from esb.formats.json import Json
-from esb.formats.packed import holds_bytes, packed, unpacked
-from esb.formats.text import Raw
+from esb.formats.packed import KEPT
 from esb.formats.unread import Unread
 from esb.message import Envelope, Message
 from esb.observe.indicators import Observer
@@ -23,26 +22,6 @@ from esb.registry import Registry
 
 _encode = msgspec.json.Encoder().encode
 JSON = Json()
-RAW = Raw()
-
-
-class Packed:
-    """What is born inside of the bus and holds bytes beside other values: it comes back as it was."""
-
-    content_type: ClassVar[str] = JSON.content_type
-    media_types: ClassVar[tuple[str, ...]] = ()
-    suffixes: ClassVar[tuple[str, ...]] = ()
-
-    def decode(self, data: bytes) -> Any:
-        """The body. Raises Invalid."""
-        return unpacked(JSON.decode(data))
-
-    def encode(self, body: Any) -> bytes:
-        """The bytes. Raises Invalid."""
-        return JSON.encode(packed(body))
-
-
-PACKED = Packed()
 #: How a workbook begins: a zip archive, or a compound file.
 _PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -64,23 +43,12 @@ def reads_apart(spec: RouteSpec, data: bytes) -> bool:
     return bool(getattr(declared, "apart", False)) if declared is not None else data[:4] in _PACKED
 
 
-def encode_body(body: Any) -> tuple[bytes, str]:
-    """A body as the store keeps it, and the word for :attr:`Envelope.content`."""
-    if isinstance(body, bytes):
-        return body, "raw"
-    data = JSON.encode(body)
-    return (PACKED.encode(body), "packed") if holds_bytes(body) else (data, "json")
-
-
 def decode_body(envelope: Envelope, spec: RouteSpec | None, registry: Registry) -> Any:
     """The body of a stored message of a route. Raises Invalid where the payload does not parse (a stored dead letter)."""
+    codec = KEPT.get(envelope.content)
+    if codec is not None:
+        return codec.decode(envelope.payload())
     match envelope.content:
-        case "json":
-            return JSON.decode(envelope.payload())
-        case "raw":
-            return envelope.payload()
-        case "packed":
-            return PACKED.decode(envelope.payload())
         case "removed":
             raise InternalFault("retention has taken the payload away", hint="`retention: { payload: … }` in esb.yaml")
         case "source":
@@ -92,14 +60,7 @@ def unread_body(envelope: Envelope, spec: RouteSpec, registry: Registry) -> Unre
     """The body of a message whose payload lies in a file, without reading it; None where it does not lie in one."""
     if envelope.blob is None:
         return None
-    match envelope.content:
-        case "json":
-            return Unread(envelope.blob, JSON)
-        case "raw":
-            return Unread(envelope.blob, RAW)
-        case "packed":
-            return Unread(envelope.blob, PACKED)
-    return Unread(envelope.blob, codec_of(spec, envelope.meta, registry))
+    return Unread(envelope.blob, KEPT.get(envelope.content) or codec_of(spec, envelope.meta, registry))
 
 
 def observe(observer: Observer, workspace: Workspace, log: Callable[..., None] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from esb.endpoints.base import Delivery
 from esb.errors import MessageError
-from esb.formats import packed as bytes_inside
+from esb.formats.packed import packed as with_bytes
 from esb.message import EMPTY, Message, delivery_id
 from esb.pipeline import facts
 from esb.runtime.origin import echo_of
@@ -92,7 +92,7 @@ def shown(status: int, headers: Mapping[str, str], body: Any) -> dict[str, Any] 
     """An answer as the trace has it; None where it is too large."""
     if len(body if isinstance(body, (bytes, str)) else str(body)) > SHOWN_BODY:
         return None
-    return {"status": status, "headers": dict(headers), "body": bytes_inside.packed(body)}
+    return {"status": status, "headers": dict(headers), "body": with_bytes(body)}
 
 
 def _counts(run: MessageRun) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from esb.formats.packed import kept
 from esb.formats.unread import Unread
 from esb.message import Message
 from esb.registry import step
 from esb.spec import option
 from esb.spec.kinds import Size
 from esb.steps.base import set_path
-from esb.steps.claims import ClaimContext, bytes_of, can_claim, part_at, ticket_in, ticket_of
+from esb.steps.claims import ClaimContext, kept_as, part_at, ticket_in, ticket_of
 from esb.steps.paths import PathKind
 
 
@@ -46,17 +47,18 @@ class Claim:
 
     def takes_unread(self, body: Unread) -> bool:
         """Whether the body, or a part that is not in it, can be put aside without reading the body."""
-        return self.part[0] != "body" or (self.part == ("body",) and can_claim(body) and body.blob.size > self.above)
+        return self.part[0] != "body" or (
+            self.part == ("body",) and kept_as(body) is not None and body.blob.size > self.above
+        )
 
     async def apply(self, message: Message, context: ClaimContext) -> Message:
         part = part_at(message, self.part)
         if part is None or ticket_in(part) is not None:
             return message
-        if isinstance(part, Unread):
-            content = "raw" if part.is_raw else "json"
+        if isinstance(part, Unread) and (content := kept_as(part)) is not None:
             blob = await context.aside.put_aside(part.blob)
         else:
-            data, content = bytes_of(part)
+            data, content = kept(part)
             if len(data) <= self.above:
                 return message
             blob = await context.aside.put_aside(data)

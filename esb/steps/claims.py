@@ -8,14 +8,12 @@ from typing import Any, Protocol
 
 from esb.blob import Blob
 from esb.errors import Invalid
-from esb.formats.json import Json
-from esb.formats.packed import holds_bytes, packed, unpacked
+from esb.formats.packed import KEPT
 from esb.formats.unread import Unread
 from esb.message import Message
 from esb.steps.base import Context
 from esb.steps.paths import Path
 
-_JSON = Json()
 _CLAIM = re.compile(r"claim:sha256:([0-9a-f]{64})")
 
 
@@ -63,26 +61,18 @@ def part_at(message: Message, path: Path) -> Any:
     return value
 
 
-def bytes_of(part: Any) -> tuple[bytes, str]:
-    """A part as it is put aside. Raises Invalid where it has no JSON form."""
-    if isinstance(part, bytes):
-        return part, "raw"
-    data = _JSON.encode(part)
-    return (_JSON.encode(packed(part)), "packed") if holds_bytes(part) else (data, "json")
-
-
 def part_of(data: bytes, content: str) -> Any:
-    """The part again."""
-    if content not in ("json", "packed", "raw"):
-        raise Invalid(f"the claim check says `{content}`, which is neither `json`, `packed` nor `raw`")
-    if content == "raw":
-        return data
-    return unpacked(_JSON.decode(data)) if content == "packed" else _JSON.decode(data)
+    """The part again, whose ticket says ``content``. Raises Invalid."""
+    codec = KEPT.get(content)
+    if codec is None:
+        words = ", ".join(f"`{word}`" for word in KEPT)
+        raise Invalid(f"the claim check says `{content}`, which is none of {words}")
+    return codec.decode(data)
 
 
-def can_claim(body: Unread) -> bool:
-    """Whether an undecoded body can be put aside as it lies: whoever fetches it must be able to read it."""
-    return body.is_raw or body.codec == _JSON
+def kept_as(body: Unread) -> str | None:
+    """The word for an undecoded body that can be put aside as it lies; None where whoever fetches it could not read it."""
+    return next((word for word, codec in KEPT.items() if codec == body.codec), None)
 
 
-__all__ = ["ClaimContext", "Claims", "bytes_of", "can_claim", "part_at", "part_of", "ticket_in", "ticket_of"]
+__all__ = ["ClaimContext", "Claims", "kept_as", "part_at", "part_of", "ticket_in", "ticket_of"]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from msgspec import structs
 
@@ -22,11 +22,10 @@ from esb.config.model import RouteSpec, Workspace
 from esb.config.stubs import Stub
 from esb.endpoints.base import Incoming
 from esb.errors import ErrorRecord, EsbError, MessageError
-from esb.formats.base import Codec
 from esb.formats.json import Json
+from esb.formats.packed import KEPT
 from esb.message import Envelope, State
 from esb.runtime.births import Birth, Births
-from esb.runtime.payload import PACKED
 from esb.store.base import Filter, Stored
 from esb.testing.bus import NeverEnds, TestedBus, empty_store
 from esb.testing.clock import VirtualClock, VirtualLoop
@@ -41,23 +40,8 @@ _KEPT = ("retry-after", "location", "etag")
 MOST_CHILDREN = 2_000
 
 
-class _Raw:
-    """A body that was stored as bytes."""
-
-    content_type: ClassVar[str] = "application/octet-stream"
-    media_types: ClassVar[tuple[str, ...]] = ()
-    suffixes: ClassVar[tuple[str, ...]] = ()
-
-    def decode(self, data: bytes) -> Any:
-        return data
-
-    def encode(self, body: Any) -> bytes:
-        return bytes(body)
-
-
 #: Headers that may show who we are; their values are for the target alone.
 _SHOWS_WHO = re.compile(r"auth|token|cookie|secret|passw|signature|(?<!idempotency-)key", re.IGNORECASE)
-_STORED: Mapping[str, Codec] = {"json": JSON, "packed": PACKED, "raw": _Raw()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +104,7 @@ def at_the_door(workspace: Workspace, spec: RouteSpec, trial: Trial) -> Birth:
     meta = dict(envelope.meta)
     incoming = Incoming(
         envelope.body,
-        codec=_STORED.get(envelope.content),
+        codec=KEPT.get(envelope.content),
         content_type=str(meta.pop("content_type", "")),
         headers=envelope.headers,
         meta=meta,

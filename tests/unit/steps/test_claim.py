@@ -62,7 +62,7 @@ def test_a_claim_check_of_nobody_is_invalid(run: Any, aside: Aside) -> None:
     with pytest.raises(Invalid, match="nothing was put aside"):
         run("fetch: body.doc", {"doc": made_up})
     claimed = run("claim: body", LARGE).body
-    with pytest.raises(Invalid, match="neither `json`, `packed` nor `raw`"):
+    with pytest.raises(Invalid, match="none of `json`, `raw`, `packed`"):
         run("fetch: body", {**claimed, "content": "pickle"})
     odd = {"claim": "claim:sha256:../../etc/passwd"}
     assert run("fetch: body", odd).body == odd, "no claim check"

@@ -164,10 +164,8 @@ def _remote(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
-    except (
-        OSError,
-        http.client.HTTPException,
-    ) as error:  # the latter where something else answers, or it died while it did
+    except (OSError, http.client.HTTPException) as error:
+        # the latter where something else answers, or it died while it did
         raise exits.Exit(f"the running bus does not answer at {base}: {_why(error)}", exits.UNREACHABLE) from None
 
 

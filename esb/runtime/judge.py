@@ -194,9 +194,8 @@ class Judge:
         stored = self._runner.bench.store.get(entry.id, trace=False)
         if stored is not None and stored.finished_at is None:
             found = self._runner.bench.store.pending(self._runner.spec.name, after_seq=entry.seq - 1, limit=1)
-            self._runner.adopt(
-                [row for row in found if row.seq == entry.seq]
-            )  # held: it runs when its lane is released
+            # held: it runs when its lane is released
+            self._runner.adopt([row for row in found if row.seq == entry.seq])
             return
         self._runner.outcomes.tell(entry.id, Outcome(stored.state.value if stored is not None else "discarded"))
 

@@ -141,7 +141,8 @@ class Lanes:
         lane = self._lanes.setdefault(lane_id, _Lane())
         lane.entries.insert(self._place(lane.entries, entry), entry)
         self._offer_head(lane)
-        self._grow_old(lane, entry)
+        if lane.limit:
+            self._grow_old(lane, entry)
 
     @staticmethod
     def _place(entries: list[Entry], entry: Entry) -> int:

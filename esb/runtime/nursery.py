@@ -100,9 +100,8 @@ class Nursery:
 
 def main(control: int, memory: int) -> int:
     """Serve; the exit code. What a step prints goes to the log of the bus."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C and a stop reach the bus, which ends its workers when it has drained
+    # Ctrl-C and a stop reach the bus, which ends its workers when it has drained
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.dup2(2, 1)
     gc.freeze()  # a collection in a worker touches none of what it shares

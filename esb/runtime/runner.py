@@ -46,7 +46,7 @@ SETTLING = 500
 PER_TURN = 16
 #: Decoded messages kept in memory per route; beyond it the store is asked when their turn comes.
 KEPT_DECODED = 4096
-#: and bytes of them, if all were as large as the one that comes; what is not kept is read from the store when its turn is
+#: Bytes of them at most, if all were as large as the one that comes.
 KEPT_BYTES = 16_000_000
 
 
@@ -293,9 +293,8 @@ class RouteRunner:
             bind(entry, ledger := dict(stored))
         spec, bench, births = self._versions.of(entry)
         if envelope.content == "source" and envelope.version != spec.digest:
-            entry.message = (
-                None  # the version that took it in may have read it in another way than every later attempt will
-            )
+            # the version that took it in may have read it in another way than every later attempt will
+            entry.message = None
         return MessageRun(bench, spec, births, entry, envelope, ledger, self.lanes, self.registry, self.hub, self.bear)
 
     def _begins(self, opened: MessageRun | Verdict | None, entry: Entry) -> TypeGuard[MessageRun]:

@@ -43,9 +43,8 @@ def backoff(policy: RetryPolicy, attempt: int, chance: Chance = random.random) -
     """
     first, longest = policy.backoff.first, policy.backoff.longest
     times = 2 ** min(attempt - 1, 30)
-    ceiling: timedelta = (
-        first * times if first < longest / times else longest
-    )  # no product that is too long for a timedelta
+    # asked by a quotient: the product may be too long for a timedelta
+    ceiling: timedelta = first * times if first < longest / times else longest
     return ceiling * chance() if policy.jitter == "full" else ceiling
 
 

@@ -28,9 +28,8 @@ class Versions:
     newest: Version
     recall: Callable[[str], Version | None]
     _kept: dict[str, Version] = field(default_factory=dict)
-    _recalled: dict[str, Version] = field(
-        default_factory=dict
-    )  #: for those alone that are bound to theirs, or lost without it
+    #: For those alone that are bound to theirs, or lost without it.
+    _recalled: dict[str, Version] = field(default_factory=dict)
     _gone: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

@@ -37,13 +37,14 @@ class Await:
     """Wait until another message says what became of what was sent: a CONTRL, 997 or TA1, a confirmation file, a callback.
 
     The other one is found by a value that its route tracks (`track: { acknowledged: body.interchange }`), in the store, so that it
-    may also come before this step, and no restart loses it; one that was accepted before this message
-    (a part: before the whole) is not meant.
+    may also come before this step, and no restart loses it. One that was accepted before this message (a part: before the
+    whole) is not meant, nor is a part of a message of the same route.
     The message waits in the store and uses up no attempt: it looks again after a tenth of the time waited so far, after five
-    seconds at first and five minutes at most. The steps before it run again then;
-    deliveries that were confirmed are not sent again. Later messages of the same key wait behind it.
-    The body of the other one, as its route took it in, is `meta.reply.body`; `into:` puts that reply elsewhere. Where `accepted_when` is false the message is `rejected`;
-    what has not come `within` the time is `expired`. Both are dead letters with the route's alert, unless `on_error` says more.
+    seconds at first and five minutes at most. The steps before it run again then; deliveries that were confirmed are not sent
+    again. Later messages of the same key wait behind it.
+    The body of the other one, as its route took it in, is `meta.reply.body`; `into:` puts that reply elsewhere. Where
+    `accepted_when` is false the message is `rejected`; what has not come `within` the time is `expired`. Both are dead letters
+    with the route's alert, unless `on_error` says more.
     `{ track: { acknowledged: vars.reference }, within: 4h, accepted_when: "meta.reply.body.state == 'ACCEPTED'" }`
     """
 

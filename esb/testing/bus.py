@@ -159,9 +159,8 @@ class TestedBus:
     _store: SqlStore | None = None
     _supervisor: _TestedSupervisor | None = None
     _survivor: Path | None = None  #: the store as a killed process left it
-    _cut: Counter[str] = field(
-        default_factory=Counter
-    )  #: attempts of each message that the death of the process cut off
+    #: Attempts of each message that the death of the process cut off.
+    _cut: Counter[str] = field(default_factory=Counter)
 
     @property
     def store(self) -> SqlStore:

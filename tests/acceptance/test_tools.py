@@ -129,9 +129,8 @@ def test_a_route_goes_back_to_an_older_version_and_only_its_own_lines_change(tmp
     assert (entry["object"], entry["reason"], entry["detail"]["version"]) == ("lots", "4 is enough", oldest["digest"])
     assert [one["live"] for one in items("routes", "versions", "lots", cwd=root)] == [True, False, False]
     place.write_text(place.read_text().replace("backoff", "bakoff"), encoding="utf-8")  # a bad edit is taken back, too
-    esb(
-        "routes", "rollback", "lots", "1.0", "--reason", "mistyped", cwd=root, code=66
-    )  # two versions call themselves that
+    # two versions call themselves that
+    esb("routes", "rollback", "lots", "1.0", "--reason", "mistyped", cwd=root, code=66)
     esb("routes", "rollback", "lots", oldest["digest"], "--reason", "mistyped", cwd=root)
     assert "bakoff" not in place.read_text()
     assert "no version `beef`" in esb("routes", "diff", "lots", "beef", cwd=root, code=66).stderr

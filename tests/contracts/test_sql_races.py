@@ -34,9 +34,8 @@ def write_late(server: Postgres, seed: int) -> set[int]:
                 with connection.transaction() as transaction:
                     connection.execute("insert into late (n) values (1)")
                     if chance.random() < 0.3:
-                        connection.execute(
-                            "select pg_sleep(%s)", (chance.random() * 0.04,)
-                        )  # the server's time, not ours
+                        # the server's time, not ours
+                        connection.execute("select pg_sleep(%s)", (chance.random() * 0.04,))
                     if chance.random() < 0.05:
                         raise Rollback(transaction)
 

@@ -405,9 +405,8 @@ class TestSink(SinkContract):
             async with opened(options(rig.server.port)) as live:
                 await send(live, sink, id="d-1")
             with rig.server.client() as client:
-                [item] = client.lrange(
-                    rig.queue, 0, -1
-                )  # and not in the list of priority 9, which is the last one here
+                # and not in the list of priority 9, which is the last one here
+                [item] = client.lrange(rig.queue, 0, -1)
             sent = json.loads(item)
             assert sent["headers"]["plant"] == "P10"
             assert (sent["properties"]["message_id"], sent["properties"]["type"]) == ("d-1", "lot.held")

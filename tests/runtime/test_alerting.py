@@ -100,9 +100,8 @@ def test_a_notice_that_was_told_before_a_kill_is_not_told_again(start: Any, prob
             await bus.send("orders", {"no": 1})
             await look(bus, seconds=10)
             assert len(told(probe)) == 1
-            await bus.store.put_state(
-                "alert", "desk/dead/dead letters", None
-            )  # the note of it was lost with the process
+            # the note of it was lost with the process
+            await bus.store.put_state("alert", "desk/dead/dead letters", None)
             state = {"since": probe.bodies("desk")[0]["since"], "told": "", "members": [], "notices": 0}
             await bus.store.put_state("alert", "desk/dead/dead letters", state)
             await look(bus, seconds=10)

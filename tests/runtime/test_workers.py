@@ -324,9 +324,8 @@ def test_a_message_that_runs_keeps_its_version_in_the_worker(working: Start) -> 
 
 
 def test_no_worker_is_left_when_the_bus_stops(working: Start) -> None:
-    before = set(
-        psutil.Process().children()
-    )  # servers of other tests, perhaps, which begin and end processes of their own
+    # servers of other tests, perhaps, which begin and end processes of their own
+    before = set(psutil.Process().children())
 
     async def scenario() -> None:
         async with working(SLOW, "{ transform: 60s }", plugin=PLUGIN) as bus:

@@ -169,10 +169,8 @@ class LiveHttp:
             )
         if own not in self._others:
             self._others[own] = await open_http(own, self._context)
-        self._of_sinks[id(sink)] = (
-            sink,
-            self._others[own],
-        )  # the sink is kept, so that its identity is not given to another
+        # the sink is kept, so that its identity is not given to another
+        self._of_sinks[id(sink)] = (sink, self._others[own])
         return self._others[own]
 
     def plainly(self, call: Call, auth: OutboundAuth | None) -> bytes | None:

@@ -66,9 +66,8 @@ def read_head(request: Request, fixed: Codec | None, hidden: frozenset[str]) -> 
         return codec
     key = headers.get("idempotency-key")
     if key is not None:
-        key = (
-            key[1:-1] if len(key) > 2 and key[0] == key[-1] == '"' else key
-        )  # a structured text, as the draft writes it
+        # a structured text, as the draft writes it
+        key = key[1:-1] if len(key) > 2 and key[0] == key[-1] == '"' else key
         if not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
             return problem(400, "bad-idempotency-key", "an Idempotency-Key is 1 to 255 printable ASCII characters")
     try:

@@ -48,9 +48,8 @@ class MqttReceiver:
         self._live: LiveMqtt = context.connection
         self._link: Link | None = None
         self._client: Any = None
-        self._in_hand: deque[Arrival] = (
-            deque()
-        )  #: of this connection, in the order of the broker: so are they acknowledged
+        #: Of this connection, in the order of the broker: so are they acknowledged.
+        self._in_hand: deque[Arrival] = deque()
         self._waiting: deque[Arrival] = deque()
         self._bell = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None

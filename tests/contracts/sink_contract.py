@@ -15,6 +15,7 @@ from esb.endpoints.base import ConnectionContext, Delivery
 from esb.errors import Rejected, Timeout, Unavailable
 from esb.message import Message
 from esb.steps.base import Reply
+from tests.servers.proxy import Proxy
 
 #: seconds until a test gives up
 PATIENCE = 40.0
@@ -67,6 +68,24 @@ class SinkRig(ABC):
     def delivery(self, message: Message, **changes: Any) -> Delivery:
         given: dict[str, Any] = {"id": ID, "attempt": 1, "timeout": 10.0, "scope": message.scope()}
         return Delivery(**{**given, **changes}, clock=self.clock, workspace=self.workspace, message_id="m1")
+
+
+class ProxiedRig(SinkRig):
+    """A target behind a way that can be cut."""
+
+    proxy: Proxy
+
+    async def down(self) -> None:
+        await asyncio.to_thread(self.proxy.down)
+
+    async def up(self) -> None:
+        self.proxy.up()
+
+    async def freeze(self) -> None:
+        self.proxy.freeze()
+
+    async def thaw(self) -> None:
+        self.proxy.thaw()
 
 
 class Sending:

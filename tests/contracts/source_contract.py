@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,19 @@ from esb.formats.json import Json
 
 #: seconds until a test gives up; the promises are about what happens, not when
 PATIENCE = 40.0
+
+
+def key_of(incoming: Incoming, known: Mapping[str, tuple[str, str]]) -> tuple[str | None, str]:
+    """The key that decides whether it is known, and the message that had its key with other content (empty: none).
+
+    ``known`` has message and fingerprint of each key. Raises KeyConflict where such a one is refused.
+    """
+    key = incoming.source_key
+    if key is None or key not in known or known[key][1] == incoming.fingerprint:
+        return key, ""
+    if incoming.on_reused == "refuse":
+        raise KeyConflict(known[key][0])
+    return f"{key}#{incoming.fingerprint}", known[key][0]
 
 
 class DurableIntake:
@@ -62,11 +75,7 @@ class DurableIntake:
         return receipt
 
     def _commit(self, incoming: Incoming) -> Receipt:
-        key, reused = incoming.source_key, ""
-        if key is not None and key in self.known and self.known[key][1] != incoming.fingerprint:
-            if incoming.on_reused == "refuse":
-                raise KeyConflict(self.known[key][0])
-            key, reused = f"{key}#{incoming.fingerprint}", self.known[key][0]
+        key, reused = key_of(incoming, self.known)
         if key is not None and key in self.known:
             id_ = self.known[key][0]
             return Receipt(id_, id_, "known", id_)

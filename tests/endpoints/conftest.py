@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.certificates import make_certificates
+from tests.servers.certificates import with_certificates
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMq
 from tests.servers.redis import Redis
@@ -14,14 +14,8 @@ from tests.servers.redis import Redis
 
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
-    folder = tmp_path_factory.mktemp("tls")
-    make_certificates(folder)
-    node = RabbitMq(folder)
-    try:
-        node.start()
+    with with_certificates(RabbitMq, tmp_path_factory.mktemp("tls")) as node:
         yield node
-    finally:
-        node.close()
 
 
 @pytest.fixture
@@ -34,14 +28,8 @@ def proxy(rabbitmq: RabbitMq) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    folder = tmp_path_factory.mktemp("redis-tls")
-    make_certificates(folder)
-    server = Redis(folder)
-    try:
-        server.start()
+    with with_certificates(Redis, tmp_path_factory.mktemp("redis-tls")) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

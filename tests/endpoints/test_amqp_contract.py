@@ -14,7 +14,7 @@ from esb.clock import SystemClock
 from esb.endpoints.amqp import AmqpConnection, AmqpSink, AmqpSource, Declare
 from esb.endpoints.base import ConnectionContext, RunningSource, SourceContext
 from esb.language import TextTemplate
-from tests.contracts.sink_contract import SinkContract, SinkRig
+from tests.contracts.sink_contract import ProxiedRig, SinkContract, SinkRig
 from tests.contracts.source_contract import SourceContract, SourceRig
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMq
@@ -73,7 +73,7 @@ class TestSource(SourceContract):
         return Source(rabbitmq)
 
 
-class Sink(SinkRig):
+class Sink(ProxiedRig):
     def __init__(self, node: RabbitMq, proxy: Proxy) -> None:
         self.node, self.proxy = node, proxy
         self.queue = f"q.{uuid.uuid4().hex[:12]}"
@@ -94,18 +94,6 @@ class Sink(SinkRig):
         found = await asyncio.to_thread(self.node.take_all, self.queue)
         self.got += [(message.properties["message_id"], _bytes(message.body)) for message in found]
         return self.got
-
-    async def down(self) -> None:
-        await asyncio.to_thread(self.proxy.down)
-
-    async def up(self) -> None:
-        self.proxy.up()
-
-    async def freeze(self) -> None:
-        self.proxy.freeze()
-
-    async def thaw(self) -> None:
-        self.proxy.thaw()
 
 
 def _bytes(body: Any) -> bytes:

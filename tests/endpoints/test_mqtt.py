@@ -16,9 +16,9 @@ from esb.endpoints.base import ConnectionContext, RunningSource, SourceContext
 from esb.endpoints.mqtt import MqttConnection, MqttSink, MqttSource
 from esb.errors import Invalid, Rejected
 from esb.language import TextTemplate
-from tests.contracts.sink_contract import SinkContract, SinkRig, run
+from tests.contracts.sink_contract import ProxiedRig, SinkContract, SinkRig, run
 from tests.contracts.source_contract import DurableIntake, SourceContract, SourceRig
-from tests.servers.certificates import make_certificates
+from tests.servers.certificates import with_certificates
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.proxy import Proxy
 
@@ -27,14 +27,8 @@ PUBACK = 4
 
 @pytest.fixture(scope="module")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    folder = tmp_path_factory.mktemp("tls")
-    make_certificates(folder)
-    broker = Mosquitto(folder)
-    try:
-        broker.start()
+    with with_certificates(Mosquitto, tmp_path_factory.mktemp("tls")) as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -196,7 +190,7 @@ class TestSource(SourceContract):
         asyncio.run(scenario())
 
 
-class Sink(SinkRig):
+class Sink(ProxiedRig):
     def __init__(self, broker: Mosquitto, proxy: Proxy) -> None:
         self.broker, self.proxy = broker, proxy
         self.topic = f"t/{uuid.uuid4().hex[:12]}"
@@ -224,18 +218,6 @@ class Sink(SinkRig):
                 await asyncio.sleep(0.01)
         self.got = [message for message in self.got if message.payload != mark]
         return [(dict(message.properties.UserProperty).get("message-id", ""), message.payload) for message in self.got]
-
-    async def down(self) -> None:
-        await asyncio.to_thread(self.proxy.down)
-
-    async def up(self) -> None:
-        self.proxy.up()
-
-    async def freeze(self) -> None:
-        self.proxy.freeze()
-
-    async def thaw(self) -> None:
-        self.proxy.thaw()
 
 
 class TestSink(SinkContract):

@@ -25,7 +25,7 @@ from esb.errors import Rejected, Unavailable
 from esb.language import TextTemplate
 from esb.message import Message
 from esb.secret import Secret
-from tests.contracts.sink_contract import SinkContract, SinkRig
+from tests.contracts.sink_contract import ProxiedRig, SinkContract, SinkRig
 from tests.contracts.source_contract import DurableIntake, SourceContract, SourceRig
 from tests.endpoints.test_amqp_contract import Closing, fixed
 from tests.servers.certificates import make_authority, make_certificates
@@ -357,7 +357,7 @@ async def send(live: Any, sink: AmqpSink, body: Any = 1, **more: Any) -> Any:
     return await sink.send(message, Delivery(**words, clock=SystemClock(), workspace=Path()), live)
 
 
-class Sink(SinkRig):
+class Sink(ProxiedRig):
     def __init__(self, server: Redis, proxy: Proxy) -> None:
         self.server, self.proxy = server, proxy
         self.queue = f"q.{uuid.uuid4().hex[:12]}"
@@ -379,18 +379,6 @@ class Sink(SinkRig):
                 body = message.body if isinstance(message.body, bytes) else message.body.encode()
                 self.got.append((message.properties["message_id"], body))
         return self.got
-
-    async def down(self) -> None:
-        await asyncio.to_thread(self.proxy.down)
-
-    async def up(self) -> None:
-        self.proxy.up()
-
-    async def freeze(self) -> None:
-        self.proxy.freeze()
-
-    async def thaw(self) -> None:
-        self.proxy.thaw()
 
 
 class TestSink(SinkContract):

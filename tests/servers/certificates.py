@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+class Server(Protocol):
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def with_certificates(kind: Callable[[Path], S], folder: Path) -> Iterator[S]:
+    """A started server of ``kind`` that has certificates in ``folder``."""
+    make_certificates(folder)
+    server = kind(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 def make_certificates(folder: Path) -> None:

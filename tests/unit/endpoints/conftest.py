@@ -13,12 +13,13 @@ import jinja2
 import pytest
 
 from esb.clock import ManualClock
-from esb.endpoints.base import Delivery, Incoming, KeyConflict, Outcome, Receipt, SourceContext
+from esb.endpoints.base import Delivery, Incoming, Outcome, Receipt, SourceContext
 from esb.errors import ErrorRecord, InternalFault, Position
 from esb.language import Expression, TextTemplate
 from esb.message import Message
 from esb.registry import Registry
 from esb.spec import ListNode, MapNode, Node, Reader, ScalarNode, read_options
+from tests.contracts.source_contract import key_of
 
 
 def _date_format(text: str, pattern: str) -> str:
@@ -74,11 +75,7 @@ class FakeIntake:
 
     async def accept(self, incoming: Incoming) -> Receipt:
         self.before(incoming)
-        key, reused = incoming.source_key, ""
-        if key is not None and key in self.known and self.known[key][1] != incoming.fingerprint:
-            if incoming.on_reused == "refuse":
-                raise KeyConflict(self.known[key][0])
-            key, reused = f"{key}#{incoming.fingerprint}", self.known[key][0]
+        key, reused = key_of(incoming, self.known)
         if key is not None and key in self.known:
             id_ = self.known[key][0]
             return Receipt(id_, id_, "known", id_)

@@ -128,6 +128,15 @@ def message(store: Store, id_: str) -> dict[str, Any] | None:
     }
 
 
+def sender(meta: Mapping[str, Any]) -> str:
+    """Who sent a message, in a line: the kind of its source, and who or what it was there (client, address, file, queue, topic)."""
+    source = meta.get("source")
+    about = dict(source) if isinstance(source, Mapping) else {}
+    kind = str(about.pop("type", ""))
+    about |= {"address": meta.get("client"), "file": meta.get("file_path") or meta.get("file_name")}
+    return " ".join([*([kind] if kind else []), *(f"{name}={value}" for name, value in about.items() if value)])
+
+
 def whole(store: Store, filter_: Filter, sees: Sees = None) -> Iterator[list[dict[str, Any]]]:
     """The filter's messages as :func:`message` shows them, newest first. Stops behind ``ANSWER_BYTES`` of payload; ``seq`` of the last item
     is where the next call goes on (``before_seq``)."""

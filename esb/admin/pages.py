@@ -166,6 +166,7 @@ class Pages:
             request,
             "message.html",
             item=item,
+            sent_by=views.sender(item["meta"]),
             newer=newer,
             troubled=troubled,
             attempts=render.timeline(item["trace"]),

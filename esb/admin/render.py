@@ -50,7 +50,7 @@ ADVICE = {
 }
 
 #: Facts of a trace entry that have columns of their own, or are for machines.
-_QUIET = frozenset({"step", "at", "ms", "attempt", "answered", "delivery_id", "ended_at", "state", "error"})
+_QUIET = frozenset({"step", "at", "ms", "attempt", "delivery_id", "ended_at", "state", "error"})
 
 
 def environment(folder: Path = TEMPLATES) -> Environment:

@@ -198,6 +198,8 @@ def messages_steps(id_: str, root: Path, as_json: bool) -> None:
 
 def show_message(item: dict[str, Any]) -> None:
     """One message for people."""
+    from esb.views import sender
+
     for name in (
         "id",
         "route",
@@ -217,6 +219,8 @@ def show_message(item: dict[str, Any]) -> None:
     ):
         if item.get(name) not in (None, ""):
             click.echo(f"{name:<15} {safe(item[name])}")
+    if sent_by := sender(item.get("meta", {})):
+        click.echo(f"{'sent_by':<15} {safe(sent_by)}")
     for name, value in item["track"].items():
         click.echo(f"{'track':<15} {safe(name)}={safe(value)}")
     if item.get("error"):
@@ -270,7 +274,8 @@ def _print_step(entry: dict[str, Any]) -> None:
     line = (
         f"    {entry.get('at', 0):>9.1f} ms  {entry['step']:<32} {entry.get('ms', 0):>8.2f} ms  {' '.join(facts)[:160]}"
     )
-    click.echo(line.rstrip())
+    answered = f"  answered={compact(entry['answered'])}" if entry.get("answered") is not None else ""
+    click.echo(f"{line}{safe(answered[:160])}".rstrip())
 
 
 @messages.command("export")
@@ -340,7 +345,7 @@ def trace(word: str, root: Path, as_json: bool) -> None:
         reason = f"  ({safe(item['reason'])})" if item.get("reason") else ""
         due = f" until {clock(item['due'])}" if item["state"] == "waiting" else ""
         click.echo(
-            f"{clock(item['accepted_at'])}  {item['route']}{scope}  {item['state']}{due}{reason}  {item['id']}{error}"
+            f"{clock(item['accepted_at'])}  {item['route']}{scope} {item['version']}  {item['state']}{due}{reason}  {item['id']}{error}"
         )
         print_trace(item["trace"])
         print_actions(item.get("actions", []))

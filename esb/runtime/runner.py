@@ -28,12 +28,11 @@ from esb.runtime.outcomes import Meter, Outcomes
 from esb.runtime.places import Places
 from esb.runtime.rules import block_of, when_down_of
 from esb.runtime.run import MessageRun
-from esb.runtime.sagas import bind
 from esb.runtime.sequences import look, rank_of
 from esb.runtime.straight import Straight
 from esb.runtime.streams import hand_on
 from esb.runtime.verdicts import Verdict, Verdicts, told_already
-from esb.runtime.versions import Versions
+from esb.runtime.versions import Versions, hold
 from esb.runtime.waits import entry_of, park, rouse
 from esb.steps.base import Stop
 from esb.store.base import Accepted, Pending
@@ -290,7 +289,7 @@ class RouteRunner:
                 envelope, stored = self.bench.store.payload(entry.seq)
             except (StoreError, ValueError) as error:  # the latter: written by an older version, or by another hand
                 return self._judge.unread(entry, error)
-            bind(entry, ledger := dict(stored))
+            hold(entry, ledger := dict(stored))
         spec, bench, births = self._versions.of(entry)
         if envelope.content == "source" and envelope.version != spec.digest:
             # the version that took it in may have read it in another way than every later attempt will

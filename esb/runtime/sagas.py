@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from esb.errors import MessageError
 from esb.message import Message, State
-from esb.runtime.lanes import Entry
 from esb.steps.base import HandOff
 from esb.steps.compensate import UNDO
 from esb.store.base import Store, Stored
@@ -45,13 +44,6 @@ def _kept(ledger: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Name of the step and what it keeps, the last first."""
     found = [(name, value) for name, value in ledger.items() if name.endswith(_KEPT) and value is not None]
     return [(name.removesuffix(_KEPT), value) for name, value in sorted(found, key=lambda one: -int(one[1]["n"]))]
-
-
-def bind(entry: Entry, ledger: Mapping[str, Any]) -> None:
-    """A message that keeps compensations stays on the version that said them, also over a restart."""
-    kept = _kept(ledger) if ledger and not entry.moved else ()
-    if kept and (version := kept[0][1].get("version")):
-        entry.bound, entry.version = True, version
 
 
 def undoings(run: MessageRun, error: MessageError | None, error_class: str) -> list[HandOff]:

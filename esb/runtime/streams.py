@@ -58,7 +58,10 @@ def committed(births: Iterable[Birth], spool: Spool) -> None:
 
 
 async def hand_on(runner: RouteRunner, run: MessageRun, handoffs: Sequence[HandOff], progress: Any, part: str) -> None:
-    """Store the children of a running message together with how far it is; see :class:`esb.steps.unread.StreamContext`."""
+    """Store the children of a running message together with how far it is; see :class:`esb.steps.unread.StreamContext`.
+
+    The rest of them is for the same version, which is kept with it.
+    """
     await run.started()
     await _room(runner)
     store, now = run.bench.store, run.clock.now()
@@ -71,6 +74,8 @@ async def hand_on(runner: RouteRunner, run: MessageRun, handoffs: Sequence[HandO
             await asyncio.sleep(0)
             since = time.perf_counter()
     children, pinned = await put_all_aside(children, store.blobs)
+    if not part:
+        progress = {**progress, "begun_on": run.spec.digest}
     try:
         entry = Confirmed(run.step + part, progress)
         accepted = await store.bear(run.entry.seq, [child.new for child in children], entry)

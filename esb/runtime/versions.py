@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from esb.config.model import RouteSpec
 from esb.runtime.bench import Bench
@@ -20,7 +21,7 @@ Version = tuple[RouteSpec, Bench, Births]
 @dataclass(slots=True)
 class Versions:
     """Messages that have started stay on theirs, and what is open at a restart, too, where it is more than one message: a group,
-    a sequence, a saga. The others take the newest when they start (SPEC promise 5).
+    a sequence, a saga, a payload whose items are born piece by piece. The others take the newest when they start (SPEC promise 5).
 
     ``recall`` makes a version anew of what the store keeps of it; None where that cannot be done (it says why in the log).
     """
@@ -89,6 +90,18 @@ def first_of(spec: RouteSpec, scope: str) -> object | None:
     """The first step of a scope; None where the version has none there."""
     block: Block | None = spec.blocks.get(scope)
     return block.nodes[0].step if block is not None and block.nodes else None
+
+
+def hold(entry: Entry, ledger: Mapping[str, Any]) -> None:
+    """A message that keeps compensations stays on the version that said them, also over a restart, and so does one of which some
+    items were born already: what is next counts the items of that version. A person's retry takes the rest to the newest."""
+    for kept in () if entry.moved else ledger.values():
+        if not isinstance(kept, Mapping):
+            continue
+        version = kept.get("version") or ("" if entry.earlier else kept.get("begun_on"))
+        if version:
+            entry.bound, entry.version = True, version
+            return
 
 
 def gathers(entry: Entry, spec: RouteSpec) -> Complete | None:

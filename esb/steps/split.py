@@ -17,7 +17,7 @@ from esb.spec import Node, Reader, option, part_of
 from esb.steps.base import Block, Context, HandOff, StepNode
 from esb.steps.items import BadItem, Most, Report, Sieve, in_short, report_of, too_many
 from esb.steps.keys import key_text
-from esb.steps.split_stream import MOST_BAD, can_stream, stream_items
+from esb.steps.split_stream import MOST_BAD, begun, can_stream, same_count, stream_items
 from esb.steps.unread import StreamContext
 from esb.steps.validate import pointer_to
 
@@ -126,11 +126,14 @@ class Split:
     def apply(self, message: Message, context: Context) -> Message:
         items = self._items(message, context)
         count, sieve = len(items), self._sieve(message, context)
+        before, at = begun(self.each, context)  # where the list was read piece by piece before
+        if before is not None:
+            same_count(count, before, at)
         context.note(items=count)
         found = [sieve.good(item, index, count) for index, item in enumerate(items)]
         self._refuse(sieve.bad, count, message, context)
         self._tell(sieve.bad, count, message, context)
-        for handoff in found:
+        for handoff in found[at:]:
             if handoff is not None:
                 context.emit(handoff)
         return message

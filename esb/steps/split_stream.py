@@ -8,11 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, BinaryIO
 
-from esb.errors import Invalid
+from esb.errors import InternalFault, Invalid
 from esb.formats.unread import StreamingCodec, Unread
 from esb.language import Expression
 from esb.message import Message
-from esb.steps.base import HandOff
+from esb.steps.base import Context, HandOff
 from esb.steps.items import Sieve
 from esb.steps.unread import StreamContext
 
@@ -50,23 +50,49 @@ async def stream_items(
 
     The payload is read twice: to its end before anything is handed on, so that a broken one has no effect (Invalid), and
     then in batches. ``counted`` hears of the number between the two, and may raise. After an interruption the second
-    reading goes on behind the last batch that was stored.
+    reading goes on behind the last batch that was stored. Raises InternalFault where the list is another one by then.
     """
     body, path, step = message.body, path_of(each), context.step
     assert isinstance(body, Unread)
     assert isinstance(body.codec, StreamingCodec)
     assert path is not None
-    known, at = context.recall(step) or {}, int(context.recall(step + NEXT) or 0)
-    count = known.get("count")
+    count, at = begun(each, context)
     with body.blob.open() as source:
         if count is None:
             count = await _counted(body.codec.items(source, path), each, most, sieve)
             counted(count)
             source.seek(0)
-            await context.hand_on((), {"count": count, "bad": sorted(sieve.indexes)})
-        context.note(items=int(count), streamed=True)
-        await _handed_on(source, body.codec, path, (int(count), at), sieve, context)
-    return int(count)
+            await context.hand_on((), {"count": count, "bad": sorted(sieve.indexes), "each": each.text})
+        context.note(items=count, streamed=True)
+        await _handed_on(source, body.codec, path, (count, at), sieve, context)
+    return count
+
+
+def begun(each: Expression, context: Context) -> tuple[int | None, int]:
+    """How many items the list has, None where it was not read yet, and where those begin that are not born.
+
+    Raises InternalFault where it was another list: what is next would count the items of that one.
+    """
+    known, at = context.recall(context.step), int(context.recall(context.step + NEXT) or 0)
+    if known is None:
+        return None, 0
+    before = known.get("each", each.text)
+    if at and before != each.text:
+        raise _another(f"`each: {each.text}` was `{before}`", at, int(known["count"]))
+    return int(known["count"]), at
+
+
+def same_count(count: int, begun_with: int, at: int) -> None:
+    """Raise InternalFault where a list of which some items were born has another number of items than before."""
+    if at and count != begun_with:
+        raise _another(f"its list has {count} items now", at, begun_with)
+
+
+def _another(what: str, at: int, count: int) -> InternalFault:
+    return InternalFault(
+        f"{at} of {count} items were born by another version of the route; {what}",
+        hint="put the list and the format back and retry it; `esb replay` begins anew, under the same delivery ids",
+    )
 
 
 async def _counted(items: Iterator[Any], each: Expression, most: int, sieve: Sieve) -> int:
@@ -97,7 +123,9 @@ async def _handed_on(
     batch: list[HandOff] = []
     if at >= count and not sieve.indexes:
         return
+    number = 0
     async for index, item in paced(codec.items(source, path)):
+        number = index + 1
         if index < at and index not in sieve.indexes:
             continue
         handoff = sieve.again(item, index, count)
@@ -107,6 +135,7 @@ async def _handed_on(
         if len(batch) == BATCH:
             await context.hand_on(batch, index + 1, NEXT)
             batch = []
+    same_count(number, count, at)
     if batch:
         await context.hand_on(batch, count, NEXT)
 

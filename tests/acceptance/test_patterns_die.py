@@ -44,6 +44,51 @@ def test_a_large_file_with_bad_rows_goes_on_behind_a_death(tmp_path: Path, fault
         site.whole()
 
 
+LISTS = """
+route: rows
+description: "${WHAT}"
+from: { file: { path: "in/*", every: 100ms, ready: { rename: true }, format: xml } }
+steps:
+  - split:
+      each: EACH
+      steps: [ { to: { file: { path: "out/{{ meta.split.index }}-{{ body.n }}.json", exists: fail } } } ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("each", "again"),
+    [("body.r.b", True), ("body.r.b || body.r.a", True), ("body.r.b", False)],
+    ids=["another list", "read as a whole now", "the version is gone"],
+)
+def test_a_large_payload_ends_with_the_list_that_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: str, again: bool
+) -> None:
+    """The file of the route was edited between a kill in the middle and the next start: what is next counts the items of the old list."""
+    monkeypatch.setenv("WHAT", "first")
+    with site_of(tmp_path, (), "limits: { blob: 10KB }\n") as site:
+        place = tmp_path / "routes" / "r.yaml"
+        place.write_text(LISTS.replace("EACH", "body.r.a"), encoding="utf-8")
+        (tmp_path / "in").mkdir()
+        lists = "".join(f"<{name}><n>{name}{n}</n></{name}>" for name in "ab" for n in range(400))
+        (tmp_path / "in" / ".x.xml").write_text(f"<r>{lists}</r>", encoding="utf-8")
+        (tmp_path / "in" / ".x.xml").rename(tmp_path / "in" / "x.xml")
+        site.start_to_die("split.batch=kill@4")
+        site.died()
+        place.write_text(LISTS.replace("EACH", f'"{each}"'), encoding="utf-8")
+        if not again:
+            monkeypatch.setenv("WHAT", "second")
+        site.start()
+        if not again:
+            site.ends("rows", done=200, dead=1)
+            place.write_text(LISTS.replace("EACH", "body.r.a"), encoding="utf-8")
+            site.act("reload")
+            assert site.act("dlq/retry", all=True)[0] == 200
+        site.ends("rows", done=1 + 400)
+        names = {path.name for path in (tmp_path / "out").glob("[!.]*.json")}
+        assert names == {f"{n}-a{n}.json" for n in range(400)}
+        site.whole()
+
+
 SAGA = """
 route: saga
 key: body.id

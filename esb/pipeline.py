@@ -18,6 +18,7 @@ from esb.formats.unread import Unread
 from esb.message import Message
 from esb.steps.base import Answer, Block, Enter, StepNode, Stop, Wait, WhenDown, set_path
 from esb.steps.claims import ClaimContext
+from esb.steps.nested import steps_in
 from esb.steps.unread import StreamContext, Streams, takes_unread
 
 
@@ -102,6 +103,14 @@ class Run(StreamContext, ClaimContext, Protocol):
 
     def undo(self) -> None:
         """Forget what the step that runs has handed off, answered and noted."""
+        ...
+
+    def stand_in(self, block: Block) -> None:
+        """``block``, a fallback that several steps share, runs instead of the step that runs: what it delivers is named after both."""
+        ...
+
+    def name_of(self, node: StepNode) -> str:
+        """The name of a step's deliveries."""
         ...
 
     async def elsewhere(self, block: Block, place: int, message: Message, *, single: bool = False) -> Elsewhere:
@@ -302,6 +311,8 @@ async def _run_waiting(node: StepNode, message: Message, run: Run, *, endless: b
         if node.guard is not None and not lets_in(node, message, run):
             run.end("skipped")
             return message
+        if (instead := falls_back_still(node, message, run)) is not None:
+            return instead
         answer = await (_work_through if endless else _wait_for)(node, message, run)
         if node.into and type(answer) is Message:
             answer = relocated(node, message, answer)
@@ -375,10 +386,9 @@ def relocated(node: StepNode, before: Message, after: Message) -> Message:
 def _after(node: StepNode, message: Message, run: Run, error: MessageError) -> Answer:
     """What a failed step means for the message. Raises StepFailed unless something beside the step says otherwise."""
     if isinstance(error, Unavailable):
-        policy = node.when_down or run.when_down
+        policy = _when_down(node, run)
         if policy is not None and policy.mode == "fallback" and policy.block is not None:
-            run.note(when_down="fallback")
-            return Enter(policy.block, message)
+            return _fall_back(policy.block, node, message, run)
         if policy is not None and policy.mode == "drop_after" and policy.drop_after is not None and not run.retried:
             error.dropped_at = run.accepted_at + policy.drop_after
             if run.clock.now() >= error.dropped_at:
@@ -386,6 +396,38 @@ def _after(node: StepNode, message: Message, run: Run, error: MessageError) -> A
     if node.continue_on_error:
         return message
     raise StepFailed(error, node, message) from error
+
+
+def _when_down(node: StepNode, run: Run) -> WhenDown | None:
+    """What an outage means for a step: its own word, else the route's. A fallback of the route is none for its own steps."""
+    shared = run.when_down
+    if node.when_down is not None or shared is None or shared.block is None:
+        return node.when_down or shared
+    return None if any(one is node for one in steps_in(shared.block)) else shared
+
+
+def _fall_back(block: Block, node: StepNode, message: Message, run: Run) -> Enter:
+    run.note(when_down="fallback")
+    if node.when_down is None:
+        run.stand_in(block)
+    return Enter(block, message)
+
+
+def falls_back_still(node: StepNode, message: Message, run: Run) -> Enter | None:
+    """The way into the fallback of a step, where that has delivered at an earlier attempt: the message does not go to both."""
+    policy = node.when_down or run.when_down
+    if policy is None or policy.block is None or run.recall(run.step) is not None:
+        return None
+    policy = _when_down(node, run)
+    if policy is None or policy.block is None:
+        return None
+    if node.when_down is None:
+        run.stand_in(policy.block)
+    if all(one.kind != "to" or run.recall(run.name_of(one)) is None for one in steps_in(policy.block)):
+        return None
+    entered = _fall_back(policy.block, node, message, run)
+    run.end()
+    return entered
 
 
 def facts(reply_body: Any, limit: int = 2000) -> Any:

@@ -53,7 +53,8 @@ class Modifiers:
     when_down: WhenDown | None = option(
         default=None,
         doc="What an outage of the target means for the message. With `drop_after` it is tried until it is so old, however"
-        " many retries that takes, and then ends as done (dropped).",
+        " many retries that takes, and then ends as done (dropped). With `fallback` those steps run instead, and once one of"
+        " them has delivered, later attempts do not go back to the target; while they are down, too, it is tried again.",
         example="{ drop_after: 1h }",
     )
     on_timeout: OnTimeout | None = option(

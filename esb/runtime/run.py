@@ -39,6 +39,7 @@ from esb.runtime.stored import swallow
 from esb.runtime.throttles import SHORT
 from esb.runtime.verify import verified
 from esb.steps.base import Answer, Block, HandOff, OnTimeout, Reply, StepNode, Target, Wait, WhenDown
+from esb.steps.nested import steps_in
 from esb.steps.reconcile import Found
 from esb.store.base import Confirmed
 from esb.store.facts import Fact
@@ -87,6 +88,8 @@ class MessageRun(Struct, eq=False):
     _on_timeout: OnTimeout | None = None  #: of the step that runs
     kind: str = ""  #: of the step that runs
     confirmed: list[str] = []  #: steps that delivered since the last `compensate`
+    #: steps of the fallback that several steps share, by ``id``, and what the names of their deliveries end with
+    _shared: tuple[frozenset[int], str] | None = None
     _began: float = 0.0
     _zero: float = 0.0
     _record: dict[str, Any] = {}
@@ -369,6 +372,13 @@ class MessageRun(Struct, eq=False):
         """An answer is there: what computes next is noted as the one at work."""
         self._waited = True
 
+    def stand_in(self, block: Block) -> None:
+        self._shared = frozenset(map(id, steps_in(block))), f"@{self.step}"
+
+    def name_of(self, node: StepNode) -> str:
+        shared = self._shared
+        return node.id if shared is None or id(node) not in shared[0] else node.id + shared[1]
+
     def has_started(self) -> None:
         """The store has said so."""
         self._started = True
@@ -405,6 +415,8 @@ class MessageRun(Struct, eq=False):
     # -- the trace ----------------------------------------------------------------------------------------------------
     def begin(self, node: StepNode) -> None:
         self.step, self.kind, self._on_timeout = node.id, node.kind, node.on_timeout
+        if self._shared is not None:
+            self.step = self.name_of(node)
         self._before = (len(self.handoffs), self.response)
         if self._waited:
             self._waited = node.waits

@@ -15,14 +15,25 @@ from esb.errors import MessageError, StoreError
 from esb.failpoints import delays, hit
 from esb.formats.unread import Unread
 from esb.message import Message
-from esb.pipeline import Course, Overtime, Withdrawn, advance, befell, lets_in, relocated, run_on, seconds_for
+from esb.pipeline import (
+    Course,
+    Overtime,
+    Withdrawn,
+    advance,
+    befell,
+    falls_back_still,
+    lets_in,
+    relocated,
+    run_on,
+    seconds_for,
+)
 from esb.runtime import sending
 from esb.runtime.endings import completed
 from esb.runtime.lanes import Entry
 from esb.runtime.ports import Errand
 from esb.runtime.rules import block_of
 from esb.runtime.run import MessageRun
-from esb.steps.base import Reply, StepNode, Stop, Target
+from esb.steps.base import Answer, Reply, StepNode, Stop, Target
 from esb.steps.to import To
 
 if TYPE_CHECKING:
@@ -80,7 +91,7 @@ class Flight:
         self._sent: Message | None = None
         self._end: Callable[[], None] | None = None  #: ends the delivery that is on its way
 
-    def go_on(self, answer: Message | MessageError | None) -> None:
+    def go_on(self, answer: Answer | MessageError | None) -> None:
         """Run steps up to the next wait, or to the end. ``answer`` is what the step that waited came to. Never raises."""
         run, course = self._run, self._course
         try:
@@ -110,7 +121,7 @@ class Flight:
             self._straight.runner.end(completed(self._entry, run, step, (), run.bench.clock.now()))
 
     # -- one delivery -------------------------------------------------------------------------------------------------
-    def _send(self, node: StepNode, step: To) -> Message | MessageError | None:
+    def _send(self, node: StepNode, step: To) -> Answer | MessageError | None:
         """What the step comes to where that is known at once; else the delivery is on its way, or must go as a task."""
         run, message = self._run, self._course.message
         run.begin(node)
@@ -118,6 +129,8 @@ class Flight:
             if node.guard is not None and not lets_in(node, message, run):
                 run.end("skipped")
                 return message
+            if (instead := falls_back_still(node, message, run)) is not None:
+                return instead
             run.timeout = seconds_for(node, run)
             target = step.target_of(message, run)
             if target is None:

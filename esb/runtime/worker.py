@@ -107,6 +107,12 @@ class RecordedRun:
     async def may_wait(self) -> None:
         raise NotImplementedError("a step that waits does not run here")
 
+    def stand_in(self, block: Block) -> None:
+        raise NotImplementedError("only a step that waits has a fallback")
+
+    def name_of(self, node: StepNode) -> str:
+        return node.id
+
     def undo(self) -> None:
         raise NotImplementedError("nothing is interrupted here")
 

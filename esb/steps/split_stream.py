@@ -52,7 +52,7 @@ async def stream_items(
     then in batches. ``counted`` hears of the number between the two, and may raise. After an interruption the second
     reading goes on behind the last batch that was stored. Raises InternalFault where the list is another one by then.
     """
-    body, path, step = message.body, path_of(each), context.step
+    body, path = message.body, path_of(each)
     assert isinstance(body, Unread)
     assert isinstance(body.codec, StreamingCodec)
     assert path is not None

@@ -1,0 +1,137 @@
+"""`when_down: { fallback: … }`: a message goes to its target or to the fallback, whatever comes later, and each delivery counts once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from esb.errors import Unavailable
+
+from .conftest import ProbeTarget, Start
+
+HEAD = """
+route: r
+from: { route: {} }
+retry: { max: 4, backoff: 1s, jitter: none }
+"""
+OWN = f"""{HEAD}
+steps:
+  - to: {{ probe: erp }}
+    when_down: {{ fallback: [ {{ to: {{ probe: spare }} }} ] }}
+  - to: {{ probe: later }}
+"""
+SHARED = f"""{HEAD}
+when_down:
+  fallback:
+    - choose:
+        - when: body == 'never'
+          steps: [ {{ log: never }} ]
+        - otherwise: [ {{ to: {{ probe: spare }}, name: keep }} ]
+steps:
+  - to: {{ probe: erp }}
+  - set: {{ body: "'second'" }}
+  - to: {{ probe: later }}
+    when_down: queue
+"""
+DOWN = Unavailable("503")
+
+
+def both_ways(test: Any) -> Any:
+    """With a target that tells its answer by a call, and one that is a task."""
+    return pytest.mark.parametrize("probe", ["call", "task"], indirect=True)(test)
+
+
+@both_ways
+@pytest.mark.parametrize("way", ["retry", "restart"])
+@pytest.mark.parametrize("route", [OWN, SHARED], ids=["own", "shared"])
+def test_what_went_to_the_fallback_does_not_go_to_its_target_as_well(
+    start: Start, probe: ProbeTarget, route: str, way: str
+) -> None:
+    async def go() -> None:
+        probe.script = {"erp": [DOWN], "later": [DOWN]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            if way == "retry":
+                await bus.advance(1)
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            await bus.advance(1)
+            assert [got.to for got in probe.got] == ["erp", "spare", "later", "later"]
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_a_fallback_that_waits_does_not_try_its_target_again(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        route = OWN.replace("spare } }", "spare } }, { delay: { for: 1h } }, { to: { probe: much-later } }")
+        probe.script = {"erp": [DOWN]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            await bus.advance(3601)
+            assert [got.to for got in probe.got] == ["erp", "spare", "much-later", "later"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+@both_ways
+@pytest.mark.parametrize("route", [OWN, SHARED], ids=["own", "shared"])
+def test_where_the_fallback_is_down_too_the_target_is_tried_again(start: Start, probe: ProbeTarget, route: str) -> None:
+    async def go() -> None:
+        probe.script = {"erp": [DOWN, DOWN], "spare": [DOWN, DOWN]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            assert [got.to for got in probe.got] == ["erp", "spare"]
+            assert bus.messages()[0].error.error_class == "unavailable"
+            await bus.advance(1)
+            await bus.advance(2)
+            assert [got.to for got in probe.got] == ["erp", "spare"] * 2 + ["erp", "later"]
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("later", [[], [DOWN]], ids=["at once", "with a retry"])
+def test_every_step_has_a_delivery_of_its_own_in_the_fallback_of_the_route(
+    start: Start, probe: ProbeTarget, later: list[Any]
+) -> None:
+    async def go() -> None:
+        last = "\n  - to: { probe: last }\n    when_down: queue\n"
+        route = SHARED.replace("\n    when_down: queue", "") + last
+        probe.script = {"erp": [DOWN], "later": [DOWN], "last": list(later)}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", "first")
+            await bus.settle()
+            await bus.advance(1)
+            assert probe.bodies("spare") == ["first", "second"]
+            assert len({got.id for got in probe.got if got.to == "spare"}) == 2
+            assert (len(probe.bodies("erp")), len(probe.bodies("later"))) == (1, 1)
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_items_of_a_fallback_have_none_themselves(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        split = "{ split: { each: body, steps: [ { to: { probe: spare } } ] } }"
+        route = f"{HEAD}\nwhen_down: {{ fallback: [ {split} ] }}\nsteps: [ {{ to: {{ probe: erp }} }} ]\n"
+        probe.script = {"erp": [DOWN], "spare": [DOWN]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", [[1]])
+            await bus.settle()
+            assert bus.states("r") == ["done", "waiting"]
+            await bus.advance(1)
+            assert [got.to for got in probe.got] == ["erp", "spare", "spare"]
+            assert bus.states("r") == ["done", "done"]
+            bus.whole()
+
+    asyncio.run(go())

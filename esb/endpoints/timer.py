@@ -22,6 +22,7 @@ from esb.spec import MapNode, Node, Reader, option
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHORTEST = timedelta(milliseconds=100)
+_LONGEST = timedelta(days=3660)
 #: a slot that is not older than this counts as on time
 _ON_TIME = timedelta(seconds=60)
 #: the clock of the machine may be set: the plan is looked at again at least this often, in seconds
@@ -48,7 +49,7 @@ class TimerSource:
 
     every: timedelta | None = option(
         default=None,
-        doc="Time between two messages.",
+        doc="Time between two messages, 100ms to 3660d.",
         example="5m",
         shorthand=True,
         aliases=("interval", "period", "delay"),
@@ -85,6 +86,8 @@ class TimerSource:
             )  # fmt: skip
         if self.every is not None and self.every < _SHORTEST:
             reader.problem("ESB106", "`every` must be at least 100ms", _spot(node, "every"), hint="write `every: 1s`")
+        if self.every is not None and self.every > _LONGEST:
+            reader.problem("ESB106", "`every` is at most 3660 days", _spot(node, "every"), hint="check the unit")
         if self.timezone is not None and zone_of(self.timezone) is None:
             reader.problem(
                 "ESB105", f"`{self.timezone}` is not a time zone", _spot(node, "timezone"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from esb.errors import Position, Problem
 
 MAX_BYTES = 4_000_000
+_FOLDER = "who runs the bus must be able to list it and to go into it"
 Report = Callable[[Problem], None]
 
 
@@ -34,20 +35,39 @@ class Files:
         self._texts: dict[str, str | None] = dict(texts or {})
         self._only = texts
         self._open_folders: dict[Path, bool] = {}
+        self._closed_folders: set[str] = set()
 
     def find(self, folder: str, *suffixes: str) -> list[str]:
-        """Every file below ``folder`` that ends in one of ``suffixes``, sorted; hidden ones are left out."""
+        """Every file below ``folder`` that ends in one of ``suffixes``, sorted; hidden ones are left out. A folder that cannot be
+        looked into becomes a problem: the files in it are not gone."""
         if self._only is not None and suffixes != (".py",):
             return sorted(path for path in self._only if path.startswith(f"{folder}/") and path.endswith(suffixes))
         found: list[str] = []
-        for directory, folders, names in os.walk(self.root / folder, followlinks=False):
+        for directory, folders, names in os.walk(self.root / folder, onerror=self._closed):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             below = Path(directory).relative_to(self.root)
             found.extend((below / n).as_posix() for n in names if n.endswith(suffixes) and not n.startswith("."))
         return sorted(found)
 
+    def _closed(self, error: OSError) -> None:
+        path = Path(error.filename).relative_to(self.root).as_posix()
+        if not isinstance(error, FileNotFoundError) and path not in self._closed_folders:
+            self._closed_folders.add(path)
+            reason = (error.strerror or "unknown error").lower()
+            self._report(Problem("ESB004", f"the folder cannot be read: {reason}", Position(path), hint=_FOLDER))
+
     def exists(self, path: str) -> bool:
-        return path in self._only if self._only is not None else (self.root / path).is_file()
+        """Whether there is a file of that name; where nobody may look there is one, and reading it says why not."""
+        if self._only is not None:
+            return path in self._only
+        try:
+            return (self.root / path).is_file()
+        except OSError:
+            return True
+
+    def taken(self, path: str) -> bool:
+        """Whether anything has that name, also a folder or a link that leads nowhere: reading it says what is wrong with it."""
+        return path in self._only if self._only is not None else os.path.lexists(self.root / path)
 
     def read(self) -> Mapping[str, str]:
         """Every text that was read."""
@@ -81,7 +101,8 @@ class Files:
         place = self.root / path
         at = Position(path)
         try:
-            if not place.resolve().is_relative_to(self._real):
+            # not `resolve`, which raises for links in a circle
+            if not Path(os.path.realpath(place)).is_relative_to(self._real):
                 self._report(
                     Problem("ESB504", "this file is a link that leaves the workspace", at, hint="copy the file")
                 )

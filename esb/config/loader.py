@@ -271,7 +271,7 @@ class _Loading:
 
     # -- files --------------------------------------------------------------------------------------------------------
     def _settings_node(self) -> Node | None:
-        if not self._files.exists(SETTINGS):
+        if not self._files.taken(SETTINGS):
             return None
         text = self._files.text(SETTINGS)
         raw, _ = read_documents(text or "", SETTINGS, lambda _: None)

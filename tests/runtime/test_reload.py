@@ -215,6 +215,28 @@ def test_a_file_that_is_saved_while_the_bus_starts_goes_live(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
+def test_a_folder_that_nobody_can_list_for_a_while_takes_no_route_away(tmp_path: Path) -> None:
+    """A deployment with the wrong owner, a share that answers with an error: the files are not gone."""
+    write(tmp_path, {"esb.yaml": PORTS, "routes/a.yaml": IDLE})
+
+    async def scenario() -> None:
+        bus = await Bus.open(tmp_path, log=lambda *_, **__: None)
+        await bus.start(watch=False)
+        try:
+            (tmp_path / "routes").rename(tmp_path / "aside")
+            (tmp_path / "routes").symlink_to("routes")
+            refused = await bus.reload()
+            assert (refused["result"], refused["problems"][0]["path"]) == ("refused", "routes")
+            assert bus.supervisor.facts("idle")["state"] == "running"
+            (tmp_path / "routes").unlink()
+            (tmp_path / "aside").rename(tmp_path / "routes")
+            assert (await bus.reload())["result"] == "unchanged"
+        finally:
+            await bus.stop()
+
+    asyncio.run(scenario())
+
+
 FRESH = "route: fresh\nfrom: { file: { path: 'in/*.json', every: 50ms } }\nsteps: [ { log: taken } ]\n"
 
 

@@ -100,6 +100,52 @@ def test_a_link_out_of_the_workspace_is_refused(
     assert only(read({})).code == "ESB504"
 
 
+def test_links_in_a_circle_are_a_problem_of_that_file(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes" / "r.yaml").symlink_to("s.yaml")
+    (tmp_path / "routes" / "s.yaml").symlink_to("r.yaml")
+    problems = read({"routes/a.yaml": simple("a")}).errors
+    assert {(problem.code, problem.position.path) for problem in problems} == {
+        ("ESB004", "routes/r.yaml"),
+        ("ESB004", "routes/s.yaml"),
+    }
+
+
+@pytest.mark.parametrize("folder", ["routes", "connectors", "schemas"])
+def test_a_folder_that_cannot_be_listed_is_a_problem_and_not_an_empty_one(
+    read: Read, tmp_path: Path, folder: str
+) -> None:
+    """A link to itself is one that nobody can list, root neither."""
+    (tmp_path / folder).symlink_to(folder)
+    problem = only(read({"esb.yaml": "bus: b\n"}))
+    assert (problem.code, problem.position.path) == ("ESB004", folder)
+    assert "the folder cannot be read" in problem.message
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=oct)
+def test_a_folder_of_somebody_else_is_a_problem_and_not_an_empty_one(read: Read, tmp_path: Path, mode: int) -> None:
+    deep = tmp_path / "routes" / "deep"
+    deep.mkdir(parents=True)
+    (deep / "r.yaml").write_text(simple(), encoding="utf-8")
+    deep.chmod(mode)
+    try:
+        if os.access(deep, os.R_OK | os.W_OK | os.X_OK):
+            pytest.skip("who runs this may read everything")
+        problem = only(read({"esb.yaml": "bus: b\n"}))
+    finally:
+        deep.chmod(0o755)
+    assert (problem.code, problem.position.path.startswith("routes/deep")) == ("ESB004", True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
+def test_settings_that_are_no_file_are_a_problem_and_not_the_defaults(read: Read, tmp_path: Path, kind: str) -> None:
+    """A container's mount of a file that is not there makes a folder of its name."""
+    place = tmp_path / "esb.yaml"
+    place.mkdir() if kind == "folder" else place.symlink_to("config/esb.yaml")
+    problem = only(read({"routes/a.yaml": simple("a")}))
+    assert (problem.code, problem.position.path) == ("ESB004", "esb.yaml")
+
+
 def test_a_byte_order_mark_does_no_harm(read: Read) -> None:
     assert list(good(read("\ufeff" + simple())).routes) == ["r"]
 

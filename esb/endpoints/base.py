@@ -71,11 +71,13 @@ class Receipt(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """How a message ended, for ``reply: delivered``. ``response`` is what the ``respond`` step set."""
+    """How a message ended, for ``reply: delivered``. ``response`` is what the ``respond`` step set; of one that was too large to be
+    kept for the repeat of a call ``left_out`` is the status."""
 
     state: str
     error: Mapping[str, Any] | None = None
     response: tuple[int, Mapping[str, str], Any] | None = None
+    left_out: int | None = None
 
 
 class Intake(Protocol):

@@ -159,6 +159,8 @@ def _responses(spec: RouteSpec, source: HttpSource) -> dict[str, Any]:
                 "description": "The message is done: what the route answers.",
                 "content": {"application/json": {}},
             }
+        if statuses:
+            found["410"] = {"description": "A repeat whose answer was too large to be kept.", **_problem_content()}
         found["502"] = {"description": "A target could not be reached, or refused.", **_problem_content()}
         found["504"] = {"description": "Stored, and still being worked on.", **_problem_content()}
     left_out = {"401"} if source.auth is None else set()

@@ -7,16 +7,17 @@ from collections import OrderedDict
 from typing import Any
 
 from esb.formats.json import Json
-from esb.steps.base import Reply
+from esb.steps.base import Reply, Target
 
 #: answers kept per route
 KEPT = 10_000
 _JSON = Json()
 
 
-def question(target: str, asked: Any) -> str:
-    """One short text for a target and what it is asked."""
-    return hashlib.sha256(_JSON.encode([target, asked])).hexdigest()
+def question(target: Target, asked: Any) -> str:
+    """One short text for a target and what it is asked. Inline endpoints are the same target only in the same place."""
+    whom = [target.system] if "." in target.name else [target.connector, target.name, str(target.position)]
+    return hashlib.sha256(_JSON.encode([whom, asked])).hexdigest()
 
 
 class Answers:

@@ -388,6 +388,8 @@ def outcome_of(stored: Stored) -> Outcome:
     if not answers or stored.state not in (State.DONE, State.DEAD):
         return Outcome(stored.state.value, error=error)
     told = answers[-1]["response"]
+    if "left_out" in told:
+        return Outcome(stored.state.value, error=error, left_out=int(told["status"]))
     return Outcome(
         stored.state.value, error=error, response=(int(told["status"]), told["headers"], unpacked(told["body"]))
     )

@@ -147,8 +147,8 @@ class Judge:
         handoffs += [alert_of(alert, run.envelope, what, now, run.bench.observer.marked, run.trace)] if alert else []
         children = await born(handoffs, run, now)
         response = reply_of(handler)
-        if response is not None and (told := shown(*response)) is not None:  # for the repeat of a synchronous call
-            run.trace.append({"step": ON_ERROR, "response": told})
+        if response is not None:  # for the repeat of a synchronous call
+            run.trace.append({"step": ON_ERROR, "response": shown(*response)})
         settlement = Settlement(
             entry.seq,
             State.DEAD,

@@ -186,8 +186,7 @@ class MessageRun(Struct, eq=False):
 
     def respond(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         self.response = (status, headers, body)
-        if (told := shown(status, headers, body)) is not None:
-            self.note(response=told)
+        self.note(response=shown(status, headers, body))
 
     # -- work elsewhere -----------------------------------------------------------------------------------------------
     def undo(self) -> None:
@@ -327,7 +326,7 @@ class MessageRun(Struct, eq=False):
         keyed = getattr(target.sink, "cache_key", None)
         if cache is None or keyed is None:
             return await self.deliver(target, message, ledger=False)
-        key = question(target.name, keyed(message, self.scope(message)))
+        key = question(target, keyed(message, self.scope(message)))
         now, answers = self.clock.monotonic(), self.bench.answers
         known = answers.get(key, now)
         if known is None:

@@ -88,10 +88,10 @@ def keep(run: MessageRun, reply: Reply, message: Message) -> None:
     run.remember(run.step, {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}, told)
 
 
-def shown(status: int, headers: Mapping[str, str], body: Any) -> dict[str, Any] | None:
-    """An answer as the trace has it; None where it is too large."""
-    if len(body if isinstance(body, (bytes, str)) else str(body)) > SHOWN_BODY:
-        return None
+def shown(status: int, headers: Mapping[str, str], body: Any) -> dict[str, Any]:
+    """An answer as the trace has it; of one that is too large ``left_out`` is the length of its body."""
+    if (length := len(body if isinstance(body, (bytes, str)) else str(body))) > SHOWN_BODY:
+        return {"status": status, "left_out": length}
     return {"status": status, "headers": dict(headers), "body": with_bytes(body)}
 
 

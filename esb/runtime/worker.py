@@ -83,8 +83,7 @@ class RecordedRun:
 
     def respond(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         self.response = [status, headers, body]
-        if (told := shown(status, headers, body)) is not None:
-            self.note(response=told)
+        self.note(response=shown(status, headers, body))
 
     def recall(self, step: str) -> Any:
         return self.ledger.get(step)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from esb.endpoints._http.replies import ended_answer
 from esb.errors import Unavailable
 from esb.steps.base import Reply
 
@@ -39,6 +40,34 @@ def test_a_large_answer_is_there_at_every_attempt(start: Start, probe: ProbeTarg
             await bus.advance(1)
             assert [got.to for got in probe.got] == ["ask", "t", "t"]
             assert probe.bodies("t") == [body, body]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+SYNC = """
+route: sync
+from: { route: {} }
+steps: [ { respond: { status: 202, body: "'early'" } }, { respond: { status: 201 } } ]
+"""
+
+
+@pytest.mark.parametrize(("length", "told"), [(255_000, 201), (300_000, 410)])
+def test_the_repeat_of_a_call_gets_the_whole_answer_or_is_told_that_it_is_not_kept(
+    start: Start, length: int, told: int
+) -> None:
+    async def go() -> None:
+        async with start({"routes/r.yaml": SYNC}) as bus:
+            first = await bus.send("sync", "x" * length, source_key="client:k")
+            assert first.state == "queued"
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            again = await bus.send("sync", "x" * length, source_key="client:k")
+            assert (again.state, again.message_id) == ("known", first.message_id)
+            answer = ended_answer(again, await bus.supervisor.routes["sync"].intake.outcome(again.message_id, 1.0))
+            assert answer.status == told
+            assert (answer.body == b"x" * length) is (told == 201)
+            assert told == 201 or first.message_id.encode() in answer.body
             bus.whole()
 
     asyncio.run(go())

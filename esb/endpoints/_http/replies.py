@@ -116,6 +116,15 @@ def outcome_answer(outcome: Outcome, facts: Mapping[str, Any], headers: Mapping[
     """The synchronous answer: what `respond` set, else the state, else the error in words that may leave the bus."""
     if outcome.response is not None:
         return _respond(*outcome.response, headers)
+    if outcome.left_out is not None:
+        return problem(
+            410,
+            "answer-not-kept",
+            f"the message has ended, and its answer ({outcome.left_out}) was too large to be kept for a repeat",
+            headers=headers,
+            message_id=facts["message_id"],
+            state=outcome.state,
+        )
     if outcome.error is None:
         return _json(200, {**facts, "state": outcome.state}, headers)
     error_class = str(outcome.error.get("class", "internal"))

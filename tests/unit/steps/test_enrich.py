@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from esb.errors import Unavailable
+from esb.errors import Position, Unavailable
 from esb.runtime.answers import KEPT, Answers, question
-from esb.steps.base import Reply
+from esb.steps.base import Reply, Target
 
 
 def test_the_answer_is_the_new_body(run, context):
@@ -36,12 +37,17 @@ def test_what_gives_no_answer_cannot_be_asked(problem_of):
 
 
 def test_questions_differ_by_target_and_values():
+    here, there = Position("routes/r.yaml", 3, 5, 1), Position("routes/r.yaml", 4, 5, 1)
+    material = Target("erp.material", "http", "erp", None, here)
     asked = [
-        question("erp.material", [None, {"no": "1"}]),
-        question("erp.material", [None, {"no": "2"}]),
-        question("x", [None, {"no": "1"}]),
+        question(material, [None, {"no": "1"}]),
+        question(material, [None, {"no": "2"}]),
+        question(Target("sql", "sql", "graz", None, here), [None, {"no": "1"}]),
+        question(Target("sql", "sql", "linz", None, here), [None, {"no": "1"}]),
+        question(Target("sql", "sql", "linz", None, there), [None, {"no": "1"}]),
     ]
-    assert len(set(asked)) == 3
+    assert len(set(asked)) == 5
+    assert question(replace(material, position=there), [None, {"no": "1"}]) == asked[0]
 
 
 def test_answers_end_and_make_room():

@@ -398,6 +398,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "output": ("into", "to"),
     "result": ("into",),
     "resultvar": ("into",),
+    "verify": ("on_timeout",),
     "items": ("each",),
     "expression": ("each", "by", "when", "key"),
     "column": ("by",),

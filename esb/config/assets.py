@@ -168,11 +168,14 @@ class Assets:
             words = " or ".join(f"`{known}`" for known in sorted(several))
             message = f"the {kind.label} `{name}` is in several folders"
             return reader.problem(kind.code, message, node, label="which one?", hint=f"write {words}")
-        folder = f"{kind.folder}/" if name.startswith(f"{kind.folder}/") else ""
-        hint = reader.nearest(name.removeprefix(folder), self._names[family])
-        if folder and hint.startswith("did you mean `"):
-            hint = hint.replace("`", f"`{folder}", 1)
-        ending = " or ".join(f"{kind.folder}/{name}{suffix}" for suffix in kind.suffixes) if kind.bare else ""
+        folder = f"{kind.folder}/" if name.removeprefix("./").startswith(f"{kind.folder}/") else ""
+        plain = name.removeprefix("./").removeprefix(folder)
+        suffix = next((end for end in kind.suffixes if kind.bare and plain.endswith(end)), "")
+        plain = plain.removesuffix(suffix)
+        hint = reader.nearest(plain, self._names[family])
+        if hint.startswith("did you mean `"):
+            hint = f"did you mean `{folder}{hint.split('`')[1]}{suffix}`?"  # as it was written: a name or a path
+        ending = " or ".join(f"{kind.folder}/{plain}{suffix}" for suffix in kind.suffixes) if kind.bare else ""
         return reader.problem(
             kind.code,
             f"{kind.label} `{name}` does not exist",

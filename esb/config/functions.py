@@ -23,6 +23,11 @@ class Functions:
     def find(self, node: Node, reader: Reader) -> Any:
         """The :class:`Function` that ``node`` names, or MISSING after reporting what is wrong."""
         text = node.value if isinstance(node, ScalarNode) else None
+        if isinstance(text, str) and ("/" in text or ":" in text):
+            words = text.rpartition("connectors/")[2].replace(".py", "", 1).replace(":", ".").replace("/", ".")
+            return reader.problem(
+                "ESB103", f"a function is `module.function`, not {node.what}", node, hint=f"write `{words}`"
+            )
         module_name, dot, name = text.rpartition(".") if isinstance(text, str) else ("", "", "")
         if not dot:
             example = f"write `{next(iter(self.modules), 'weights')}.<function>`"

@@ -208,6 +208,36 @@ def test_what_is_wrong_with_a_step_is_one_problem(read: Read, step: str, code: s
     assert words in problem.message
 
 
+@pytest.mark.parametrize(
+    ("step", "hint"),
+    [
+        ("validate: lot.v1", "write it to schemas/lot.v1.json"),
+        ("validate: schemas/lot.v1.json", "write it to schemas/lot.v1.json"),
+        ("validate: ./schemas/lot.v1.json", "write it to schemas/lot.v1.json"),
+        ("lookup: { table: transforms/tables/t.csv, by: body, into: vars.x }", "write it to transforms/tables/t.csv"),
+    ],
+)
+def test_a_missing_file_is_to_be_written_where_it_is_looked_for(read: Read, step: str, hint: str) -> None:
+    assert only(read(f"{HEAD}steps: [ {{ {step} }} ]\n")).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("inspektion.v1", "did you mean `inspection.v1`?"),
+        ("schemas/inspektion.v1.json", "did you mean `schemas/inspection.v1.json`?"),
+    ],
+)
+def test_the_nearest_file_is_named_as_it_was_written(read: Read, word: str, hint: str) -> None:
+    files = {"routes/r.yaml": f"{HEAD}steps: [ {{ validate: {word} }} ]\n", "schemas/inspection.v1.json": "{}"}
+    assert only(read(files)).hint == hint
+
+
+def test_a_question_that_stands_in_the_target_belongs_beside_the_step(read: Read) -> None:
+    step = "to: { http: { url: https://a.example.com/x, verify: erp.get } }"
+    assert "`on_timeout`, a key of the step" in only(read(f"{HEAD}steps: [ {{ {step} }} ]\n")).hint
+
+
 def test_a_wrong_retry_shows_how_it_is_written(read: Read) -> None:
     assert "max: 8" in only(read(HEAD + "retry: 5\nsteps: []\n")).hint
 

@@ -129,6 +129,7 @@ def test_an_edit_makes_another_version(read):
     [
         ("python: plnt.dated", "ESB312", "did you mean `plant`?"),
         ("python: stores.dated", "ESB312", "write it to connectors/stores.py"),
+        ("python: connectors/stores.py:dated", "ESB103", "write `stores.dated`"),
         ("python: plant.datet", "ESB312", "did you mean `dated`?"),
         ("python: dated", "ESB103", "write `plant.<function>`"),
         ("python: 5", "ESB103", "write `plant.<function>`"),

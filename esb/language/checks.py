@@ -42,6 +42,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if squeezed in names:
         return names[squeezed]
     close = difflib.get_close_matches(squeezed, names, n=1, cutoff=0.76)
+    if not close:  # two letters that changed places make half of a short word another one
+        close = [name for name in names if sorted(name) == sorted(squeezed)][:1]
     return names[close[0]] if close else ""
 
 

@@ -26,6 +26,7 @@ from esb.runtime.births import Birth, Births
 from esb.runtime.sagas import rounds, unfinished
 from esb.store.base import Accepted, AuditEntry, Filter, Memo, NewMessage, Pending, Store, Stored
 from esb.store.chain import canonical
+from esb.store.codes import ABSORBED
 
 
 class NotAllowed(EsbError):
@@ -239,6 +240,9 @@ class Operations:
                 why = (
                     "it was refused at the door, so nothing of it was ever done; `esb dlq retry` has it looked at again"
                 )
+                results.append(_result(stored, "skipped", why))
+            elif stored.reason.startswith(ABSORBED):
+                why = f"it is a part of {stored.reason.removeprefix(ABSORBED)}, which is replayed as a whole"
                 results.append(_result(stored, "skipped", why))
             elif envelope.content == "removed":
                 results.append(_result(stored, "skipped", "retention has taken its payload away"))

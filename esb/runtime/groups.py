@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from esb.config.model import RouteSpec
 from esb.formats.packed import kept
-from esb.message import Message
+from esb.message import Envelope, Message
 from esb.runtime.lanes import Entry
 from esb.runtime.payload import decode_body, message_of
 from esb.store.base import NewPayload
@@ -15,10 +17,27 @@ if TYPE_CHECKING:
 
 
 def peers(run: MessageRun) -> list[Message]:
-    """What waits behind the message of ``run``, in its order; the entry remembers how many it saw."""
+    """The parts that wait behind the message of ``run``, in their order; the entry remembers how many messages it saw.
+
+    An aggregate among them (a person's retry or replay) is none of the open group.
+    """
     entries = run.lanes.behind(run.entry)
     run.entry.seen = len(entries) + 1
-    return [_message(run, entry) for entry in entries]
+    found = [(entry.seq, _message(run, entry)) for entry in entries]
+    found = [(seq, message) for seq, message in found if not _is_of(message.meta, run.step)]
+    run.peers_seen = [seq for seq, _ in found]
+    return [message for _, message in found]
+
+
+def is_aggregate(envelope: Envelope, spec: RouteSpec) -> bool:
+    """Whether a message of a group is the aggregate already, as the replay of one is."""
+    block = spec.blocks.get(envelope.scope)
+    return block is not None and bool(block.nodes) and _is_of(envelope.meta, block.nodes[0].id)
+
+
+def _is_of(meta: Mapping[str, Any], step: str) -> bool:
+    known = meta.get("aggregate")
+    return isinstance(known, Mapping) and known.get("step") == step
 
 
 def _message(run: MessageRun, entry: Entry) -> Message:
@@ -29,10 +48,11 @@ def _message(run: MessageRun, entry: Entry) -> Message:
 
 
 async def absorb(run: MessageRun, count: int, message: Message) -> bool:
-    """The message of ``run`` becomes ``message`` and the first ``count`` of its peers end, at the same instant; false: they changed."""
+    """The message of ``run`` becomes ``message`` and the first ``count`` of the peers that it saw end, at the same instant; false:
+    they changed."""
     await run.started()
     entry = run.entry
-    others = [other.seq for other in run.lanes.behind(entry)[:count]]
+    others = run.peers_seen[:count]
     body, content = kept(message.body)
     payload = NewPayload(body, content, {**run.envelope.meta, "aggregate": message.meta["aggregate"]}, message.vars)
     if len(others) < count:

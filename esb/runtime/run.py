@@ -87,6 +87,7 @@ class MessageRun(Struct, eq=False):
     _saved: int = 0
     _on_timeout: OnTimeout | None = None  #: of the step that runs
     kind: str = ""  #: of the step that runs
+    peers_seen: list[int] = []  #: the numbers of the messages that `peers` gave last
     confirmed: list[str] = []  #: steps that delivered since the last `compensate`
     #: steps of the fallback that several steps share, by ``id``, and what the names of their deliveries end with
     _shared: tuple[frozenset[int], str] | None = None

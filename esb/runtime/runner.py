@@ -21,6 +21,7 @@ from esb.runtime.bench import Bench
 from esb.runtime.births import Birth, Births
 from esb.runtime.direct import Direct
 from esb.runtime.endings import expired, expires_at
+from esb.runtime.groups import is_aggregate
 from esb.runtime.hub import Hub
 from esb.runtime.judge import AFTER_TROUBLE, Judge
 from esb.runtime.lanes import Entry, LaneId, Lanes
@@ -113,7 +114,12 @@ class RouteRunner:
             size=envelope.size,
         )
         if entry.scope:  # of a group or of a sequence, perhaps
-            entry.rank = rank_of(envelope, self._versions.bind(entry))
+            spec = self._versions.bind(entry)
+            entry.rank = rank_of(envelope, spec)
+            if is_aggregate(envelope, spec) and not self.lanes.is_blocked(entry.lane):
+                entry.overtakes = (
+                    True  # it is no part of the group that is open meanwhile, and does not wait for its end
+                )
         if envelope.overtakes and entry.lane is not None:
             self.lanes.unblock(entry.lane)
             self.lanes.supersede_running(entry.lane, entry.seq)
@@ -347,6 +353,8 @@ class RouteRunner:
             self.hub.arrived(birth, one)
         if settlement.state not in (State.WAITING, State.QUEUED):
             look(self.lanes, entry)
+            if entry.scope:
+                rouse(self.lanes, entry, self._versions)  # a group may have become complete behind it
             self.meter.count(self.bench.clock.monotonic())
             self.outcomes.tell(entry.id, verdict.outcome or Outcome(settlement.state.value))
         self._go_on()

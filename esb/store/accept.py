@@ -14,6 +14,7 @@ from esb.store.base import Accepted, DedupeKey, NewMessage, Settlement
 from esb.store.blob_rows import CLAIM_CHECK, claims_in, content_of, keep, keep_claimed
 from esb.store.chain import append
 from esb.store.codes import (
+    ABSORBED,
     ACCEPTED,
     CODES,
     DEAD,
@@ -375,17 +376,17 @@ def absorb(
     payload: tuple[bytes, str, bytes | None, bytes | None],
     at: int,
 ) -> bool:
-    """A message takes queued others into itself: they end as done, it has another payload. False where one is not queued."""
+    """A message takes others that wait into itself: they end as done, it has another payload. False where one does not wait."""
     rows = []
     for other in others:
         row = writer.execute("SELECT route, state, attempts + earlier FROM pending WHERE seq = ?", (other,)).fetchone()
-        if row is None or row[1] != QUEUED:
+        if row is None or row[1] not in (QUEUED, WAITING):
             return False
-        rows.append((other, row[0], row[2]))
+        rows.append((other, *row))
     if writer.state_of(seq) not in (QUEUED, RUNNING, WAITING):
         return False
-    for other, route, attempts in rows:
-        end_open(writer, other, route, QUEUED, DONE, at, attempts, f"aggregated into {id_}")
+    for other, route, state, attempts in rows:
+        end_open(writer, other, route, state, DONE, at, attempts, f"{ABSORBED}{id_}")
     body, content, vars_, meta = payload
     changed = "UPDATE message SET body = ?, content = ?, vars = ?, meta = ? WHERE seq = ?"
     writer.execute(changed, (body, content, vars_, meta, seq))

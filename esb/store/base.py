@@ -293,7 +293,7 @@ class Store(Answers, Protocol):
     def absorb(
         self, seq: int, id_: str, others: Sequence[int], payload: NewPayload, at: datetime
     ) -> asyncio.Future[bool]:
-        """QUEUED ``others`` become DONE, ``aggregated into`` the message, which gets another payload, at the same instant.
+        """QUEUED or WAITING ``others`` become DONE, ``aggregated into`` the message, which gets another payload, at the same instant.
         False, and nothing is changed, where one of them is not queued (any more)."""
         ...
 

@@ -35,3 +35,6 @@ LAST_OPEN = HELD
 
 #: Messages in a row that share one row of ``span``.
 SPAN = 4096
+
+#: The reason of a part that went into an aggregate begins with this; its id follows.
+ABSORBED = "aggregated into "

@@ -16,7 +16,7 @@ from esb.store import facts
 from esb.store.base import AuditEntry
 from esb.store.blob_rows import split_content
 from esb.store.chain import append
-from esb.store.codes import DEAD, SPAN, STATES
+from esb.store.codes import ABSORBED, DEAD, SPAN, STATES
 from esb.store.commands import put_state
 from esb.store.facts import Fact
 from esb.store.queries import Queries
@@ -141,7 +141,7 @@ class Past:
 def _end(state: State | None, reason: str) -> str:
     """What an end is called by indicators; what was aggregated into another message has no event."""
     if state is State.DONE:
-        return "" if reason.startswith("aggregated into ") else "filtered" if reason else "done"
+        return "" if reason.startswith(ABSORBED) else "filtered" if reason else "done"
     return "expired" if state is State.EXPIRED else ""
 
 

@@ -182,13 +182,14 @@ class Operations:
                 if self.live is not None:
                     self.live.dropped(stored.envelope.route, (stored.envelope.seq,))
                 await self._release(stored)
-            results.append(_result(stored, "discarded" if done else "skipped", "" if done else "it is running"))
+            results.append(_result(stored, "discarded") if done else self._missed(stored))
         return results
 
-    async def edit(self, id_: str, body: bytes, who: Who) -> dict[str, Any]:
+    async def edit(self, id_: str, body: bytes, who: Who, *, replaces: str = "") -> dict[str, Any]:
         """Replace the payload of a dead message; the original stays in its trace. Needs a reason. Does not retry it.
 
-        Raises Invalid for a new payload that is no JSON where the message is JSON: a retry could only end dead again.
+        ``replaces`` is the SHA-256 of the payload that the new one was made from: what somebody else made of it meanwhile is
+        not undone. Raises Invalid for a new payload that is no JSON where the message is JSON: a retry could only end dead again.
         """
         _need_reason(who, "edit")
         stored = self._one(id_)
@@ -196,10 +197,25 @@ class Operations:
         media = parse_content_type(str(before.meta.get("content_type") or ""))[0]
         if before.content in ("json", "packed") or (before.content == "source" and media.endswith(("/json", "+json"))):
             Json().decode(body)
+        now = payload_hash(before)
+        if replaces not in ("", now):
+            return self._missed(stored)
         entry = self._entry("dlq.edit", stored, who, edit_of(before.body if before.blob is None else None, body))
-        if not await self.store.edit(stored.envelope.seq, body, entry, self.clock.now()):
-            return _result(stored, "skipped", _not_dead(stored))
+        if not await self.store.edit(stored.envelope.seq, body, entry, self.clock.now(), now):
+            return self._missed(stored)
         return _result(stored, "edited")
+
+    def _missed(self, stored: Stored) -> dict[str, Any]:
+        """Nothing was done to a message that is not what it was any more: what became of it."""
+        id_ = stored.envelope.id
+        is_now = self.store.get(id_, trace=False)
+        if is_now is None:
+            return _result(stored, "skipped", "retention removed it")
+        if is_now.state is not State.DEAD:
+            return _result(is_now, "skipped", "it runs" if is_now.state is State.RUNNING else _not_dead(is_now))
+        edits = [entry["actor"] for entry in self.store.audit_of([id_]) if entry["action"] == "dlq.edit"]
+        why = f"{edits[-1] if edits else 'somebody'} edited it meanwhile: look at it again"
+        return _result(is_now, "skipped", why)
 
     async def _release(self, stored: Stored) -> None:
         envelope = stored.envelope
@@ -291,8 +307,8 @@ class Operations:
     def record_of(self, stored: Stored) -> dict[str, Any]:
         """What a signature is about: which message, in which state, with which payload."""
         envelope, _ = self.store.payload(stored.envelope.seq)
-        payload = envelope.blob.sha256 if envelope.blob is not None else hashlib.sha256(envelope.body).hexdigest()
-        return {"id": envelope.id, "route": envelope.route, "state": stored.state.value, "payload": payload}
+        about = {"id": envelope.id, "route": envelope.route, "state": stored.state.value}
+        return {**about, "payload": payload_hash(envelope)}
 
     def _one(self, id_: str) -> Stored:
         stored = self.store.get(id_)
@@ -322,6 +338,11 @@ def signed(who: Who, record: Mapping[str, Any]) -> dict[str, Any]:
         digest = hashlib.sha256(canonical(record).encode("utf-8", "replace")).hexdigest()
         detail["signature"] = {**detail["signature"], "record": digest}
     return detail
+
+
+def payload_hash(envelope: Envelope) -> str:
+    """The SHA-256 of a payload as it is stored."""
+    return envelope.blob.sha256 if envelope.blob is not None else hashlib.sha256(envelope.body).hexdigest()
 
 
 def refused_at_the_door(stored: Stored) -> bool:

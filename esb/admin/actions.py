@@ -88,8 +88,9 @@ class Actions:
     ) -> list[dict[str, Any]]:
         return await self._act(by, Right.REPLAY, meant, {"rate": _numbers(rate)}, dry_run=dry_run)
 
-    async def edit(self, by: By, id_: str, payload: bytes) -> list[dict[str, Any]]:
-        words = {PAYLOAD: base64.b64encode(payload).decode()}
+    async def edit(self, by: By, id_: str, payload: bytes, *, replaces: str = "") -> list[dict[str, Any]]:
+        """``replaces`` as for :meth:`Operations.edit`."""
+        words = {PAYLOAD: base64.b64encode(payload).decode(), "replaces": replaces}
         return await self._act(by, Right.EDIT, Filter(ids=(id_,)), words)
 
     async def _act(
@@ -119,7 +120,9 @@ class Actions:
             return await self.operations.discard(meant, who, dry_run=dry_run)
         if right is Right.REPLAY:
             return await self.operations.replay(meant, who, dry_run=dry_run, rate=rate)
-        return [await self.operations.edit(meant.ids[0], base64.b64decode(words[PAYLOAD]), who)]
+        # one that was approved replaces what was there when it was asked for
+        replaces = str(words.get("payload") or words.get("replaces") or "")
+        return [await self.operations.edit(meant.ids[0], base64.b64decode(words[PAYLOAD]), who, replaces=replaces)]
 
     # -- the second person ------------------------------------------------------------------------------------------------
     async def _planned(self, by: By, right: Right, meant: Filter, words: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -129,7 +132,8 @@ class Actions:
             return []
         if right is Right.EDIT:
             stored = self.store.get(meant.ids[0], trace=False)
-            if not by.reason.strip() or stored is None:
+            moved = words["replaces"] not in ("", self._payload_hash(meant.ids[0]))
+            if not by.reason.strip() or stored is None or moved:
                 return []  # the operation itself says what is wrong
             planned = [{"id": meant.ids[0], "route": stored.envelope.route, "key": stored.envelope.key}]
         else:

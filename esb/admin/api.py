@@ -262,9 +262,11 @@ class Api:
         return _done("DiscardResult", done)
 
     async def edit(self, request: Request) -> Response:
-        words = await body_of(request, PAYLOAD | {"id"})
-        id_ = str(words.get("id") or "")
-        return _done("EditResult", await self._actions.edit(By.of(request, words), id_, payload_of(words)))
+        """``id``, ``body`` or ``body_base64``, and ``replaces``: the SHA-256 of the payload that it was made from."""
+        words = await body_of(request, PAYLOAD | {"id", "replaces"})
+        id_, replaces = str(words.get("id") or ""), str(words.get("replaces") or "").lower()
+        done = await self._actions.edit(By.of(request, words), id_, payload_of(words), replaces=replaces)
+        return _done("EditResult", done)
 
     async def replay(self, request: Request) -> Response:
         words = await body_of(request, MEANT | {"dry_run", "rate"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import quote
 
@@ -59,7 +60,7 @@ class Workbench:
     # -- the page -------------------------------------------------------------------------------------------------------
     async def editor(self, request: Request) -> Response:
         item, before = self._editable(request)
-        return self._page(request, item, before, before, "", tried=None)
+        return self._page(request, item, before, before, "", tried=None, moved=False)
 
     async def edited(self, request: Request, form: Form, by: By) -> tuple[str, str] | Response:
         item, before = self._editable(request)
@@ -69,18 +70,21 @@ class Workbench:
         payload, id_ = after.encode("utf-8", "surrogatepass"), str(item["id"])
         if len(payload) > LONGEST:
             raise NotAllowed(f"a form takes {LONGEST} bytes", hint="esb dlq edit ID --data @FILE takes more")
-        if form.get("do") not in ("save", "retry"):
+        replaces = form.get("replaces", "")
+        moved = replaces not in ("", _hash_of(item))
+        if moved or form.get("do") not in ("save", "retry"):
             tried = await self._rehearsal.of(id_, payload)
-            return self._page(request, item, before, after, by.reason, tried=tried)
-        done = await self._actions.edit(by, id_, payload)
+            return self._page(request, item, before, after, by.reason, tried=tried, moved=moved)
+        done = await self._actions.edit(by, id_, payload, replaces=replaces)
         said = render.outcome("Edit", done)
         if form["do"] == "retry" and done[0]["result"] == "edited":
             said += "; " + render.outcome("Retry", await self._actions.retry(by, Filter(ids=(id_,))))
         return f"/messages/{quote(id_)}", said
 
     def _page(
-        self, request: Request, item: dict[str, Any], before: str, after: str, reason: str, *, tried: Any
+        self, request: Request, item: dict[str, Any], before: str, after: str, reason: str, *, tried: Any, moved: bool
     ) -> Response:
+        """``moved``: somebody else edited the message since the form was opened, so nothing was saved."""
         assert self._shell is not None
         id_ = str(item["id"])
         return self._shell.page(
@@ -90,6 +94,8 @@ class Workbench:
             payload=after,
             reason=reason,
             tried=tried,
+            replaces=_hash_of(item),
+            moved=moved,
             difference=difference(before, after) if tried is not None else [],
             twin=f"/api/v1/messages/{quote(id_)}",
             cli=render.command("dlq", "edit", id_, data="@fixed.json") + " --dry-run",
@@ -109,6 +115,11 @@ class Workbench:
         if not isinstance(body, str) or len(body.encode()) > LONGEST or not _survives(body):
             raise NotAllowed("a form cannot hold this payload as it is", hint=f"esb dlq edit {id_} --data @FILE")
         return item, render.pretty(body) if body.lstrip()[:1] in ("{", "[") else body
+
+
+def _hash_of(item: dict[str, Any]) -> str:
+    """The SHA-256 of a payload that is a text."""
+    return hashlib.sha256(str(item["body"]).encode()).hexdigest()
 
 
 def _survives(text: str) -> bool:

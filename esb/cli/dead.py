@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import os
+import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -214,25 +218,45 @@ def dlq_edit(
     from esb.cli.operate import _payload
 
     gateway = Gateway(root)
-    if data is None:
-        before = gateway.get(f"/messages/{id_}")["items"][0]["body"]
-        if not isinstance(before, str):
-            why = "is too large to be shown" if isinstance(before, dict) and "blob" in before else "is no UTF-8 text"
-            raise exits.Exit(f"the payload {why}", exits.BAD_INPUT, hint="give the new one with --data @FILE")
-        text = click.edit(before)
-        if text is None:
-            raise exits.Exit("nothing was changed", exits.NO)
-        body = text.encode()
-    else:
-        body = _payload(data)
+    if data is None and not (reason or dry_run):
+        raise exits.Exit("edit needs a reason", exits.NOT_ALLOWED, hint='add --reason "…"; it is kept in the audit')
+    body, replaces = (_payload(data), "") if data is not None else _typed(gateway, id_)
     words = {"id": id_, "body_base64": base64.b64encode(body).decode(), "reason": reason}
     if dry_run:
         _show_tried(gateway.post("/dlq/rehearse", words, timeout=600), as_json)
         return
-    found = gateway.post("/dlq/edit", words)
+    done = False
+    try:
+        found = gateway.post("/dlq/edit", {**words, "replaces": replaces})
+        done = found["items"][0]["result"] != "skipped"
+    finally:
+        if data is None and not done:
+            _keep(body)
     if then_retry and found["items"][0]["result"] == "edited":
         found = gateway.post("/dlq/retry", {"ids": [id_], "reason": reason})
     _report(found, as_json)
+
+
+def _typed(gateway: Gateway, id_: str) -> tuple[bytes, str]:
+    """What somebody makes of the payload in an editor, and the SHA-256 of the one that they saw."""
+    before = gateway.get(f"/messages/{id_}")["items"][0]["body"]
+    if not isinstance(before, str):
+        why = "is too large to be shown" if isinstance(before, dict) and "blob" in before else "is no UTF-8 text"
+        raise exits.Exit(f"the payload {why}", exits.BAD_INPUT, hint="give the new one with --data @FILE")
+    if not (sys.stdin.isatty() or os.environ.get("VISUAL") or os.environ.get("EDITOR")):
+        raise click.UsageError("No terminal to edit it in: give --data.")
+    text = click.edit(before)
+    if text is None:
+        raise exits.Exit("nothing was changed", exits.NO)
+    return text.encode(), hashlib.sha256(before.encode()).hexdigest()
+
+
+def _keep(body: bytes) -> None:
+    """What was typed and could not be saved is not typed again."""
+    handle, name = tempfile.mkstemp(prefix="esb-edit-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(body)
+    click.echo(f"what you wrote is in {name}, for --data @{name}", err=True)
 
 
 def _show_tried(found: dict[str, Any], as_json: bool) -> None:

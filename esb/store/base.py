@@ -333,8 +333,8 @@ class Store(Answers, Protocol):
         """An open, not running, or dead message becomes DISCARDED."""
         ...
 
-    def edit(self, seq: int, body: bytes, audit: AuditEntry, at: datetime) -> asyncio.Future[bool]:
-        """A dead message gets a new payload; the original is kept as the first entry of its trace."""
+    def edit(self, seq: int, body: bytes, audit: AuditEntry, at: datetime, before: str = "") -> asyncio.Future[bool]:
+        """A dead message gets a new payload; its first one is kept in its trace. ``before``: SHA-256 that the old one must have."""
         ...
 
     def release_lane(self, route: str, scope: str, key: str) -> asyncio.Future[tuple[int, ...]]:

@@ -110,8 +110,10 @@ def discard(writer: Writer, seq: int, entry: AuditEntry, at: int) -> bool:
     return True
 
 
-def edit(writer: Writer, seq: int, body: bytes, entry: AuditEntry, at: int) -> bool:
-    """A dead message gets another payload; every payload that it had stays in its trace, the original first."""
+def edit(writer: Writer, seq: int, body: bytes, entry: AuditEntry, at: int, before: str = "") -> bool:
+    """A dead message gets another payload; every payload that it had stays in its trace, the original first.
+
+    ``before`` is the SHA-256 of the payload that the new one was made from: where somebody was faster, nothing is done."""
     row = writer.execute(
         "SELECT m.body, m.mid, m.content, o.attempts FROM message m JOIN outcome o ON o.seq = m.seq"
         " WHERE m.seq = ? AND o.state = ?",
@@ -121,6 +123,9 @@ def edit(writer: Writer, seq: int, body: bytes, entry: AuditEntry, at: int) -> b
         return False
     old, mid, content, attempts = row
     word, blob = split_content(content, Blob.named)
+    replaced = hashlib.sha256(old).hexdigest() if blob is None else blob.sha256
+    if before and replaced != before:
+        return False
     edited = writer.execute("SELECT 1 FROM attempt WHERE seq = ? AND n = 0", (seq,)).fetchone() is not None
     kept: dict[str, Any] = {
         "edit": "replaced" if edited else "original",
@@ -144,7 +149,7 @@ def edit(writer: Writer, seq: int, body: bytes, entry: AuditEntry, at: int) -> b
         entry,
         at,
         message=id_of(mid),
-        old=hashlib.sha256(old).hexdigest() if blob is None else blob.sha256,
+        old=replaced,
         new=hashlib.sha256(body).hexdigest(),
     )
     return True

@@ -228,8 +228,8 @@ class SqlStore(Pruning):
         future: asyncio.Future[bool] = self._submit(operate.discard, seq, audit, micros(at))
         return future
 
-    def edit(self, seq: int, body: bytes, audit: AuditEntry, at: datetime) -> asyncio.Future[bool]:
-        future: asyncio.Future[bool] = self._submit(operate.edit, seq, body, audit, micros(at))
+    def edit(self, seq: int, body: bytes, audit: AuditEntry, at: datetime, before: str = "") -> asyncio.Future[bool]:
+        future: asyncio.Future[bool] = self._submit(operate.edit, seq, body, audit, micros(at), before)
         return future
 
     def release_lane(self, route: str, scope: str, key: str) -> asyncio.Future[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,10 +72,11 @@ def api(target: Target, path: str, words: dict[str, Any] | None = None) -> list[
     return list(answer.json["items"])
 
 
-def esb(target: Target, *words: str) -> subprocess.CompletedProcess[str]:
+def esb(target: Target, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "esb", *words, "-C", str(target.root)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        command, capture_output=True, text=True, check=False, env=env, stdin=subprocess.DEVNULL, timeout=60
     )
 
 
@@ -128,6 +131,65 @@ def test_the_dry_run_of_an_edit_is_the_same_on_the_command_line(bench: Target) -
     (item,) = json.loads(right.stdout)["items"]
     assert (item["state"], item["sent"][0]["body"]) == ("done", {"lot": "E-2", "qty": 1})
     assert api(bench, f"/messages/{id_}")[0]["state"] == "dead"
+
+
+def test_who_saves_an_edit_does_not_undo_what_somebody_else_saved_meanwhile(bench: Target, person: Browser) -> None:
+    id_ = dead(bench, "E-3", qty="x", unit="mm")
+    at = f"/messages/{id_}/edit"
+
+    def opened(answer: Any) -> str:
+        found = re.search(r'name="replaces" value="([0-9a-f]{64})"', answer.body.decode())
+        assert found is not None
+        return found[1]
+
+    def save(payload: str, replaces: str) -> Any:
+        words = {"reason": "as the scale says", "payload": payload, "do": "save", "replaces": replaces}
+        return person.post(at, {"csrf": person.csrf(), **words})
+
+    seen = opened(person.get(at))
+    theirs = '{"lot": "E-3", "qty": "x", "unit": "m"}'
+    assert api(bench, "/dlq/edit", {"id": id_, "body": theirs, "reason": "in metres"})[0]["result"] == "edited"
+    answer = save('{"lot": "E-3", "qty": 3, "unit": "mm"}', seen)
+    page = Page(answer)
+    assert page.strange == []
+    assert "Somebody else edited it" in page.text
+    assert '- "unit": "m"' in page.text, "what the save would undo"
+    assert api(bench, f"/messages/{id_}")[0]["body"] == theirs
+    mine = '{"lot": "E-3", "qty": 3, "unit": "m"}'
+    assert save(mine, opened(answer)).status == 303
+    assert api(bench, f"/messages/{id_}")[0]["body"] == mine
+
+
+def test_an_edit_says_over_the_api_which_payload_it_replaces(bench: Target) -> None:
+    id_ = dead(bench, "E-4", qty="x")
+    body = api(bench, f"/messages/{id_}")[0]["body"]
+    words = {"id": id_, "reason": "why", "replaces": hashlib.sha256(body.encode()).hexdigest()}
+    assert api(bench, "/dlq/edit", {**words, "body": '{"lot": "E-4", "qty": 1}'})[0]["result"] == "edited"
+    (late,) = api(bench, "/dlq/edit", {**words, "body": '{"lot": "E-4", "qty": 2}'})
+    assert (late["result"], late["why"]) == ("skipped", "token:admin edited it meanwhile: look at it again")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the editor is a script of a shell")
+def test_what_was_typed_in_an_editor_undoes_nothing_and_is_not_lost(bench: Target, tmp_path: Path) -> None:
+    id_ = dead(bench, "E-5", qty="x")
+    editor = tmp_path / "editor"
+    theirs = '{"lot": "E-5", "qty": "theirs"}'
+    again = f"{sys.executable} -m esb dlq edit {id_} --data '{theirs}' --reason faster -C {bench.root}"
+    editor.write_text(f'#!/bin/sh\n{again} >/dev/null && echo \'{{"lot": "mine"}}\' > "$1"\n', encoding="utf-8")
+    editor.chmod(0o755)
+    done = esb(bench, "dlq", "edit", id_, "--reason", "slower", EDITOR=str(editor), TMPDIR=str(tmp_path))
+    assert (done.returncode, "edited it meanwhile" in done.stdout) == (1, True), done.stderr
+    assert api(bench, f"/messages/{id_}")[0]["body"] == theirs
+    kept = re.search(r"--data @(\S+)", done.stderr)
+    assert kept is not None
+    assert json.loads(Path(kept[1]).read_text(encoding="utf-8")) == {"lot": "mine"}
+
+
+def test_an_edit_without_a_terminal_or_an_editor_says_what_to_give(bench: Target) -> None:
+    id_ = dead(bench, "E-6", qty="x")
+    done = esb(bench, "dlq", "edit", id_, "--reason", "why", EDITOR="", VISUAL="")
+    assert (done.returncode, "--data" in done.stderr) == (2, True)
+    assert esb(bench, "dlq", "edit", id_, EDITOR="false").returncode == 77, "before anything is typed"
 
 
 # -- bulk retry --------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -744,6 +745,16 @@ async def test_an_edited_message_shows_every_payload_that_it_had(box: Any) -> No
     assert {"old", "new", "message"} <= set(box.store.audit_entries()[0]["detail"])
     await box.store.retry(accepted.seq, WHO, NOW)
     assert box.store.payload(accepted.seq)[0].body == b"3"
+
+
+@on_store
+async def test_an_edit_that_was_made_from_another_payload_does_nothing(box: Any) -> None:
+    accepted = await died(box.store)
+    first = hashlib.sha256(b'{"lot":"0012"}').hexdigest()
+    assert await box.store.edit(accepted.seq, b'{"lot":"0013"}', WHO, NOW, first)
+    assert not await box.store.edit(accepted.seq, b'{"lot":"0014"}', WHO, NOW, first)
+    assert box.store.payload(accepted.seq)[0].body == b'{"lot":"0013"}'
+    assert [entry["action"] for entry in box.store.audit_entries()] == [WHO.action]
 
 
 @on_store

@@ -201,9 +201,10 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         and state is not State.DUPLICATE
         and not take(writer, route, new.dedupe, seq, draft.mid, draft.created)
     ):
-        owner = owner_of(writer, route, new.dedupe)[1]
-        state, columns = State.DUPLICATE, draft.as_duplicate_of(owner)
-        first = None if owner is None else id_of(owner)
+        owner, mid, _ = owner_of(writer, route, new.dedupe)
+        if envelope.origin == envelope.id or _origin(writer, owner) != envelope.origin:
+            state, columns = State.DUPLICATE, draft.as_duplicate_of(mid)
+            first = None if mid is None else id_of(mid)
     writer.next(draft.created)
     scope = known[envelope.scope] if envelope.scope in known else writer.word(envelope.scope)
     version = known[envelope.version] if envelope.version in known else writer.word(envelope.version)
@@ -322,6 +323,13 @@ def owner_of(writer: Writer, route: int, key: DedupeKey) -> tuple[int, bytes | N
     return row
 
 
+def _origin(writer: Writer, seq: int) -> str | None:
+    """What the delivery ids of a message that was born of another one are made of; the same for what a replay makes again."""
+    writer.flush()
+    row = writer.execute("SELECT origin FROM message WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else row[0]
+
+
 def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:
     """The first message of a source key. One that retention removed counts as done."""
     seq, mid, fingerprint = owner_of(writer, route, key)
@@ -338,12 +346,15 @@ def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:
 
 
 def claim(writer: Writer, space: str, key: str, seq: int, expires: int, now: int) -> bool:
-    """Take a key for ``seq`` unless another message holds it; route 0 keeps these apart from the routes' own."""
+    """Take a key for ``seq`` unless another message holds it; route 0 keeps these apart from the routes' own.
+
+    A child of a replay acts for that of the original.
+    """
     writer.execute(CLAIM, (0, space, key, seq, None, expires, "", now))
     if writer.cursor.rowcount == 1:
         return True
     owner: int = writer.execute(_OWNER, (0, space, key)).fetchone()[0]
-    return owner == seq
+    return owner == seq or (_origin(writer, owner) or owner) == (_origin(writer, seq) or seq)
 
 
 # -- overtaking ---------------------------------------------------------------------------------------------------------

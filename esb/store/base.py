@@ -42,7 +42,8 @@ class NewMessage(Struct, frozen=True, gc=False):
     """A message to be stored.
 
     ``state`` is QUEUED, HELD, DEAD (refused by a contract) or DUPLICATE. ``source_key`` found again: nothing is stored and
-    the first message is given back. ``dedupe`` found again (and not expired): stored as DUPLICATE, linked to the first.
+    the first message is given back. ``dedupe`` found again (and not expired): stored as DUPLICATE, linked to the first, but for what
+    a replay makes again (the same ``origin``).
     ``started`` stores it RUNNING with one attempt, for direct dispatch, unless it is held or something is before it in its lane.
     """
 
@@ -298,7 +299,7 @@ class Store(Answers, Protocol):
         ...
 
     def claim(self, space: str, key: str, seq: int, expires_at: datetime, now: datetime) -> asyncio.Future[bool]:
-        """True if ``seq`` owns the key: it was free, expired, or ``seq``'s own already."""
+        """True if ``seq`` owns the key: it was free, expired, or its own already, or that of the one that a replay makes again."""
         ...
 
     def put_state(self, space: str, name: str, value: Any, audit: AuditEntry | None = None) -> asyncio.Future[None]:

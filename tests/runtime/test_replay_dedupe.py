@@ -1,0 +1,69 @@
+"""The replay of a message has its effects again, also those of its items and of the routes that it is handed to, whatever `dedupe` they have."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from esb.store.base import Filter
+
+from tests.servers.postgres import empty_store
+
+from .conftest import WHO, ProbeTarget, Start
+
+ITEMS = """
+route: r
+from: { route: {} }
+steps: [ { split: { each: body, dedupe: body.id, steps: [ { to: { probe: out } } ] } } ]
+"""
+STEP = """
+route: r
+from: { route: {} }
+steps: [ { split: { each: body, steps: [ { dedupe: body.id }, { to: { probe: out } } ] } } ]
+"""
+HANDED = """
+route: r
+from: { route: {} }
+steps: [ { split: { each: body, steps: [ { publish: lots } ] } } ]
+---
+route: q
+from: { topic: lots }
+dedupe: body.id
+steps: [ { to: { probe: out } } ]
+"""
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+@pytest.mark.parametrize("route", [ITEMS, STEP, HANDED], ids=["items", "step", "handed on"])
+def test_a_replay_sends_its_items_again_and_a_repeat_does_not(
+    start: Start, probe: ProbeTarget, route: str, store: str, request: Any
+) -> None:
+    files = {"routes/r.yaml": route}
+    if store == "postgres":
+        files["esb.yaml"] = f"store: {empty_store(request.getfixturevalue('postgres'), 'replay')}\n"
+
+    async def go() -> None:
+        async with start(files) as bus:
+
+            async def until(count: int) -> None:
+                async with asyncio.timeout(30):
+                    while sum(stored.finished_at is not None for stored in bus.messages()) < count:
+                        await asyncio.sleep(0.001)
+                await bus.settle()
+
+            first = await bus.send("r", [{"id": "1"}, {"id": "2"}])
+            each = 5 if route is HANDED else 3
+            await until(each)
+            await bus.send("r", [{"id": "1"}, {"id": "2"}])
+            await until(2 * each)
+            assert probe.bodies("out") == [{"id": "1"}, {"id": "2"}]
+            for times in (2, 3):
+                await bus.operations.replay(Filter(ids=(first.message_id,)), WHO)
+                await until((times + 1) * each)
+                assert sorted(body["id"] for body in probe.bodies("out")) == sorted(["1", "2"] * times)
+            assert len({got.id for got in probe.got}) == 2, "under the delivery ids of the first"
+            bus.whole()
+
+    asyncio.run(go())

@@ -13,6 +13,8 @@ from esb.errors import Position, Problem
 from esb.spec import MapNode, Node, ScalarNode
 
 KINDS = ("route", "connector", "bus", "template", "site", "kpi")
+#: kinds that stand in routes/ and kpis/ beside the route
+_BESIDE = ("template", "site", "kpi")
 _HOMES = {
     "route": "routes/",
     "connector": "connectors/",
@@ -45,7 +47,7 @@ class Kinds:
                 hint=f"write `{expected}: name` in its first line",
             )
             return ""
-        if first.text == expected or (expected == "route" and first.text in ("template", "site", "kpi")):
+        if first.text == expected or (expected == "route" and first.text in _BESIDE):
             return first.text
         if first.text in KINDS:
             self.misplaced(first)
@@ -54,9 +56,10 @@ class Kinds:
         return self._late_kind(document.node, first, expected)
 
     def _late_kind(self, node: MapNode, first: ScalarNode, expected: str) -> str:
-        late = node.key(expected)
+        kinds = (expected, *_BESIDE) if expected == "route" else (expected,)
+        late = next((key for kind in kinds if (key := node.key(kind)) is not None), None)
         if late is not None:
-            self._report("ESB108", f"a document begins with its kind: `{expected}:` comes first", late.position,
+            self._report("ESB108", f"a document begins with its kind: `{late.text}:` comes first", late.position,
                          hint="move this line to the top of the document")  # fmt: skip
         elif first.text == "cases":
             self._report("ESB108", "tests stand in a file <name>.test.yaml", first.position, hint="rename the file")
@@ -64,7 +67,7 @@ class Kinds:
             reader = WorkspaceReader(Resources.__new__(Resources))
             words = {"id": "route", "name": "route", "from": "route", "steps": "route"}
             near = words.get(plain(first.text)) if expected == "route" else None
-            hint = f"begin with `{near}: name`" if near else reader.nearest(first.text, (expected,))
+            hint = f"begin with `{near}: name`" if near else reader.nearest(first.text, kinds)
             self._report("ESB108", f"`{first.text}:` is no kind of document", first.position,
                          hint=hint or f"begin with `{expected}: name`")  # fmt: skip
         return ""

@@ -77,6 +77,22 @@ def test_a_document_that_is_nothing_of_ours_is_one_problem(read: Read, path: str
     assert only(read({path: text})).code == "ESB108"
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("params: {}\ntemplate: hold\n", "move this line to the top"),
+        ("use: []\nsite: P20\n", "move this line to the top"),
+        ("templat: hold\n", "did you mean `template`?"),
+        ("sitee: P20\n", "did you mean `site`?"),
+        ("colour: red\n", "known here: kpi, route, site, template"),
+    ],
+)
+def test_the_kinds_that_may_stand_in_a_folder_are_named(read: Read, text: str, hint: str) -> None:
+    problem = only(read({"routes/x.yaml": text}))
+    assert problem.code == "ESB108"
+    assert hint in problem.hint
+
+
 def test_a_pipe_among_the_files_is_a_problem_and_nobody_waits_for_its_writer(read: Read, tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes by name here")

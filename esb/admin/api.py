@@ -269,7 +269,12 @@ class Api:
         return _done("EditResult", done)
 
     async def replay(self, request: Request) -> Response:
-        words = await body_of(request, MEANT | {"dry_run", "rate"})
+        words = await body_of(request, MEANT | {"dry_run", "rate", "from", "to"})
+        for own, other in (("since", "from"), ("until", "to")):  # as `esb replay` calls them
+            if words.get(other) is not None:
+                if words.get(own) is not None:
+                    raise wire.BadRequest(f"`{own}` and `{other}` are the same", hint="give one of the two")
+                words = {**words, own: words[other]}
         done = await self._actions.replay(
             By.of(request, words),
             self._meant(request, words),

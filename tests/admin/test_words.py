@@ -31,7 +31,9 @@ def dead(target: Target) -> list[str]:
         ("/dlq/discard", {"all": True, "dry_run": "true", "reason": "x"}, '`"dry_run": true`'),
         ("/dlq/retry", {"all": True, "stale": "no", "reason": "x"}, '`"stale": true`'),
         ("/dlq/retry", {"all": True, "Route": "lot-hold"}, "did you mean `route`?"),
-        ("/replay", {"all": True, "to": "2026-05-31T06:00:00Z"}, "known here: actor, all, before"),
+        ("/replay", {"all": True, "end": "2026-05-31T06:00:00Z"}, "known here: actor, all, before"),
+        ("/replay", {"all": True, "from": "1h", "since": "1h"}, "give one of the two"),
+        ("/dlq/retry", {"all": True, "from": "1h"}, "known here: actor, all, background"),
         ("/routes/lot-hold/pause", {"for": "1h"}, "known here: actor, reason, signature"),
     ],
 )
@@ -54,3 +56,13 @@ def test_a_payload_may_be_json_as_it_stands(target: Target) -> None:
     assert receipt["state"] == "done"
     (message,) = target.admin.send("GET", f"/api/v1/messages/{receipt['message_id']}", b"", TOKEN).json["items"]
     assert json.loads(message["body"]) == words["body"]
+
+
+def test_a_replay_takes_its_span_in_the_words_of_the_command_line(target: Target) -> None:
+    def meant(**span: str) -> int:
+        answer = post(target, "/replay", {"route": "lot-hold", "dry_run": True, **span})
+        assert answer.status == 200, answer.body
+        return len(answer.json["items"])
+
+    assert meant(**{"from": "1h"}) == meant(since="1h") == meant() > 0
+    assert meant(**{"from": "2h", "to": "1h"}) == meant(since="2h", until="1h") == 0

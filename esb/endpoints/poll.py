@@ -90,7 +90,8 @@ class PollSource:
     pages: Pages | None = option(default=None, doc="Pages by number.", example="{ size: 100 }")
     delta: bool = option(
         default=False,
-        doc="Ask for a delta link (`@odata.deltaLink`, `__delta`) and then only for what has changed since.",
+        doc="Ask for a delta link (`@odata.deltaLink`, `__delta`) and then only for what has changed since. After an edit of `path`,"
+        " `query`, `headers` or `items` everything is asked for again, as new.",
         example=True,
     )
     after: After | None = option(

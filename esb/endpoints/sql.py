@@ -152,7 +152,8 @@ class SqlConnection:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """A column that only grows: rows beyond the last value are new."""
+    """A column that only grows: rows beyond the last value are new. With another `column` or `tie` it begins anew, and what is
+    unchanged since it was taken is known."""
 
     column: Name = option(doc="Column of the query's result that only grows.", example="changed_at", shorthand=True)
     tie: Name = option(

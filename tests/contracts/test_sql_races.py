@@ -266,3 +266,28 @@ def test_a_watermark_goes_on_after_a_restart(tmp_path: Path) -> None:
         assert intake.payloads == [b'{"n": %d}' % number for number in range(4)]
 
     asyncio.run(scenario())
+
+
+def test_a_watermark_on_another_column_begins_anew(tmp_path: Path) -> None:
+    """The route was edited: what the old column had come to says nothing of the values of the new one."""
+    database, intake, state = Sqlite(tmp_path), DurableIntake(), State()
+    database.do("create table jobs (id integer primary key, version integer)")
+
+    async def look(column: str) -> None:
+        options = SqlSource(query="select id, version from jobs", watermark=Watermark(column=column, tie="id"))
+        source: Any = await bound(options, database, intake, state)
+        await source.poll_once()
+        await source.stop()
+
+    async def scenario() -> None:
+        for row in ((7, 1), (8, 2), (9, 3)):
+            database.do("insert into jobs values (?, ?)", *row)
+        await look("id")
+        database.do("insert into jobs values (?, ?)", 3, 4)
+        await look("version")
+        assert [json.loads(payload)["id"] for payload in intake.payloads] == [7, 8, 9, 3]
+        asked = intake.asked
+        await look("version")
+        assert intake.asked == asked
+
+    asyncio.run(scenario())

@@ -43,13 +43,15 @@ _AT_ONCE = 100
 
 @dataclass(slots=True)
 class Position:
-    """Where the source stands, as it is saved. ``start`` is the delta link, ``next`` the page that is due, ``mark`` the last value."""
+    """Where the source stands, as it is saved. ``start`` is the delta link, ``next`` the page that is due, ``mark`` the last value;
+    ``asked`` the question that they are the answer to."""
 
     round: int = 0
     start: str = ""
     next: str = ""
     mark: Any = None
     validators: dict[str, str] = field(default_factory=dict)
+    asked: str = ""
 
     @classmethod
     def of(cls, saved: Any) -> Position:
@@ -113,7 +115,7 @@ class HttpPoller(Poller):
     # -- one look -----------------------------------------------------------------------------------------------------
     async def _look(self) -> int:
         """Follow the position, page by page; it is saved after each."""
-        position = Position.of(await self.context.state.get("position"))
+        position = self._asked_as(Position.of(await self.context.state.get("position")))
         if not (self.options.delta or self.options.after):
             return await self._whole(position)
         total, asked = 0, set[str]()
@@ -183,6 +185,21 @@ class HttpPoller(Poller):
 
     async def _save(self, position: Position) -> None:
         await self.context.state.put("position", asdict(position))
+
+    def _asked_as(self, position: Position) -> Position:
+        """The position in the answers to what is asked now: an edit of the route may ask another question, and then links of the old
+        one are not followed, and it is not enough that nothing has changed there."""
+        options = self.options
+        texts = [options.path.text, *(one.text for one in (options.items, options.next) if one is not None)]
+        texts += [f"{name}: {text.text}" for given in (options.query, options.headers) for name, text in given.items()]
+        before, position.asked = position.asked, digest(*texts)
+        if before not in ("", position.asked):
+            if position.start:
+                self.context.log("warning", "poll.begins_anew", route=self.context.route)
+                self._seen.clear()
+                position.round += 1
+            position.start, position.next, position.validators = "", "", {}
+        return position
 
     # -- the question -------------------------------------------------------------------------------------------------
     def _scope(self, position: Position) -> dict[str, Any]:

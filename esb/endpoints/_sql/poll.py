@@ -170,7 +170,12 @@ class ByWatermark:
         self._pages: dict[str, Statement] = {}
 
     async def take(self, poller: SqlPoller) -> int:
+        columns = [self._options.column, self._options.tie]
         saved = await poller.context.state.get("watermark")
+        if saved is not None and saved.get("of", columns) != columns:
+            # the route was edited: rows of another order, most of which the store knows
+            poller.context.log("warning", "sql.begins_anew", route=poller.context.route, before=saved["of"])
+            saved = None
         start, values = self._start(saved)
         total = 0
         while True:
@@ -185,7 +190,7 @@ class ByWatermark:
             if last is not None:
                 mark, tie = self._value(last.row, self._options.column), self._value(last.row, self._options.tie)
                 if self._options.overlap is None or saved is None or not _before(mark, of_mark(saved["mark"])):
-                    saved = {"mark": mark_of(mark), "tie": mark_of(tie)}
+                    saved = {"mark": mark_of(mark), "tie": mark_of(tie), "of": columns}
                     await poller.context.state.put("watermark", saved)
                 start, values = "after", {"esb_mark": self._bound(mark), "esb_tie": tie}
             if not whole or not poller.full(rows):

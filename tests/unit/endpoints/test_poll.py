@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import formatdate
 from pathlib import Path
@@ -267,6 +268,43 @@ def test_a_delta_link_that_is_gone_means_reading_everything_again_as_new(plant: 
         assert await plant.look(DELTA) == 1
         assert [body["state"] for body in plant.bodies] == ["hold", "hold"]
         assert plant.logs == ["poll.position_refused"]
+
+    run(plant, story)
+
+
+def test_another_question_is_asked_from_the_beginning(plant: Plant) -> None:
+    """The route was edited: the delta link goes on with the old query for ever."""
+
+    async def story() -> None:
+        for name in ("L1", "L2"):
+            plant.lots.put(name, state="hold")
+        await plant.look(DELTA)
+        await plant.restart()
+        other = replace(DELTA, query={"plant": text("P20")})
+        assert await plant.look(other) == 2
+        assert [path for path in plant.asked if "since" not in path] == ["/changes", "/changes?plant=P20"]
+        assert plant.logs == ["poll.begins_anew"]
+        await plant.restart()
+        assert await plant.look(other) == 0
+        assert plant.logs == ["poll.begins_anew"], "once"
+
+    run(plant, story)
+
+
+def test_that_nothing_has_changed_is_no_answer_to_another_question(plant: Plant) -> None:
+    async def story() -> None:
+        def before(path: str, headers: dict[str, str]) -> Any:
+            if headers.get("if-none-match") == '"1"':
+                return 304, {}, b""
+            return 200, {"ETag": '"1"'}, b'{"data": {"new": [1], "old": [2, 3]}}'
+
+        plant.lots.before = before
+        assert await plant.look(replace(LIST, items=expression("body.data.new"))) == 1
+        await plant.restart()
+        assert await plant.look(replace(LIST, items=expression("body.data.old"))) == 2
+        await plant.restart()
+        assert await plant.look(replace(LIST, items=expression("body.data.old"))) == 0
+        assert plant.lots.seen[-1][1]["if-none-match"] == '"1"'
 
     run(plant, story)
 

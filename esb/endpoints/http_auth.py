@@ -216,11 +216,13 @@ Inbound = Annotated[InboundAuth, InboundKind()]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who called. ``proof`` is the signature where each request has its own; ``fresh`` where it was made after our start."""
+    """Who called. ``proof`` is the signature where each request has its own; ``fresh`` where it was made after our start, and after
+    all that were forgotten."""
 
     client: str
     proof: str = ""
     fresh: bool = True
+    signed_at: datetime | None = None
 
 
 class Gate:
@@ -229,8 +231,10 @@ class Gate:
     def __init__(self, auth: InboundAuth, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
-        self._since = clock.now()
-        self._seen: dict[str, datetime] = {}
+        self._began = clock.monotonic()
+        #: by signature: when it may be forgotten (monotonic seconds, whoever sets the clock meanwhile), and when it was made
+        self._seen: dict[str, tuple[float, datetime | None]] = {}
+        self._forgotten: datetime | None = None  #: when the latest of those was made that are not remembered any more
 
     @property
     def needs_body(self) -> bool:
@@ -260,21 +264,31 @@ class Gate:
             if proof in self._seen:
                 return self._refusal("this signature was used before")
             signed_at = read_timestamp(timestamp)
-            return Identity(client.client, proof, signed_at is None or signed_at > self._since)
+            return Identity(client.client, proof, signed_at is None or signed_at > self._since, signed_at)
         return self._refusal()
 
     def remember(self, identity: Identity) -> None:
         """Refuse the same signed request from now on; :meth:`forget` where it was not taken after all."""
         if not identity.proof:
             return
-        now = self._clock.now()
+        now = self._clock.monotonic()
         longest = max(client.tolerance for client in self._auth.hmac)
+        too_old = self._clock.now() - longest
         while self._seen:
-            oldest = next(iter(self._seen))
-            if self._seen[oldest] >= now and len(self._seen) < MAX_SEEN:
+            until, signed_at = next(iter(self._seen.values()))
+            may_come = until >= now or (signed_at is not None and signed_at >= too_old)
+            if may_come and len(self._seen) < MAX_SEEN:
                 break
-            del self._seen[oldest]
-        self._seen[identity.proof] = now + 2 * longest
+            del self._seen[next(iter(self._seen))]
+            if signed_at is not None and (self._forgotten is None or signed_at > self._forgotten):
+                self._forgotten = signed_at
+        self._seen[identity.proof] = now + 2 * longest.total_seconds(), identity.signed_at
+
+    @property
+    def _since(self) -> datetime:
+        """What was signed after this is known here if it was used; by the clock as it is set now."""
+        start = self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._began)
+        return start if self._forgotten is None else max(start, self._forgotten)
 
     def forget(self, identity: Identity) -> None:
         self._seen.pop(identity.proof, None)

@@ -181,6 +181,64 @@ def test_a_replayed_signature_is_refused_until_it_is_too_old_anyway() -> None:
     assert len(gate._seen) == 1
 
 
+class Wall(ManualClock):
+    """A clock that somebody sets."""
+
+    def set(self, by: timedelta) -> None:
+        self._now += by
+
+
+def used(gate: Gate, clock: ManualClock, body: bytes) -> tuple[Request, bool]:
+    """A signed request that was taken, and whether its signature could tell that it is no repeat under another key."""
+    asked = request(body, **stamped(clock, body))
+    found = gate.identify(asked)
+    assert isinstance(found, Identity)
+    gate.remember(found)
+    return asked, found.fresh
+
+
+def test_a_clock_that_was_set_lets_no_used_signature_in_under_another_key() -> None:
+    clock = Wall()
+    auth = InboundAuth(hmac=(HmacClient(secret=KEY, client="portal", timestamp_header="X-Timestamp"),))
+    gate = Gate(auth, clock)
+    clock.advance(60)
+    first, fresh = used(gate, clock, b"first")
+    assert fresh
+    clock.set(timedelta(hours=1))
+    assert used(gate, clock, b"second")[1], "what was signed before the clock jumped ahead is remembered all the same"
+    clock.set(timedelta(hours=-1))
+    assert client_of(gate, first) is None
+    clock.advance(timedelta(minutes=11))
+    used(gate, clock, b"third")
+    clock.set(timedelta(minutes=-10))
+    found = gate.identify(first)
+    assert isinstance(found, Identity)
+    assert not found.fresh, "it is forgotten, so nobody can tell"
+    assert used(gate, clock, b"fourth")[1]
+
+
+def test_a_clock_that_was_set_back_after_the_start_refuses_nobody_for_so_long() -> None:
+    clock = Wall()
+    auth = InboundAuth(hmac=(HmacClient(secret=KEY, client="portal", timestamp_header="X-Timestamp"),))
+    gate = Gate(auth, clock)
+    clock.advance(60)
+    clock.set(timedelta(hours=-1))
+    assert used(gate, clock, b"first")[1]
+
+
+def test_what_was_signed_before_the_start_is_no_fresher_by_a_clock_that_jumps_ahead() -> None:
+    clock = Wall()
+    auth = InboundAuth(hmac=(HmacClient(secret=KEY, client="portal", timestamp_header="X-Timestamp"),))
+    right_time = timedelta(minutes=4)  # the machine starts with a clock that is slow
+    before = stamped(clock, b"abc", right_time - timedelta(seconds=30))
+    gate = Gate(auth, clock)
+    clock.advance(1)
+    clock.set(right_time)
+    found = gate.identify(request(b"abc", **before))
+    assert isinstance(found, Identity)
+    assert not found.fresh
+
+
 def test_a_signature_whose_message_was_not_taken_may_come_again() -> None:
     gate, clock = stamping()
     asked = request(b"abc", **stamped(clock, b"abc"))

@@ -27,7 +27,7 @@ from esb.config.files import everybody_writes
 from esb.config.loader import Loaded, read_workspace
 from esb.config.model import Settings, Workspace
 from esb.durations import format_size
-from esb.errors import StoreBusy, StoreCorrupt, StoreError
+from esb.errors import FULL, StoreBusy, StoreCorrupt, StoreError
 from esb.runtime.watch import is_network_share
 from esb.secret import Secret
 from esb.store import files as store_files
@@ -74,32 +74,28 @@ def examine(root: Path, environ: Mapping[str, str] = os.environ) -> list[Finding
     loaded = read_workspace(root, environ=environ, need_secrets=False)
     settings = loaded.settings or Settings()
     owner = read_owner(root / ".esb")
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _program,
-        lambda: _workspace(loaded),
-        lambda: _secrets(loaded),
-        lambda: _drivers(loaded.workspace),
-        lambda: _folders(root, settings),
-        lambda: _disk(root, settings),
-        lambda: _bus(root, owner),
-        lambda: _store(root, settings, owner),
-        lambda: _ports(settings, owner),
-        lambda: _clock(root, settings),
-        lambda: _shares(root, loaded.workspace),
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("python", _program),
+        ("workspace", lambda: _workspace(loaded)),
+        ("secrets", lambda: _secrets(loaded)),
+        ("drivers", lambda: _drivers(loaded.workspace)),
+        ("permissions", lambda: _folders(root, settings)),
+        ("disk", lambda: _disk(root, settings)),
+        ("fsync", lambda: _sync(root, settings)),
+        ("bus", lambda: _bus(root, owner)),
+        ("store", lambda: _store(root, settings, owner)),
+        ("ports", lambda: _ports(settings, owner)),
+        ("clock", lambda: _clock(root, settings)),
+        ("shares", lambda: _shares(root, loaded.workspace)),
     )
     found: list[Finding] = []
-    for check in checks:
+    for name, check in checks:
         try:
             found += check()
         except OSError as error:
-            found.append(
-                Finding(_name(check), "fault", f"could not be looked at: {error}", "check owner and permissions")
-            )
+            todo = "free some space" if error.errno in FULL else "check owner and permissions"
+            found.append(Finding(name, "fault", f"could not be looked at: {error}", todo))
     return found
-
-
-def _name(check: Callable[[], Any]) -> str:
-    return getattr(check, "__name__", "check").strip("_<>") or "check"
 
 
 # -- the machine ----------------------------------------------------------------------------------------------------------
@@ -242,7 +238,7 @@ def _folders(root: Path, settings: Settings) -> Iterator[Finding]:
 def _disk(root: Path, settings: Settings) -> Iterator[Finding]:
     home = _home(root, settings)
     usage = shutil.disk_usage(home)
-    said = f"{format_size(usage.free // 1_000_000 * 1_000_000)} free of {format_size(usage.total // 1_000_000_000 * 1_000_000_000)}"
+    said = f"{format_size(usage.free // 1_000_000 * 1_000_000)} free of {format_size(usage.total // 1_000_000 * 1_000_000)}"
     level: Level = "fault" if usage.free < TIGHT else "warning" if usage.free < LITTLE else "ok"
     yield Finding(
         "disk", level, said, "" if level == "ok" else "free some space; `retention:` in esb.yaml removes what has ended"
@@ -251,6 +247,10 @@ def _disk(root: Path, settings: Settings) -> Iterator[Finding]:
         store_files.refuse_network(home)
     except StoreError as error:
         yield Finding("disk", "fault", str(error), error.hint)
+
+
+def _sync(root: Path, settings: Settings) -> Iterator[Finding]:
+    home = _home(root, settings)
     if not os.access(home, os.W_OK):
         return
     seconds = store_files.probe_sync(home)

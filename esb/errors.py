@@ -20,11 +20,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
+#: What a full disk, a used-up quota or a limit of the size of files says.
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 #: The words of ``retry.for`` and ``on_error.for``.
 ErrorClass = Literal[
     "invalid", "unmapped", "rejected", "timeout", "unavailable", "exhausted", "expired", "internal", "any"

@@ -6,12 +6,12 @@ Coming back means that the files of the workspace say again what they said then;
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from esb.config.drafts import Draft, drafts
 from esb.config.files import Files
 from esb.config.loader import read_workspace
 from esb.config.model import Workspace
@@ -132,19 +132,9 @@ def unified(before: Mapping[str, str], after: Mapping[str, str], names: tuple[st
     return "\n".join(parts)
 
 
-def write_files(root: Path, texts: Mapping[str, str]) -> None:
-    """Each file appears whole under its name. Raises OSError."""
-    for path, text in texts.items():
-        place = root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_name(f".{place.name}.new")
-        mode = place.stat().st_mode & 0o777 if place.exists() else 0o640
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.chmod(mode)
-        fresh.replace(place)
+def drafted(root: Path, texts: Mapping[str, str]) -> list[Draft]:
+    """Every file beside its place, so that all of them can take it; or none. Raises OSError."""
+    return drafts({root / path: text.encode() for path, text in texts.items()}, synced=True)
 
 
 def _texts(root: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from esb.access.roles import Principal, Right
 from esb.admin import wire
 from esb.admin.access import Access
-from esb.admin.faults import fault_of
+from esb.admin.faults import fault_of, known
 from esb.endpoints.problem import MAX_ERRORS
 from esb.errors import EsbError, Invalid, Violation
 from esb.formats.json import Json
@@ -62,9 +62,9 @@ class Gate:
                 if not action and words is not None:
                     wire.only(request.query_params, words)
                 return await endpoint(request)
-            except EsbError as error:
-                return _fault(error)
             except Exception as error:  # noqa: BLE001 - the last place that can answer; the client gets a number, the log the rest
+                if (ours := known(error)) is not None:
+                    return _fault(ours)
                 incident = str(uuid.uuid4())
                 self._log("error", "admin.failed", incident=incident, path=request.url.path, error=repr(error))
                 return problem(500, "internal", f"the bus could not handle this request (incident {incident})")

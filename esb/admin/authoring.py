@@ -127,8 +127,14 @@ class Authoring:
                 raise NotAllowed("rollback needs a reason", hint='add --reason "…"; it is kept in the audit')
             detail = {"version": wanted["digest"], "files": item["files"]}
             entry = AuditEntry(who.actor, "route.rollback", name, who.reason, {**detail, **signed(who, detail)})
-            await self._store.audit(entry, self._clock.now())
-            await asyncio.to_thread(versions.write_files, self._bus.root, plan.write)
+            drafts = await asyncio.to_thread(versions.drafted, self._bus.root, plan.write)
+            try:
+                await self._store.audit(entry, self._clock.now())
+                for draft in drafts:
+                    draft.publish()
+            finally:
+                for draft in drafts:
+                    draft.drop()
         return answer("Rollback", [item])
 
     def _known(self, request: Request, right: Right = Right.READ) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,12 +15,13 @@ from esb.admin import wire
 from esb.admin.actions import Forbidden
 from esb.admin.sealing import CannotSign
 from esb.admin.signing import NeedsProof, NeedsSignature, WrongSignature
-from esb.errors import ConfigError, Disabled, EsbError, Invalid, NotRunning, StoreBusy, Violation
+from esb.errors import FULL, ConfigError, Disabled, EsbError, Invalid, NotRunning, StoreBusy, Violation
 from esb.message import EMPTY
 from esb.operations import NotAllowed, UnknownMessage
 from esb.runtime.backfill import CannotFill
 from esb.versions import UnknownVersion
 
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 #: The first that fits counts.
 _KNOWN: tuple[tuple[type[EsbError], int, str], ...] = (
     (StoreBusy, 503, "busy"),
@@ -57,6 +60,19 @@ class Fault:
     hint: str = ""
     headers: Mapping[str, str] = field(default=EMPTY)
     violations: Sequence[Violation] = ()
+
+
+def known(error: Exception) -> EsbError | None:
+    """An error of ours, or one of the disk that whoever runs the bus can mend; None for a fault of the program."""
+    if isinstance(error, EsbError):
+        return error
+    if isinstance(error, OSError) and error.filename:
+        words = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        if error.errno in FULL:
+            return StoreBusy(f"cannot write {words}", hint="make room, then try again")
+        if error.errno in _REFUSED:
+            return NotAllowed(words, hint="the user of the bus may not do that: look at owner, permissions and mount")
+    return None
 
 
 def fault_of(error: EsbError) -> Fault:

@@ -26,11 +26,10 @@ from esb.admin.access import COOKIE, Access, address_of
 from esb.admin.answers import not_served, who_of
 from esb.admin.api import BusFacts
 from esb.admin.by import By
-from esb.admin.faults import Fault, fault_of
+from esb.admin.faults import Fault, fault_of, known
 from esb.admin.sessions import Session
 from esb.admin.signing import NeedsProof
 from esb.clock import Clock
-from esb.errors import EsbError
 from esb.operations import NotAllowed
 
 #: Largest form.
@@ -130,13 +129,15 @@ class Shell:
                     response = await page(request)
             except Refused as refused:
                 response = self._fault(request, refused.fault)
-            except EsbError as error:
-                response = self._fault(request, fault_of(error))
             except Exception as error:  # noqa: BLE001 - the last place that can answer; people get a number, the log the rest
-                incident = str(uuid.uuid4())
-                self._log("error", "admin.failed", incident=incident, path=request.url.path, error=repr(error))
-                detail = f"the bus could not show this page (incident {incident})"
-                response = self._fault(request, Fault(500, "internal", detail, "the log has the rest"))
+                if (ours := known(error)) is not None:
+                    fault = fault_of(ours)
+                else:
+                    incident = str(uuid.uuid4())
+                    self._log("error", "admin.failed", incident=incident, path=request.url.path, error=repr(error))
+                    detail = f"the bus could not show this page (incident {incident})"
+                    fault = Fault(500, "internal", detail, "the log has the rest")
+                response = self._fault(request, fault)
             response.headers.update(_SAFE)
             return response
 

@@ -73,6 +73,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: 128 and the number of SIGINT, which is what a shell makes of a program that Ctrl-C ended.
+_INTERRUPTED = 130
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is called."""
 
@@ -107,6 +111,13 @@ class LazyGroup(click.Group):
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ctrl-C in a command that has no other word for it is 130, as a shell says it, and no "the check says no"."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, _, about) in COMMANDS.items()])
@@ -120,6 +131,13 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Entry point of the command ``esb``; turns errors into exit codes (docs: "Exit codes")."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # while it is still being loaded
+        sys.exit(_INTERRUPTED)
+
+
+def _main(argv: list[str] | None) -> Any:
     from esb.cli.streams import secure
 
     secure()

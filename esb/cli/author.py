@@ -87,12 +87,9 @@ def _fixed(root: Path, read: Callable[[], Loaded]) -> Loaded:
     """The workspace after everything fixable was put right; says on stderr what was."""
     from esb.config.fixing import add_modelines, fix_workspace
 
-    try:
-        fixed = fix_workspace(root, read)
-        paths = [path for path in fixed.loaded.documents if path.endswith((".yaml", ".yml"))]
-        lines = add_modelines(root, paths)
-    except OSError as error:
-        raise exits.Exit(f"{error.filename}: {error.strerror}", exits.NOT_ALLOWED) from None
+    fixed = fix_workspace(root, read)
+    paths = [path for path in fixed.loaded.documents if path.endswith((".yaml", ".yml"))]
+    lines = add_modelines(root, paths)
     if fixed.count:
         click.echo(f"fixed {_count(fixed.count, 'place')} in {', '.join(fixed.files)}", err=True)
     if lines:
@@ -134,6 +131,7 @@ def _count(number: int, word: str) -> str:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file instead of stdout.")
 def schema(out: Path | None) -> None:
     """The JSON Schema of route, connector and bus documents, for editors with a YAML language server."""
+    from esb.config.drafts import write_whole
     from esb.config.editor import editor_schema
     from esb.registry import load
 
@@ -142,7 +140,7 @@ def schema(out: Path | None) -> None:
         click.echo(text, nl=False)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text)
 
 
 @click.command()

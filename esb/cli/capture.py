@@ -31,6 +31,7 @@ def capture(id_: str, name: str, names: tuple[str, ...], write: bool, root: Path
     you knows what else is confidential.
     """
     from esb.cli.traffic import trials_of_ids
+    from esb.config.drafts import write_whole
     from esb.testing.capture import CannotCapture
     from esb.testing.capture import capture as captured
 
@@ -49,7 +50,7 @@ def capture(id_: str, name: str, names: tuple[str, ...], write: bool, root: Path
     if write:
         place = folder / found.path
         before = place.read_text(encoding="utf-8").rstrip() + "\n---\n" if place.exists() else ""
-        place.write_text(before + found.text, encoding="utf-8")
+        write_whole(place, before + found.text)
     if as_json:
         emit_json({"kind": "Captured", "items": [{"path": found.path, "text": found.text, "masked": list(found.masked), "notes": list(found.notes), "written": write}]})  # fmt: skip
     else:

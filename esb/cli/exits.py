@@ -27,8 +27,6 @@ DONE, NO, USAGE, BAD_INPUT, MISSING, UNREACHABLE, BUG, AGAIN, NOT_ALLOWED, BAD_C
     77,
     78,
 )
-#: what a full disk or a used-up quota says
-_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _HERE = "who runs this may not; look at owner and permissions"
 #: what whoever typed a path, or owns it, mends
 _NAMED = {
@@ -64,7 +62,7 @@ class Exit(click.ClickException):
 @contextmanager
 def guarded() -> Iterator[None]:
     """Turn the errors of the bus into exit codes; anything else is a bug and says so."""
-    from esb.errors import EsbError, StoreBusy, StoreCorrupt, StoreError
+    from esb.errors import FULL, EsbError, StoreBusy, StoreCorrupt, StoreError
 
     try:
         yield
@@ -79,8 +77,11 @@ def guarded() -> Iterator[None]:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        if error.errno in _FULL:
-            raise SystemExit(_said(f"cannot write: {error.strerror}", AGAIN, "make room, then try again")) from None
+        if error.errno in FULL:
+            what = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""
+            raise SystemExit(
+                _said(f"cannot write{what}: {error.strerror}", AGAIN, "make room, then try again")
+            ) from None
         if error.errno == errno.ENOENT and not _somewhere():
             raise SystemExit(_said("the current folder is gone", MISSING, "go to the workspace")) from None
         if error.filename is not None and error.errno in _NAMED:

@@ -24,6 +24,7 @@ def fmt(paths: tuple[Path, ...], check: bool, diff: bool) -> None:
     and the breaks of long lines stay as they are written. What a file means is compared before and after; nothing is changed
     where it would differ, or where the file cannot be read.
     """
+    from esb.config.drafts import write_whole
     from esb.config.formatting import changed_lines, formatted, summary
     from esb.registry import load
 
@@ -49,7 +50,7 @@ def fmt(paths: tuple[Path, ...], check: bool, diff: bool) -> None:
         elif changed and check:
             click.echo(f"{path}: would be formatted")
         elif changed:
-            _write(path, after)
+            write_whole(path, after)
     if not (check or diff):
         click.echo(summary(results), err=True)
     sys.exit(exits.NO if broken or ((check or diff) and any(results.values())) else exits.DONE)
@@ -74,12 +75,3 @@ def _below(folder: Path) -> Iterator[Path]:
     yield from sorted(
         path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    from esb.config.fixing import write
-
-    try:
-        write(path, data)
-    except OSError as error:
-        raise exits.Exit(f"{error.filename}: {error.strerror}", exits.NOT_ALLOWED) from None

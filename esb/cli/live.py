@@ -180,10 +180,11 @@ def tail(root: Path, as_json: bool, state: str, last: int, count: int | None, ev
     left out is told on stderr.
     """
     gateway = Steady(root, lambda: time.sleep(every))
-    wanted = frozenset(part for part in state.split(",") if part)
+    wanted = _states(state)
     followed = Tail(gateway, {name: value for name, value in words.items() if value})
     written = 0
-    for item in followed.first(last):
+    begin = [item for item in followed.first(last) if not wanted or item["state"] in wanted]
+    for item in begin if count is None else begin[-count:]:
         written += _print(item, wanted, as_json)
     while count is None or written < count:
         sys.stdout.flush()
@@ -192,6 +193,18 @@ def tail(root: Path, as_json: bool, state: str, last: int, count: int | None, ev
             written += _print(item, wanted, as_json)
             if count is not None and written >= count:
                 break
+
+
+def _states(given: str) -> frozenset[str]:
+    """What ``--state`` says; a word that no message ever has would be waited for without end."""
+    from esb.message import State
+
+    known = (*_OPEN, *(state.value for state in State if state.value not in _OPEN))
+    words = [word for word in given.split(",") if word]
+    for word in words:
+        if word not in ("open", *known):
+            raise exits.Exit(f"`{word}` is no state", exits.USAGE, hint=f"one of: {', '.join(('open', *known))}")
+    return frozenset(state for word in words for state in (_OPEN if word == "open" else (word,)))
 
 
 class Tail:

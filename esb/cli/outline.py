@@ -84,10 +84,7 @@ def docs_build(directory: Path, out: Path, url: str, as_json: bool) -> None:
     from esb.outline.site import build
 
     workspace = read_or_fail(directory, "docs build")
-    try:
-        paths = build(workspace, url or _address(workspace), out)
-    except OSError as error:
-        raise exits.Exit(f"cannot write {out}: {error.strerror}", exits.BAD_CONFIG) from None
+    paths = build(workspace, url or _address(workspace), out)
     if as_json:
         emit_json({"kind": "Site", "items": [{"path": str(out / path)} for path in paths]})
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -33,26 +35,28 @@ def log_line(level: str, event: str, **fields: Any) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]], *, empty: str) -> None:
-    """Columns are (title, key); the last one takes the rest of the line, the others at most ``WIDEST`` (a key may be long)."""
+    """Columns are (title, key); the last one takes the rest of a terminal's line, the others at most ``WIDEST`` (a key may be long).
+    What is cut ends in `…`."""
     if not rows:
         click.echo(empty)
         return
-    width = shutil.get_terminal_size((120, 24)).columns
     cells = [[_cell(row.get(key)) for _, key in columns] for row in rows]
     cells = [[*(_cut(cell) for cell in line[:-1]), line[-1]] for line in cells]
     widths = [max(len(title), *(len(line[i]) for line in cells)) for i, (title, _) in enumerate(columns)]
-    widths[-1] = min(widths[-1], max(20, width - sum(widths[:-1]) - 2 * len(widths)))
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:  # a file or another program has no edge, and looks for words
+        width = shutil.get_terminal_size((120, 24)).columns
+        widths[-1] = min(widths[-1], max(20, width - sum(widths[:-1]) - 2 * len(widths)))
     click.echo(click.style(_line([title for title, _ in columns], widths), bold=True))
     for line in cells:
         click.echo(_line(line, widths))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell[:size].ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
+    return "  ".join(_cut(cell, size).ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
 
 
-def _cut(cell: str) -> str:
-    return cell if len(cell) <= WIDEST else f"{cell[: WIDEST - 1]}…"
+def _cut(cell: str, size: int = WIDEST) -> str:
+    return cell if len(cell) <= size else f"{cell[: size - 1]}…"
 
 
 def _cell(value: Any) -> str:

@@ -25,13 +25,14 @@ def report(directory: Path, out: Path | None, no_files: bool, as_json: bool) -> 
     No payload, no text of an error, no key and no name of a person is in it. Secrets and what looks like credentials are taken out, and
     the bundle is searched for them before it is written. Works with the bus running, stopped or unable to start.
     """
+    from esb.config.drafts import write_whole
     from esb.report import Redactor, bundle, parts
 
     root = workspace_folder(directory, "report")
     now = datetime.now(UTC)
     place = out or Path(f"esb-report-{now:%Y%m%dT%H%M%SZ}.zip")
     files = parts(_answers(root), _texts(root, with_files=not no_files))
-    place.write_bytes(bundle(files, Redactor.of(root), now))
+    write_whole(place, bundle(files, Redactor.of(root), now))
     if as_json:
         emit_json({"kind": "Report", "items": [{"path": str(place), "files": sorted(files)}]})
     else:
@@ -83,8 +84,14 @@ def _texts(root: Path, *, with_files: bool) -> dict[str, str]:
             *sorted((root / "connectors").rglob("*.yaml")),
         ]
         for place in places:
-            if place.is_file() and not place.name.endswith(".test.yaml"):
-                found[f"workspace/{place.relative_to(root).as_posix()}"] = place.read_text(
-                    encoding="utf-8", errors="replace"
-                )
+            if not place.name.endswith(".test.yaml"):
+                found |= _text_of(place, f"workspace/{place.relative_to(root).as_posix()}")
     return found
+
+
+def _text_of(place: Path, name: str) -> dict[str, str]:
+    """The text of a file, or why it cannot be read: that may be what the bundle is made for."""
+    try:
+        return {name: place.read_text(encoding="utf-8", errors="replace")} if place.is_file() else {}
+    except OSError as error:
+        return {name: f"cannot be read: {error.strerror}\n"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import shutil
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,10 +144,9 @@ def init(directory: Path, begin: str | None, empty: bool) -> None:
         raise exits.Exit(f"{directory / taken[0]} exists already", exits.NO, hint=hint)
     directory.mkdir(parents=True, exist_ok=True)
     for name, source in parts.items():
-        if source.is_dir():
-            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, directory / name)
+        for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                _write(directory / name / file.relative_to(source), file.read_bytes())
     for name, text in (
         (SETTINGS, SETTINGS_TEXT.format(name=_name_of(directory))),
         (".gitignore", IGNORE),
@@ -323,9 +321,11 @@ def _for_editors(root: Path, files: list[Path]) -> None:
     add_modelines(root, [path for path in paths if not path.endswith(".test.yaml")])
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str | bytes) -> None:
+    from esb.config.drafts import write_whole
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def _name_of(directory: Path) -> str:
@@ -341,6 +341,8 @@ def _kebab(words: str) -> str:
 
 def _secrets(directory: Path) -> int:
     """A random value for every secret that the files name and nobody has set; how many."""
+    from esb.config.drafts import write_whole
+
     texts = [path.read_text(encoding="utf-8") for path in sorted(directory.rglob("*.yaml"))]
     names = {name for text in texts for name in _SECRET.findall(text)}
     folder = directory / ".secrets"
@@ -349,7 +351,6 @@ def _secrets(directory: Path) -> int:
         path = folder / name
         if not path.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_urlsafe(18), encoding="ascii")
+            write_whole(path, secrets.token_urlsafe(18), mode=0o600)
             made += 1
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +76,7 @@ def secrets_set(name: str, from_stdin: bool, root: Path, as_json: bool) -> None:
     """Write a secret to its file in the secrets folder, readable for the owner alone. A running bus takes it at its next reload."""
     from esb.config.loader import secrets_of
     from esb.config.secrets import NAME
+    from esb.errors import FULL
 
     if not NAME.fullmatch(name):
         raise exits.Exit(f"`{name}` is not a name of a secret", exits.USAGE, hint="letters, digits, `-`, `_` and `.`")
@@ -92,6 +92,8 @@ def secrets_set(name: str, from_stdin: bool, root: Path, as_json: bool) -> None:
     try:
         path = _write(folder, name, value.encode())
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise exits.Exit(
             f"{folder.folder / name} cannot be written: {error.strerror}",
             exits.NOT_ALLOWED,
@@ -108,15 +110,9 @@ def secrets_set(name: str, from_stdin: bool, root: Path, as_json: bool) -> None:
 
 def _write(folder: Secrets, name: str, value: bytes) -> Path:
     """Whole, synced and for the owner alone from the first byte on."""
+    from esb.config.drafts import write_whole
+
     folder.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder.folder / name
-    fresh = folder.folder / f".{name}.new"
-    fresh.unlink(missing_ok=True)
-    handle = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        os.write(handle, value)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    fresh.replace(path)
+    write_whole(path, value, mode=0o600, synced=True)
     return path

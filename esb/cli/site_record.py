@@ -14,6 +14,7 @@ import msgspec
 from esb import __version__
 from esb.cli.gateway import actor
 from esb.cli.site_check import SiteCheck, Verdict
+from esb.config.drafts import write_whole
 from esb.config.site_items import site_item
 from esb.formats.json import Json
 
@@ -64,8 +65,8 @@ def write_record(record: Mapping[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     places = [folder / f"{record['site']}.json", folder / f"{record['site']}.html"]
     text = msgspec.json.format(Json().encode({"kind": "SiteQualification", "items": [record]}), indent=2).decode()
-    places[0].write_text(text + "\n", encoding="utf-8")
-    places[1].write_text(page_of(record), encoding="utf-8")
+    write_whole(places[0], text + "\n")
+    write_whole(places[1], page_of(record))
     return places
 
 

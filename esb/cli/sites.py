@@ -91,6 +91,7 @@ def add(site: str, templates: tuple[str, ...], show: bool, root: Path, as_json: 
     A running bus that watches its files takes the site up at once. Exit code 1: it would not lint.
     """
     from esb.cli.site_file import SiteFile, Wanted
+    from esb.config.drafts import write_whole
 
     workspace = _workspace(root)
     for name in templates:
@@ -122,7 +123,7 @@ def add(site: str, templates: tuple[str, ...], show: bool, root: Path, as_json: 
         )
     _lint(root, workspace, path, text)
     (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text, encoding="utf-8")
+    write_whole(root / path, text)
     if as_json:
         emit_json({"kind": "Site", "items": [{"site": site, "file": path, "text": text}]})
     else:

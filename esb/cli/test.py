@@ -55,6 +55,7 @@ def test(directory: Path, expression: str, watch: bool, **wanted: Any) -> None:
 
 def _once(root: Path, expression: str, *, as_json: bool, junit: Path | None, update: bool, coverage: bool) -> int:
     from esb.cli.output import emit_json
+    from esb.config.drafts import write_whole
     from esb.errors import ConfigError
     from esb.testing import report
     from esb.testing.again import Reading
@@ -75,7 +76,7 @@ def _once(root: Path, expression: str, *, as_json: bool, junit: Path | None, upd
         click.echo(f"wrote {', '.join(written)}", err=True)
     if junit is not None:
         junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(report.junit(results), encoding="utf-8")
+        write_whole(junit, report.junit(results))
     if as_json:
         items = [as_item(result) for result in results]
         routes = routes_of(reading, cases, whole=not expression)

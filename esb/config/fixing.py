@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from esb.config.drafts import write_whole
 from esb.config.fixes import SCHEMAS, Edit, by_file, edited, fix_of, with_modeline
 from esb.config.loader import Loaded
 
@@ -38,11 +37,11 @@ def fix_workspace(root: Path, read: Callable[[], Loaded]) -> Fixed:
             break
         before = {path: (root / path).read_bytes() for path in changes}
         for path, edits in changes.items():
-            write(root / path, _changed(before[path], edits))
+            write_whole(root / path, _changed(before[path], edits))
         again = read()
         if len(again.errors) > len(fixed.loaded.errors):
             for path, data in before.items():
-                write(root / path, data)
+                write_whole(root / path, data)
             fixed.loaded = read()
             break
         fixed.loaded, fixed.count = again, fixed.count + sum(map(len, changes.values()))
@@ -63,20 +62,6 @@ def add_modelines(root: Path, paths: Sequence[str]) -> list[str]:
         text = (root / path).read_bytes().decode("utf-8")
         new = with_modeline(path, text, schema or "")
         if new != text:
-            write(root / path, new.encode())
+            write_whole(root / path, new.encode())
             changed.append(path)
     return changed
-
-
-def write(place: Path, data: bytes) -> None:
-    """Replace a file as a whole, so that nobody reads half of it; its mode stays."""
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    fresh = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        fresh.chmod(place.stat().st_mode & 0o7777)
-        fresh.replace(place)
-    except BaseException:
-        fresh.unlink()
-        raise

@@ -13,6 +13,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from esb.config.drafts import write_whole
 from esb.config.model import RouteSpec, Workspace
 from esb.errors import Invalid
 from esb.formats.json import Json
@@ -68,7 +69,7 @@ def build(workspace: Workspace, url: str, out: Path) -> list[str]:
     for path, text in files.items():
         place = out / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
+        write_whole(place, text)
     return sorted(files)
 
 

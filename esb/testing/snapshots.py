@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from esb.config.drafts import write_whole
 from esb.endpoints._http.media import read_reply
 from esb.errors import EsbError
 from esb.formats.json import Json
@@ -108,7 +109,7 @@ class Snapshots:
             except EsbError:
                 kept = {}
             text = msgspec.json.format(Json().encode({**kept, **fresh}), indent=2)
-            (self.root / place).write_bytes(text + b"\n")
+            write_whole(self.root / place, text + b"\n")
         return list(self._fresh)
 
     def _read(self, place: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -100,3 +101,21 @@ def test_ctrl_c_is_the_end_of_a_command_that_goes_on(tmp_path: Path, words: tupl
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (0, b"")
+
+
+class Interrupted(io.RawIOBase):
+    """A terminal at which somebody types Ctrl-C instead of what is asked for."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _: object) -> int:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_command_that_has_not_come_to_its_end_is_130_and_no_word_of_its_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Interrupted())))
+    done = esb("fmt", "-", cwd=tmp_path, code=130)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -282,6 +282,9 @@ def test_top_and_tail_show_what_happens(tmp_path: Path, bus: StartBus) -> None:
         assert following.wait(30) == 0
     said = esb("tail", "--last", "2", "--count", "2", cwd=root).stdout
     assert "rejected at reject: never" in said
+    assert len(said.splitlines()) == 2
+    assert len(esb("tail", "--last", "5", "--count", "1", cwd=root).stdout.splitlines()) == 1
+    assert "`daed` is no state" in esb("tail", "--state", "daed", cwd=root, code=2).stderr
     page = esb("top", "--once", cwd=root).stdout.splitlines()
     assert "ready" in page[0]
     assert "dead 1" in page[0]

@@ -6,6 +6,8 @@ import pytest
 
 from esb.cli.output import WIDEST, table
 
+WORDS = "the target answered 503: it is closed for the inventory of the year until Monday at six, ask the desk"
+
 
 def test_one_long_key_does_not_push_the_other_columns_away(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"key": "k" * 3000, "state": "done"}, {"key": "4711", "state": "dead"}]
@@ -13,3 +15,21 @@ def test_one_long_key_does_not_push_the_other_columns_away(capsys: pytest.Captur
     head, first, second = capsys.readouterr().out.splitlines()
     assert first == "k" * (WIDEST - 1) + "…  done"
     assert head.index("STATE") == second.index("dead") == WIDEST + 2
+
+
+def test_the_last_column_is_whole_for_another_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks for a word in it must find it; only a terminal has an edge."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table([{"key": "k" * 60, "why": WORDS}], (("KEY", "key"), ("WHY", "why")), empty="nothing")
+    assert WORDS in capsys.readouterr().out
+
+
+def test_what_is_cut_at_the_edge_of_a_terminal_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    table([{"key": "4711", "why": WORDS}], (("KEY", "key"), ("WHY", "why")), empty="nothing")
+    _, line = capsys.readouterr().out.splitlines()
+    assert (line.endswith("…"), len(line) <= 60) == (True, True)

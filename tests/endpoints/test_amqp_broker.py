@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import pickle
 import uuid
@@ -12,7 +13,12 @@ from typing import Any
 import amqp
 import pytest
 
+from esb.endpoints._amqp.consume import Arrival
 from esb.endpoints._amqp.hand import Hand
+from esb.endpoints._amqp.publish import Parcel
+from esb.runtime.ports import Errand
+from esb.runtime.run import MessageRun
+from esb.runtime.straight import Flight
 from esb.store.base import Filter
 from tests.endpoints.bus import LiveBus, running, until
 from tests.servers.rabbitmq import RabbitMq
@@ -137,6 +143,28 @@ def test_two_thousand_messages_survive_kill_9_a_restart_and_a_cut(plant: Plant) 
         for id_, body in plant.out:
             ids.setdefault(body, set()).add(id_)
         assert all(len(known) == 1 for known in ids.values())  # what came twice came under one id
+
+    asyncio.run(scenario())
+
+
+def test_nothing_of_a_message_waits_for_the_collector(plant: Plant) -> None:
+    def kept() -> int:
+        return sum(type(one) in (Arrival, Parcel, Errand, Flight, MessageRun) for one in gc.get_objects())
+
+    async def scenario() -> None:
+        plant.declare()
+        async with running(plant.root, plant.files()) as bus:
+            await apart(plant.put, 1)
+            await until(lambda: bus.counts("forward") == {"done": 1})
+            gc.collect()
+            before = kept()  # by errors of other tests
+            gc.disable()
+            try:
+                await apart(plant.put, 50, 1)
+                await until(lambda: bus.counts("forward") == {"done": 51})
+                await until(lambda: kept() == before, 5.0)
+            finally:
+                gc.enable()
 
     asyncio.run(scenario())
 

@@ -19,8 +19,8 @@ class Dedupe:
     """Let the first message of a key go on; every other one within the window ends here as `done (duplicate)`.
 
     The key belongs to this step of this route and is kept in the store, over restarts. The message that owns it still owns it
-    when it is tried again. A key that is null or empty identifies nothing: the message goes on. To refuse repeats at the
-    door, with a link to the first, give the route a `dedupe`.
+    when it is tried again, and gives it back when it is discarded. A key that is null or empty identifies nothing: the message
+    goes on. To refuse repeats at the door, with a link to the first, give the route a `dedupe`.
     `{ key: "join(':', [body.order, body.status])", window: 1d }`
     """
 

@@ -348,12 +348,15 @@ def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:
 def claim(writer: Writer, space: str, key: str, seq: int, expires: int, now: int) -> bool:
     """Take a key for ``seq`` unless another message holds it; route 0 keeps these apart from the routes' own.
 
-    A child of a replay acts for that of the original.
+    A child of a replay acts for that of the original. A message that was discarded has given its keys back.
     """
     writer.execute(CLAIM, (0, space, key, seq, None, expires, "", now))
     if writer.cursor.rowcount == 1:
         return True
     owner: int = writer.execute(_OWNER, (0, space, key)).fetchone()[0]
+    if owner != seq and writer.state_of(owner) == DISCARDED:
+        writer.execute(_TAKE_OVER, (seq, None, expires, "", 0, space, key))
+        return True
     return owner == seq or (_origin(writer, owner) or owner) == (_origin(writer, seq) or seq)
 
 

@@ -136,8 +136,11 @@ def purge(writer: Writer, old: Old, limit: int) -> int:
         many("DELETE FROM block WHERE route = ? AND scope = ? AND key = ? AND seq = ?", blocking)
         for lane in {row[:3] for row in blocking}:
             release(writer, lane)
-    for route in {row[1] for row in rows if row[2] == DISCARDED}:  # by hand, and few: its keys may be looked through
-        _forget_keys(writer, route, [row[0] for row in rows if row[1] == route and row[2] == DISCARDED])
+    discarded = [
+        (row[0], row[1]) for row in rows if row[2] == DISCARDED
+    ]  # by hand, and few: keys may be looked through
+    for route in {0, *(route for _, route in discarded)} if discarded else ():  # 0: those of `dedupe` steps
+        _forget_keys(writer, route, [seq for seq, own in discarded if route in (own, 0)])
     for statement in _PARTS:
         many(statement, [(row[0],) for row in rows])
     for _, route, state, *_ in rows:

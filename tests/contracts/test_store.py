@@ -997,6 +997,24 @@ async def test_the_key_of_a_purged_message_still_names_it(box: Any) -> None:
     assert (await box.store.accept(new(dedupe=key("d")))).first_id == first.id
 
 
+@pytest.mark.parametrize("purged", [False, True])
+def test_what_a_discarded_message_claimed_is_free_again(box: Any, purged: bool) -> None:
+    @on_store
+    async def story(box: Any) -> None:
+        store, soon = box.store, NOW + timedelta(days=7)
+        first, second = await started(store), await started(store)
+        assert await store.claim("step", "k", first.seq, soon, NOW)
+        await store.settle(dead(first.seq))
+        assert not await store.claim("step", "k", second.seq, soon, NOW)
+        assert await store.discard(first.seq, WHO, NOW)
+        if purged:
+            assert await store.purge(NOW + timedelta(days=1), [State.DISCARDED]) == 1
+        assert await store.claim("step", "k", second.seq, soon, NOW)
+        assert not await store.claim("step", "k", (await started(store)).seq, soon, NOW)
+
+    story(box)
+
+
 # -- worked off before it is stored --------------------------------------------------------------------------------------
 def ended(**parts: Any) -> NewMessage:
     """A message that comes with its end, and with a child that has one, too."""

@@ -1,4 +1,4 @@
-"""The replay of a message has its effects again, also those of its items and of the routes that it is handed to, whatever `dedupe` they have."""
+"""`dedupe` and what a person does: a replay has its effects again, also those of its items and readers; what is discarded has none."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from esb.store.base import Filter
-
+from esb.errors import Rejected
+from esb.store.base import Filter, State
 from tests.servers.postgres import empty_store
 
 from .conftest import WHO, ProbeTarget, Start
@@ -64,6 +64,28 @@ def test_a_replay_sends_its_items_again_and_a_repeat_does_not(
                 await until((times + 1) * each)
                 assert sorted(body["id"] for body in probe.bodies("out")) == sorted(["1", "2"] * times)
             assert len({got.id for got in probe.got}) == 2, "under the delivery ids of the first"
+            bus.whole()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "dedupe", ["steps: [ { dedupe: body.id }, TO ]", "dedupe: body.id\nsteps: [ TO ]"], ids=["step", "route"]
+)
+def test_the_corrected_repeat_of_what_was_discarded_is_sent(start: Start, probe: ProbeTarget, dedupe: str) -> None:
+    route = "route: r\nfrom: { route: {} }\n" + dedupe.replace("TO", "{ to: { probe: out } }") + "\n"
+
+    async def go() -> None:
+        probe.script = {"out": [Rejected("wrong")]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {"id": "1", "lot": "wrong"})
+            await bus.send("r", {"id": "1", "lot": "right"})
+            await bus.settle()
+            assert len(probe.got) == 1, "a dead one may still be retried"
+            await bus.operations.discard(Filter(states=(State.DEAD,)), WHO)
+            await bus.send("r", {"id": "1", "lot": "right"})
+            await bus.settle()
+            assert [body["lot"] for body in probe.bodies("out")] == ["wrong", "right"]
             bus.whole()
 
     asyncio.run(go())

@@ -34,7 +34,8 @@ def begin(
 ) -> Callable[[], None]:
     """The same without a task, see :class:`esb.endpoints.base.BeginsSink`."""
     parcel = parcel_of(sink, message, delivery)
-    reply = reply_of(parcel)  # a parcel known by whom it tells would wait for the collector, and all of its message with it
+    # a parcel known by whom it tells would wait for the collector, and all of its message with it
+    reply = reply_of(parcel)
     parcel.told = lambda error: answered(reply if error is None else error)
     publisher: Publisher = live.publisher
     publisher.begin(parcel, min(delivery.timeout, live.confirm_timeout))

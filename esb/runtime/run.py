@@ -71,6 +71,7 @@ class MessageRun(Struct, eq=False):
     bear: Bears
     when_down: WhenDown | None = None
     step: str = ""
+    place: str = ""  #: the id of the step that runs, also where several steps share it and `step` names it after one
     timeout: float = 0.0
     trace: list[dict[str, Any]] = []
     handoffs: list[HandOff] = []
@@ -285,7 +286,7 @@ class MessageRun(Struct, eq=False):
         return await track(self.bench.store, name, found, self.clock.now())
 
     async def turn(self, rate: Rate) -> None:
-        throttles, step = self.bench.throttles, (self.route, self.step, rate)
+        throttles, step = self.bench.throttles, (self.route, self.place, rate)
         now = self.clock.monotonic()
         left = throttles.turn(step, self.message_id, now) - now
         if left > SHORT:
@@ -414,7 +415,8 @@ class MessageRun(Struct, eq=False):
 
     # -- the trace ----------------------------------------------------------------------------------------------------
     def begin(self, node: StepNode) -> None:
-        self.step, self.kind, self._on_timeout = node.id, node.kind, node.on_timeout
+        self.step = self.place = node.id
+        self.kind, self._on_timeout = node.kind, node.on_timeout
         if self._shared is not None:
             self.step = self.name_of(node)
         self._before = (len(self.handoffs), self.response)

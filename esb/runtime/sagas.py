@@ -35,7 +35,8 @@ def keep(run: MessageRun, message: Message) -> Sequence[str]:
     covers += [step for step in before if step not in covers]
     number = known["n"] if known is not None else len(_kept(run.ledger))
     whole = {"body": message.body, "headers": dict(message.headers), "vars": dict(message.vars)}
-    kept = {"n": number, "undoes": covers, "version": run.spec.digest, **whole, "meta": dict(message.meta)}
+    how = {"n": number, "step": run.place, "undoes": covers, "version": run.spec.digest}
+    kept = {**how, **whole, "meta": dict(message.meta)}
     run.remember(name, kept)
     return covers
 
@@ -56,7 +57,7 @@ def undoings(run: MessageRun, error: MessageError | None, error_class: str) -> l
     why = {"class": error_class, "message": error.message if error is not None else "older than ttl"}
     found = []
     for step, value in kept:
-        told = {"of": envelope.id, "step": step, "undoes": value["undoes"], "error": why}
+        told = {"of": envelope.id, "step": value.get("step", step), "undoes": value["undoes"], "error": why}
         meta = {**value["meta"], "compensation": {**told, "reply": value["meta"].get("reply")}}
         message = Message(value["body"], value["headers"], value["vars"], meta)
         place = f"{step}/undo{_mark(before)}"

@@ -84,7 +84,7 @@ def keep(run: MessageRun, reply: Reply, message: Message) -> None:
     observer, told = run.bench.observer, tuple[Fact, ...]()
     if "delivered" in observer.rules(run.envelope.route):
         said = message.with_meta("reply", reply.as_meta())
-        told = observer.event("delivered", run.envelope, run.clock.now(), said, step=run.step)
+        told = observer.event("delivered", run.envelope, run.clock.now(), said, step=run.place)
     run.remember(run.step, {"status": reply.status, "headers": dict(reply.headers), "body": reply.body}, told)
 
 

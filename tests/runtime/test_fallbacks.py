@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from esb.errors import Unavailable
+from esb.errors import Rejected, Unavailable
+from esb.store.base import Filter, State
 
-from .conftest import ProbeTarget, Start
+from .conftest import WHO, ProbeTarget, Start
 
 HEAD = """
 route: r
@@ -132,6 +133,28 @@ def test_items_of_a_fallback_have_none_themselves(start: Start, probe: ProbeTarg
             await bus.advance(1)
             assert [got.to for got in probe.got] == ["erp", "spare", "spare"]
             assert bus.states("r") == ["done", "done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_what_a_shared_fallback_has_delivered_can_be_undone(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        undo = "{ compensate: [ { to: { probe: undo } } ] }"
+        route = (
+            f"{HEAD}\nwhen_down: {{ fallback: [ {{ to: {{ probe: spare }} }}, {undo} ] }}\n"
+            "steps: [ { to: { probe: erp } }, { to: { probe: no } } ]\n"
+        )
+        probe.script = {"erp": [DOWN, DOWN], "no": [Rejected("no")] * 2}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            assert [got.to for got in probe.got] == ["erp", "spare", "no", "undo"]
+            assert bus.states("r") == ["dead", "done"]
+            await bus.operations.retry(Filter(states=(State.DEAD,)), WHO)
+            await bus.settle()
+            assert [got.to for got in probe.got][4:] == ["erp", "spare", "no", "undo"]
+            assert len({got.id for got in probe.got if got.to == "spare"}) == 2, "what was undone is another delivery"
             bus.whole()
 
     asyncio.run(go())

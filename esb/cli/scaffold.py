@@ -76,7 +76,7 @@ SOURCES = {
     "topic": "topic: {name}",
     "sql": "sql: {{ connector: CONNECTOR, every: 15s, outbox: {{ table: esb_outbox }} }}",
     "amqp": "amqp: {{ connector: CONNECTOR, queue: {name} }}",
-    "mqtt": "mqtt: {{ connector: CONNECTOR, topics: [ plant/+/{name} ] }}",
+    "mqtt": "mqtt: {{ connector: CONNECTOR, topics: [plant/+/{name}] }}",
     "sftp": 'sftp: {{ connector: CONNECTOR, path: "in/*.json", every: 1m, done: {{ move: ../archive/ }} }}',
 }
 ROUTE = """\

@@ -139,7 +139,7 @@ def test_what_exists_is_never_touched(bus: Path) -> None:
 
 
 @pytest.mark.parametrize("source", sorted(SOURCES))
-def test_a_new_route_lints_whatever_it_begins_with(bus: Path, source: str) -> None:
+def test_a_new_route_lints_and_is_laid_out_whatever_it_begins_with(bus: Path, source: str) -> None:
     more: list[str] = []
     if source in CONNECTORS and source != "http":
         esb("new", "connector", "there", "--type", source, "--dir", bus)
@@ -149,6 +149,7 @@ def test_a_new_route_lints_whatever_it_begins_with(bus: Path, source: str) -> No
     esb("new", "route", "my-route", "--from", source, *more, "--dir", bus)
     problems = json.loads(esb("lint", bus, "--format", "json").stdout)["items"]
     assert not [one for one in problems if one["severity"] == "error"], problems
+    esb("fmt", "--check", bus)
 
 
 @pytest.mark.parametrize("kind", sorted(CONNECTORS))

@@ -38,6 +38,7 @@ class Entry(Struct, eq=False):
     started: bool = False  #: the store knows already that it runs
     parked: bool = False  #: it waits for another version of the route
     bound: bool = False  #: it stays on its version, as what it belongs to (a group, a sequence, a saga) began there
+    was: str = ""  #: the version that it is stored with, while it runs on another one
     moved: bool = False  #: it was released onto a newer version than the one that it began on
     seen: int = 0  #: messages of its lane, itself included, when it looked for the parts of its group
     rank: int | None = None  #: its number in a sequence, which goes before the order of acceptance

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeGuard
 
+from msgspec.structs import replace
+
 from esb.config.model import RouteSpec
 from esb.endpoints.base import Outcome
 from esb.errors import InternalFault, StoreError
@@ -297,9 +299,11 @@ class RouteRunner:
                 return self._judge.unread(entry, error)
             hold(entry, ledger := dict(stored))
         spec, bench, births = self._versions.of(entry)
-        if envelope.content == "source" and envelope.version != spec.digest:
+        if envelope.version != spec.digest:
             # the version that took it in may have read it in another way than every later attempt will
-            entry.message = None
+            entry.message, entry.was = None, envelope.version
+            envelope = replace(envelope, version=spec.digest)
+            entry.envelope = envelope if entry.envelope is not None else None
         return MessageRun(bench, spec, births, entry, envelope, ledger, self.lanes, self.registry, self.hub, self.bear)
 
     def _begins(self, opened: MessageRun | Verdict | None, entry: Entry) -> TypeGuard[MessageRun]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from esb.endpoints.base import Outcome
 from esb.errors import ErrorRecord, StoreBusy, StoreError
-from esb.message import State
+from esb.message import State, short_version
 from esb.runtime.bench import Bench
 from esb.runtime.births import Birth
 from esb.runtime.lanes import Entry
@@ -44,6 +44,15 @@ def told_already(settlement: Settlement) -> Settlement:
     return replace(settlement, trace=(), ledger=())
 
 
+def with_version(verdict: Verdict) -> Verdict:
+    """The verdict of an attempt that ran on another version than the one that its message is stored with."""
+    entry, settlement = verdict.entry, verdict.settlement
+    first, *others = settlement.trace or ({},)
+    trace = [{**first, "version_before": short_version(entry.was)}, *others] if first else settlement.trace
+    entry.was = ""
+    return replace(verdict, settlement=replace(settlement, version=entry.version, trace=trace))
+
+
 class Verdicts:
     """Commits verdicts; ``concluded`` hears of each that is committed.
 
@@ -70,7 +79,7 @@ class Verdicts:
 
     def add(self, verdict: Verdict) -> None:
         self._open += 1
-        self._submit(self._observed(verdict))
+        self._submit(self._observed(with_version(verdict) if verdict.entry.was else verdict))
 
     def _observed(self, verdict: Verdict) -> Verdict:
         """The verdict with what it says about indicators."""

@@ -116,6 +116,7 @@ class Settlement(Struct, frozen=True, gc=False):
     children: Sequence[NewMessage] = ()
     hold_lane: bool = False
     facts: Sequence[Fact] = ()  #: what this end says about indicators
+    version: str = ""  #: the version that the attempt ran on, where the message was stored with another one
     told: Sequence[Confirmed] = ()  #: deliveries of one that is done: their facts count, the ledger needs them no more
 
 
@@ -241,10 +242,8 @@ Memo = Callable[[State], tuple[str, str, Any]]
 
 
 class Store(Answers, Protocol):
-    """The one place where messages live. Commands give futures; queries run at once on a read connection.
-
-    Raises StoreBusy (disk full, over a limit) and StoreCorrupt.
-    """
+    """The one place where messages live. Commands give futures; queries run at once on a read connection. Raises
+    StoreBusy (disk full, over a limit) and StoreCorrupt."""
 
     # commands: the future resolves after the commit
     def accept(self, new: NewMessage) -> asyncio.Future[Accepted]: ...

@@ -132,6 +132,9 @@ def settle(writer: Writer, ending: Ending) -> tuple[Accepted, ...]:
             tell(writer, seq, entry.step, entry.facts)
     if settlement.facts:
         apply(writer, settlement.facts)
+    if settlement.version:
+        writer.flush()
+        writer.execute("UPDATE message SET version = ? WHERE seq = ?", (writer.word(settlement.version), seq))
     for row_ in ending.ledger:
         writer.later(_LEDGER, row_)
     if traced:

@@ -190,6 +190,16 @@ async def test_a_message_comes_back_as_it_was_stored_whatever_it_carries(box: An
 
 
 @on_store
+async def test_a_message_is_of_the_version_that_its_last_attempt_ran_on(box: Any) -> None:
+    again = Settlement(0, State.WAITING, 1, NOW, due=NOW, version="v2")
+    for settlement in (dead(0, version="v2"), done(0, version="v2"), again):
+        accepted = await started(box.store)
+        await box.store.settle(structs.replace(settlement, seq=accepted.seq))
+        assert box.store.get(accepted.id).envelope.version == "v2"
+    assert box.store.get((await started(box.store)).id).envelope.version == "v1"
+
+
+@on_store
 async def test_every_part_of_a_message_comes_back_as_it_was(box: Any) -> None:
     parent, first = new_id(), new_id()
     sent = envelope(

@@ -53,8 +53,7 @@ def failures(expect: Expect, facts: Facts, stubs_at: Position) -> list[Failure]:
 
 
 def _states(expect: Expect, facts: Facts) -> Iterator[Failure]:
-    refused = [None for response in facts.responses if response is not None and response.status >= 400]
-    states = [one.state.value for one in facts.arrived] + ["refused" for _ in refused]
+    states = _states_of(facts)
     attempts = [one.attempts for one in facts.arrived]
     firsts = [one.attempts for one in facts.arrived if one.state is not State.DUPLICATE]
     alone = [state for state in states if state != "duplicate"] if expect.state != ("duplicate",) else states
@@ -63,6 +62,23 @@ def _states(expect: Expect, facts: Facts) -> Iterator[Failure]:
         yield from _each("state", expect.state, states, alone, expect.place("state"), reasons)
     if expect.attempts:
         yield from _each("attempts", expect.attempts, attempts, firsts, expect.place("attempts"))
+
+
+def _states_of(facts: Facts) -> list[str]:
+    """The state of each message in the order in which they were sent, those that were refused among them."""
+    states, place = [one.state.value for one in facts.arrived], 0
+    for response in facts.responses:
+        if _is_refusal(response):
+            states.insert(place, "refused")
+        elif response is not None and "idempotent-replayed" in response.headers:
+            continue  # it got the answer of the message before it, and is none of its own
+        place += 1
+    return states
+
+
+def _is_refusal(response: Response | None) -> bool:
+    """Whether nothing was stored: an answer to a message that was has its correlation id, also where the message died."""
+    return response is not None and response.status >= 400 and "x-correlation-id" not in response.headers
 
 
 def _each(
@@ -97,7 +113,7 @@ def _reasons(messages: Sequence[Stored]) -> list[str]:
 
 def _refusals(responses: Sequence[Response | None]) -> list[str]:
     """Why messages were not taken at all."""
-    refused = [one for one in responses if one is not None and one.status >= 400]
+    refused = [one for one in responses if one is not None and _is_refusal(one)]
     return list(dict.fromkeys(f"refused with {one.status}: {one.body.decode('utf-8', 'replace')}" for one in refused))
 
 

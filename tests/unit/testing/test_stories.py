@@ -80,7 +80,7 @@ STORIES = {
         send: {{ json: {{ id: 1, lot: L1 }} }}
         stubs: {{ {OK} }}
         faults: {{ half_file: true }}
-        expect: {{ state: [done, refused], response: [ {{ status: 400 }}, {{ status: 202 }} ] }}
+        expect: {{ state: [refused, done], response: [ {{ status: 400 }}, {{ status: 202 }} ] }}
         """,
     "the clock is put back": """
         send: { json: { id: 1, lot: L1 } }
@@ -140,6 +140,36 @@ def test_a_file_is_handed_over_with_its_name_and_the_format_of_its_source(root, 
         expect: { state: done, branches: { split: done }, sent: { to: store.keep, times: 2 } }
         """,
         route="files",
+    )
+    assert result.passed, "\n".join(report.lines_of(result))
+
+
+def test_the_answer_of_a_synchronous_route_is_no_refusal(root, run) -> None:
+    write(
+        root,
+        "routes/asked.yaml",
+        """
+        route: asked
+        from: { http: { path: /asked, reply: delivered } }
+        steps:
+          - reject: nobody knows it
+            if: body.unknown
+          - respond: { status: 404 }
+            if: body.gone
+        """,
+    )
+    result = run(
+        """
+        send:
+          - { json: { unknown: true } }
+          - { json: {}, headers: { Idempotency-Key: k1 }, times: 2 }
+          - { body: "{", headers: { content-type: application/json } }
+          - { json: { gone: true } }
+        expect:
+          state: [dead, done, refused, done]
+          response: [ { status: 422 }, { status: 200 }, { status: 200 }, { status: 400 }, { status: 404 } ]
+        """,
+        route="asked",
     )
     assert result.passed, "\n".join(report.lines_of(result))
 

@@ -21,6 +21,7 @@ from esb.observe.spans import again_in
 from esb.pipeline import Overtime, Watch
 from esb.registry import Registry
 from esb.runtime.payload import codec_of, decode_body, message_of
+from esb.runtime.rules import ALERT, alert_of
 from esb.runtime.settle import handler_for, record
 from esb.steps.base import HandOff
 from esb.steps.keys import key_text
@@ -171,7 +172,7 @@ class Births:
         now: datetime,
         receivers: Callable[[str, str], Iterable[RouteSpec]],
     ) -> list[Birth]:
-        """The children of one hand-off: one per subscribing route for a topic, else exactly one.
+        """The children of one hand-off: one per subscribing route for a topic, else exactly one; and the alert of each that is born dead.
 
         ``receivers`` gives the routes that a kind of hand-off and the name of its target mean.
         """
@@ -185,8 +186,20 @@ class Births:
             )
         for receiver in found:
             place = handoff.place if handoff.kind == "route" else f"{handoff.place}>{receiver.name}"
-            births.append(self._across(handoff, place, parent, receiver, now))
+            birth = self._across(handoff, place, parent, receiver, now)
+            births.append(birth)
+            if birth.new.error is not None and (alert := self._alert(birth.new, receiver, now)) is not None:
+                births += self.of_handoff(alert, birth.new.envelope, receiver, now, receivers)
         return births
+
+    def _alert(self, dead: NewMessage, spec: RouteSpec, now: datetime) -> HandOff | None:
+        """What tells of a message that was refused at the door of the route that it was handed to."""
+        error, envelope = dead.error, dead.envelope
+        if error is None or envelope.meta["source"]["name"].startswith(ALERT):
+            return None  # an alert that cannot be told is no reason for one
+        handler = handler_for(spec.on_error, error.error_class, error.error_class)
+        name = (handler.alert if handler is not None else "") or spec.alert
+        return alert_of(name, envelope, error, now, self._observer.marked) if name else None
 
     def _inside(self, handoff: HandOff, parent: Envelope, spec: RouteSpec, now: datetime) -> Birth:
         body, content = kept(handoff.message.body)

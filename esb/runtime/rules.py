@@ -42,6 +42,10 @@ def when_down_of(spec: RouteSpec, scope: str) -> WhenDown | None:
     return None if is_own(spec, scope) else spec.branch_when_down.get(scope, spec.when_down)
 
 
+#: What the topic of an alert begins with.
+ALERT = "alert."
+
+
 def alert_of(
     name: str,
     envelope: Envelope,
@@ -68,7 +72,7 @@ def alert_of(
         "track": dict(envelope.track),
         "at": instant_text(at),
     }
-    return HandOff("topic", f"alert.{name}", Message(body), f"alert/{name}", keep_key=False)
+    return HandOff("topic", f"{ALERT}{name}", Message(body), f"alert/{name}", keep_key=False)
 
 
 def cause_of(error: MessageError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -218,3 +219,48 @@ def test_a_webhook_gets_one_line_of_text(tmp_path: Any) -> None:
         first, second = workspace.routes[f"alert-{name}"].steps.nodes
         made = first.step.apply(Message(body), context)  # type: ignore[attr-defined]
         assert (made.body, second.kind) == ({"text": text}, "to")
+
+
+HANDED = """
+route: gives
+from: { route: {} }
+steps: [ { publish: lots }, { to: { route: takes } } ]
+---
+route: reads
+from: { topic: lots }
+key: body.no
+on_error: [ { for: any, dead_letter: numbers, alert: team } ]
+steps: [ { log: never } ]
+---
+route: takes
+from: { route: { contract: lot.v1 } }
+on_error: [ { for: invalid, dead_letter: contracts, alert: team } ]
+steps: [ { log: never } ]
+"""
+
+
+def test_what_is_handed_over_and_refused_at_the_door_is_told(start: Any, probe: Any) -> None:
+    """In the transaction that makes it a dead letter: nobody waits for its receipt, who could tell."""
+    files = {
+        "routes/r.yaml": HANDED,
+        "schemas/lot.v1.json": json.dumps({"type": "object", "required": ["lot"]}),
+        "esb.yaml": "alerts: { team: { probe: mails } }\n",
+    }
+
+    async def scenario() -> None:
+        async with start(files) as bus:
+            await bus.send("gives", {"no": {"not": "a number"}})
+            await bus.settle()
+            assert bus.states("reads") == bus.states("takes") == ["dead"]
+            told = {body["route"]: body for body in probe.bodies("mails")}
+            assert {route: body["dead_letter"] for route, body in told.items()} == {
+                "reads": "numbers",
+                "takes": "contracts",
+            }
+            dead = {
+                stored.envelope.route: stored.envelope.id for stored in bus.messages() if stored.state.value == "dead"
+            }
+            assert {route: body["message_id"] for route, body in told.items()} == dead
+            bus.whole()
+
+    asyncio.run(scenario())

@@ -103,7 +103,7 @@ class Operations:
                 "`--stale` needs a reason", hint='add --reason "why the old state may overwrite the newer one"'
             )
         results = []
-        async for found in self._paced(filter_, (State.DEAD,), rate):
+        async for found in self._paced(filter_, (State.DEAD,), None if dry_run else rate):
             stored, admitted = await self._at_the_door(found)
             newer = self.store.newer_done(stored)
             if stored.state is not State.DEAD:
@@ -237,7 +237,7 @@ class Operations:
         wanted = filter_.states or (State.DONE, State.DEAD)
         blocked = self.store.blocked_lanes()
         chosen: set[str] = set()
-        async for stored in self._paced(filter_, wanted, rate):
+        async for stored in self._paced(filter_, wanted, None if dry_run else rate):
             envelope = stored.envelope
             chosen.add(envelope.id)
             if not filter_.ids and (envelope.replay_of is not None or envelope.parent_id in chosen):

@@ -6,12 +6,13 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from esb.access.masks import Masks
+from esb.access.people import Taken
 from esb.access.requests import PAYLOAD, Requests
 from esb.access.roles import Principal, Right
 from esb.admin import wire
@@ -65,6 +66,8 @@ class Actions:
     approval: Approval = field(default=Approval())
     #: None where nothing runs in the background: the bus is stopped
     jobs: Jobs | None = None
+    #: requests about which somebody decides right now
+    _deciding: set[str] = field(default_factory=set)
 
     async def retry(
         self,
@@ -177,7 +180,16 @@ class Actions:
         return str(self.operations.record_of(stored)["payload"]) if stored is not None else ""
 
     async def decide(self, by: By, id_: str, *, approve: bool) -> dict[str, Any]:
-        """A second person says yes, and it is done, or no. Who asked may only take it back. Raises Forbidden."""
+        """A second person says yes, and it is done, or no. Who asked may only take it back. Raises Forbidden, Taken."""
+        if id_ in self._deciding:  # a double click, or a third person while it is being done
+            raise Taken(f"somebody decides about {id_} right now", hint="esb approvals ls")
+        self._deciding.add(id_)
+        try:
+            return await self._decide(by, id_, approve=approve)
+        finally:
+            self._deciding.discard(id_)
+
+    async def _decide(self, by: By, id_: str, *, approve: bool) -> dict[str, Any]:
         request = self.requests.get(id_)
         right, meant = Right(request["action"]), Filter(ids=tuple(request["ids"]), limit=10_000)
         if not by.reason.strip():
@@ -202,9 +214,17 @@ class Actions:
                 request, "approved", signer.user, by.reason, about, decided_by=signer.user
             )
         who = Who(request["by"], request["reason"], {**detail, "approval": id_, "approved_by": signer.user})
-        done = await self._run(right, meant, who, request)
+        if right is Right.REPLAY:
+            meant = replace(meant, ids=self._not_replayed(meant.ids, id_))
+        done = await self._run(right, meant, who, request) if meant.ids else []
         results = dict(Counter(str(item["result"]) for item in done))
         return await self.requests.move(request, "done", signer.user, "", {"results": results}, results=results)
+
+    def _not_replayed(self, ids: tuple[str, ...], approval: str) -> tuple[str, ...]:
+        """Those that the bus had not come to when it died: a second replay would be one more message."""
+        entries = (entry for entry in self.store.audit_of(ids) if entry["action"] == "replay")
+        done = {entry["object"] for entry in entries if entry["detail"].get("approval") == approval}
+        return tuple(id_ for id_ in ids if id_ not in done)
 
     # -- routes -----------------------------------------------------------------------------------------------------------
     async def sign(self, by: By, right: Right, route: str = "") -> Who:

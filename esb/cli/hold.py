@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from esb.cli import exits
 from esb.cli.gateway import Gateway, json_option, workspace_option
 from esb.cli.output import clock, emit_json, table
 
@@ -37,11 +38,13 @@ def _command(verb: str, doc: str) -> None:
     @json_option
     def act(track: str, reason: str, root: Path, as_json: bool) -> None:
         found = Gateway(root).post(f"/holds/{verb}", {"track": track, "reason": reason})
+        (one,) = found["items"]
         if as_json:
             emit_json(found)
-            return
-        (one,) = found["items"]
-        click.echo(f"{one['track']}: {one['result']}" + (f" ({one['why']})" if one["why"] else ""))
+        else:
+            click.echo(f"{one['track']}: {one['result']}" + (f" ({one['why']})" if one["why"] else ""))
+        if verb == "lift" and one["result"] == "skipped":
+            raise SystemExit(exits.NO)  # a typo, perhaps: what was meant stands still
 
 
 _command("place", "Keep every message that tracks the value, whatever its age, until the hold is lifted.")

@@ -75,8 +75,10 @@ def reconcile_close(route: str, key: str, reason: str, root: Path, as_json: bool
     """Accept a difference as it is. It comes back when one of the sides changes, or when it comes up again."""
     words = {"reconcile": route, "key": key, "reason": reason}
     found = Gateway(root).post("/differences/close", words)
+    (one,) = found["items"]
     if as_json:
         emit_json(found)
-        return
-    (one,) = found["items"]
-    click.echo(f"{key}: {one['result']}" + (f" ({one['why']})" if one["why"] else ""))
+    else:
+        click.echo(f"{key}: {one['result']}" + (f" ({one['why']})" if one["why"] else ""))
+    if one["result"] == "skipped":
+        raise SystemExit(exits.NO)

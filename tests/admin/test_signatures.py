@@ -7,7 +7,9 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from esb.store.chain import COLUMNS, link
 from examples.demo.harness import until
 from tests.admin.browsing import Browser, Page
 from tests.admin.conftest import send
-from tests.hostile.tools import Answer, Target, attacked, esb
+from tests.hostile.tools import Answer, Client, Target, attacked, esb
 
 People = Callable[[Target], Browser]
 PASSWORD, OTHER = "a plain old sentence", "quite another sentence"
@@ -247,6 +249,58 @@ def test_what_the_policy_names_waits_for_somebody_else(plant: Plant, people: Peo
         plant.ask(f"{at}/approve", {"reason": "again", "signature": sign("joe", OTHER)}).json["code"] == "not-allowed"
     )
     assert plant.ask("audit/verify").json["items"] == []
+
+
+@contextmanager
+def beside(plant: Plant) -> Iterator[Plant]:
+    """The same bus over a connection of its own, for who asks at the same time, or after a restart."""
+    with closing(Client(plant.target.bus.admin)) as client:
+        yield Plant(replace(plant.target, admin=client))
+
+
+def test_what_is_approved_twice_is_done_once(plant: Plant) -> None:
+    """A double click, or a second approver while what the first one said yes to goes on: each message is replayed once."""
+    ids = [plant.dead() for _ in range(4)]
+    words = {"ids": ids, "reason": "the MES lost it", "rate": "3/s", "signature": sign("mia")}
+    request = plant.ask("replay", words).json["items"][0]["approval"]
+    at, yes = f"approvals/{request}/approve", {"reason": "ok", "signature": sign("joe", OTHER)}
+
+    def state() -> str:
+        return next(str(one["state"]) for one in plant.ask("approvals").json["items"] if one["approval"] == request)
+
+    with beside(plant) as joe, ThreadPoolExecutor(1) as other:
+        first = other.submit(joe.ask, at, yes)
+        until(lambda: state() == "approved", within=30.0, what="it is being done")
+        second = plant.ask(at, yes)
+        assert (second.status, second.json["code"]) == (409, "conflict"), second.body
+        assert first.result().json["items"][0]["results"] == {"replayed": 4}
+    replays = [one for one in plant.audit() if one["action"] == "replay" and one["object"] in ids]
+    assert sorted(one["object"] for one in replays) == sorted(ids)
+
+
+def test_what_was_replayed_before_the_bus_died_is_not_replayed_again_by_the_same_approval(tmp_path: Path) -> None:
+    settings = SETTINGS.replace("regulated: true\n", "")
+    with attacked(tmp_path / "plant", {"routes/a.yaml": ROUTES, "esb.yaml": settings}) as target:
+        plant = Plant(target)
+        for name, role in (("mia", "engineer"), ("joe", "operator")):
+            assert plant.ask("users", {"name": name, "roles": [role], "password": PASSWORD}).status == 200
+        ids = [plant.dead() for _ in range(3)]
+        words = {"ids": ids, "reason": "the MES lost it", "rate": "1/h", "signature": sign("mia")}
+        request = plant.ask("replay", words).json["items"][0]["approval"]
+        yes = {"reason": "ok", "signature": sign("joe")}
+
+        for number in (1, 2):
+            with beside(plant) as joe, beside(plant) as eye, ThreadPoolExecutor(1) as other:
+                other.submit(joe.ask, f"approvals/{request}/approve", yes)
+                until(lambda: len(replayed(eye)) == number, within=30.0, what="one more")  # noqa: B023 - asked at once
+                target.bus.kill()
+            target.bus.start()
+        with beside(plant) as eye:
+            assert sorted(replayed(eye)) == sorted(ids[:2])
+
+
+def replayed(plant: Plant) -> list[str]:
+    return [str(one["object"]) for one in plant.audit() if one["action"] == "replay"]
 
 
 def test_an_edit_waits_with_its_payload_and_only_for_the_message_as_it_was(plant: Plant) -> None:

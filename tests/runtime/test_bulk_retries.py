@@ -55,6 +55,25 @@ def test_a_bulk_retry_goes_in_order_at_its_rate_and_ends(start: Any, probe: Any)
     asyncio.run(scenario())
 
 
+def test_a_dry_run_does_not_wait_for_the_rate(start: Any, probe: Any) -> None:
+    """It does nothing that could be too much: ten thousand messages at 20/s would be eight minutes of waiting for a list."""
+
+    async def scenario() -> None:
+        probe.script["erp"] = [Rejected("no")] * 3
+        async with start({"routes/a.yaml": ROUTE}) as bus:
+            for lot in "123":
+                await bus.send("hold", {"lot": lot})
+            await bus.settle()
+            began = bus.clock.monotonic()
+            retries = await bus.operations.retry(ALL, WHO, dry_run=True, rate=HOURLY)
+            assert [item["result"] for item in retries] == ["would retry"] * 3
+            every = Filter(ids=tuple(item["id"] for item in retries))
+            assert len(await bus.operations.replay(every, WHO, dry_run=True, rate=HOURLY)) == 3
+            assert bus.clock.monotonic() == began
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
 def test_a_stop_leaves_the_rest_dead_and_a_restart_goes_on(start: Any, probe: Any, tmp_path: Path) -> None:
     async def scenario() -> None:
         probe.script["erp"] = [Rejected("no")] * 4

@@ -90,6 +90,8 @@ def test_holds_are_placed_listed_and_lifted(root: Path) -> None:
     assert (one["track"], one["messages"], one["reason"]) == ("lot=4711", 1, "complaint 17")
     assert "lifted" in run(root, "hold", "lift", "--track", "lot=4711", "--reason", "over")
     assert items(root, "hold", "ls") == []
+    assert "no such hold" in run(root, "hold", "lift", "--track", "lot=4711", "--reason", "over", code=1)
+    assert "not open" in run(root, "reconcile", "close", "lots", "4711", "--reason", "counted", code=1)
 
 
 def test_evidence_of_a_stopped_bus_is_whole(root: Path) -> None:

@@ -20,10 +20,14 @@ from esb.store.writer import Command, Mark, Writer
 #: The most commands that share a commit.
 LARGEST_GROUP = 500
 
-#: Seconds of a commit, of late, from which on commits run in a thread, and below which they come back to the loop.
+#: Seconds that a commit waits, of late, from which on commits run in a thread, and below which they come back to the loop.
 SLOW, QUICK = 0.0006, 0.0003
 
-#: Commands up to which a group is committed on the loop as long as a commit takes less than so many seconds: where so few
+#: Seconds of a commit that count as no wait where it computes: it would do so in a thread as well, at a higher price, as
+#: what it writes lies in the memory of another processor then.
+COMPUTES = 0.002
+
+#: Commands up to which a group is committed on the loop as long as a commit waits less than so many seconds: where so few
 #: wait there is little else to do, and to wake a thread takes as long as a quick disk.
 FEW, BEARABLE = 4, 0.001
 
@@ -71,8 +75,8 @@ class Committer:
     A command that fails alone fails alone: its group is taken back and run again with a savepoint around each. A commit
     that fails fails its whole group with StoreBusy, and none of it took effect (after an I/O error: perhaps). With
     ``threaded`` the commit, and nothing else, runs in a thread; new commands wait for the next group meanwhile. None: that
-    is so while commits take long, so that a slow disk does not hold up the loop and a quick one costs no thread; ``took``
-    is what the first is expected to take, in seconds. A few commands alone wait for the disk on the loop for a bit longer.
+    is so while commits wait long, so that a slow disk does not hold up the loop and a quick one costs no thread; ``waits``
+    is what the first is expected to wait, in seconds. A few commands alone wait for the disk on the loop for a bit longer.
     ``in_doubt`` is called once the store can be read again after a commit that may have taken effect all the same.
     """
 
@@ -81,7 +85,7 @@ class Committer:
         writer: Writer,
         *,
         threaded: bool | None,
-        took: float = 0.0,
+        waits: float = 0.0,
         after_group: Callable[[], None],
         before_group: Callable[[], None] = lambda: None,
         in_doubt: Callable[[], None] = lambda: None,
@@ -98,8 +102,8 @@ class Committer:
         self._must_reopen = False
         self._idle: asyncio.Future[None] | None = None
         self._thread = Apart("esb-store-commit") if threaded is not False else None
-        self._took = took
-        self._slow = bool(threaded) or took > SLOW
+        self._waits = waits
+        self._slow = bool(threaded) or waits > SLOW
         self._adapts = threaded is None
         self.broken = broken
         self.groups = 0
@@ -164,7 +168,7 @@ class Committer:
             self._thread.run(self._commit, partial(self._committed, group, answers, mark))
 
     def _is_bearable(self, group: list[Job]) -> bool:
-        return self._adapts and len(group) <= FEW and self._took < BEARABLE
+        return self._adapts and len(group) <= FEW and self._waits < BEARABLE
 
     def _take(self) -> list[Job]:
         """The commands of the next group."""
@@ -214,15 +218,16 @@ class Committer:
 
     def _commit(self) -> BaseException | None:
         """Runs on the loop or in the thread; gives the fault instead of raising it."""
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.thread_time()
         try:
             hit("store.commit_error")
             self._writer.commit()
         except (sqlite3.Error, OSError) as error:
             return error
         if self._adapts:
-            self._took += (time.perf_counter() - began - self._took) / 8
-            self._slow = self._took > (QUICK if self._slow else SLOW)
+            waited = time.perf_counter() - began - min(time.thread_time() - used, COMPUTES)
+            self._waits += (waited - self._waits) / 8
+            self._slow = self._waits > (QUICK if self._slow else SLOW)
         return None
 
     def _committed(self, group: list[Job], answers: list[Any], mark: Mark, fault: BaseException | None) -> None:

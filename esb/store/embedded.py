@@ -28,8 +28,8 @@ class Sqlite:
         return Reader(lambda: files.connect_reader(self.path))
 
     def committer(self, writer: Writer, *, threaded: bool | None, **hooks: Unpack[Hooks]) -> Committer:
-        took = files.probe_sync(self.path.parent) if threaded is None else 0.0
-        return Committer(writer, threaded=threaded, took=took, **hooks)
+        waits = files.probe_sync(self.path.parent) if threaded is None else 0.0
+        return Committer(writer, threaded=threaded, waits=waits, **hooks)
 
     def explained(self) -> AbstractContextManager[None]:
         return files.explained(self.path)

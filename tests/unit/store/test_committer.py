@@ -262,6 +262,36 @@ def test_commits_leave_the_loop_while_they_are_slow(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("computes", "leaves"), [(0.0015, False), (0.01, True)])
+def test_what_a_commit_computes_is_no_wait_for_the_disk_unless_it_is_much(
+    tmp_path: Path, stores: Any, monkeypatch: pytest.MonkeyPatch, computes: float, leaves: bool
+) -> None:
+    """A large group takes longer than a slow disk although it hardly waits; a thread makes that no quicker."""
+
+    async def main() -> None:
+        bench = Bench(tmp_path, stores, threaded=True)
+        away: list[bool] = []
+        real, now, used = bench.writer.commit, [0.0], [0.0]
+
+        def commit() -> None:
+            away.append("commit" in threading.current_thread().name)
+            now[0] += computes + 0.0002
+            used[0] += computes
+            real()
+
+        monkeypatch.setattr(type(bench.writer), "commit", lambda _: commit())
+        monkeypatch.setattr("esb.store.committer.time.perf_counter", lambda: now[0])
+        monkeypatch.setattr("esb.store.committer.time.thread_time", lambda: used[0])
+        bench.committer = Committer(bench.writer, threaded=None, after_group=lambda: None)
+        for _ in range(12):
+            await asyncio.gather(*(bench.accept() for _ in range(FEW + 1)))
+        bench.committer.close()
+        bench.writer.close()
+        assert away[-1] is leaves
+
+    asyncio.run(main())
+
+
 def test_a_few_commands_alone_wait_on_the_loop_where_many_go_to_the_thread(
     tmp_path: Path, stores: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +307,7 @@ def test_a_few_commands_alone_wait_on_the_loop_where_many_go_to_the_thread(
 
         monkeypatch.setattr(type(bench.writer), "commit", lambda _: commit())
         monkeypatch.setattr("esb.store.committer.time.perf_counter", lambda: now[0])
-        bench.committer = Committer(bench.writer, threaded=None, took=0.0008, after_group=lambda: None)
+        bench.committer = Committer(bench.writer, threaded=None, waits=0.0008, after_group=lambda: None)
         await bench.accept()
         await asyncio.gather(*(bench.accept() for _ in range(FEW)))
         await asyncio.gather(*(bench.accept() for _ in range(FEW + 1)))

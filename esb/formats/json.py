@@ -42,8 +42,8 @@ def _plain(value: Any) -> Any:
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 #: Texts up to this many bytes are read as quickly with all care; bytes that show whether a text is written with blanks;
-#: containers that are too few to be nested too deeply.
-_SHORT, _BEGINNING, _FEW = 400, 64, 150
+#: containers that are too few to be nested too deeply, and how each begins.
+_SHORT, _BEGINNING, _FEW, _OPENING = 400, 64, 150, b"{["
 
 
 @format_("json")
@@ -69,11 +69,11 @@ class Json:
             data = decode_text(data, self.encoding, _BAD).encode("utf-8", "surrogatepass")
         if data[:3] == UTF8_BOM:
             data = data[3:]
+        classes = data.translate(_CLASSES, _OPENING)
         try:
-            body = parse(data)
+            body = parse(data, len(data) - len(classes))
         except ValueError as error:
             raise _unreadable(data, str(error)) from None
-        classes = data.translate(_CLASSES)
         if _BIG_EXPONENT in classes or _LONG_RUN in classes:
             _check_bounds(body, classes)
         return body
@@ -104,13 +104,16 @@ class Json:
         return data if self.encoding == "utf-8" else _transcode(data.decode(), self.encoding)
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, containers: int | None = None) -> Any:
     """The value, its numbers unbounded (see :func:`may_be_out_of_bounds`). Raises ValueError.
 
+    ``containers``: how many braces and brackets open in it, where they are counted already.
     The quick reader knows neither duplicate keys nor a bound of nesting. What it has read is only taken where it is written
     as exactly these bytes: then no key and no digit of them was lost, and no text could be read in another way.
     """
-    if len(data) > _SHORT and b'": ' not in data[:_BEGINNING] and data.count(b"{") + data.count(b"[") < _FEW:
+    if containers is None:
+        containers = len(data) - len(data.translate(None, _OPENING)) if len(data) > _SHORT else 0
+    if len(data) > _SHORT and containers < _FEW and b'": ' not in data[:_BEGINNING]:
         try:
             value = _decode(data)
             if _encode(value) == data:

@@ -24,20 +24,24 @@ _PLAIN = frozenset((str, int, float, bool, type(None), Decimal, datetime))
 
 def holds_bytes(value: Any) -> bool:
     """Whether bytes are in a value that JSON can say else. Its encoder writes them as base64, and nobody knows it afterwards."""
-    stack = [value]
-    while stack:
-        one = stack.pop()
-        kind = type(one)
-        if kind is dict:
-            stack += [inner for inner in one.values() if type(inner) not in _PLAIN]
-        elif kind is list:
-            stack += [inner for inner in one if type(inner) not in _PLAIN]
-        elif isinstance(one, _BYTES):
-            return True
-        elif isinstance(one, Mapping):
-            stack += one.values()
-        elif isinstance(one, tuple):
-            stack += one
+    level = [value]
+    while not _PLAIN.issuperset(map(type, level)):  # the last level, mostly the largest, needs no loop
+        inside: list[Any] = []
+        for one in level:
+            kind = type(one)
+            if kind is dict:
+                inside += one.values()
+            elif kind is list:
+                inside += one
+            elif kind in _PLAIN:
+                continue
+            elif isinstance(one, _BYTES):
+                return True
+            elif isinstance(one, Mapping):
+                inside += one.values()
+            elif isinstance(one, tuple):
+                inside += one
+        level = inside
     return False
 
 

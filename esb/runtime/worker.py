@@ -334,15 +334,23 @@ class Worker:
         self.sink.flush()
 
     def _read(self) -> bytes | None:
+        """The next frame; None where the bus has closed the pipe. Raises ConnectionError where it died in the middle of one."""
         length = self.source.read(4)
         if len(length) < 4:
             return None
-        return self.source.read(struct.unpack(">I", length)[0])
+        (size,) = struct.unpack(">I", length)
+        content = self.source.read(size)
+        if len(content) < size:
+            raise ConnectionResetError
+        return content
 
     def _value(self) -> Any:
+        """The value of a task, which ends with an empty frame: what was cut off is none to work on."""
         unpacker = parcels.Unpacker()
         while piece := self._read():
             unpacker.add(piece)
+        if piece is None:
+            raise ConnectionResetError
         return unpacker.value
 
 

@@ -31,8 +31,9 @@ from esb.runtime.targets import Targets
 from esb.steps.base import Target
 from esb.store.base import Accepted, AuditEntry, NewMessage, Stored
 
-#: Messages that wait for their turn without more of them making anything quicker: they would be read from the store again.
-MOST_READY = 1000
+#: Messages that wait for their turn without more of them making anything quicker: what is decoded long before it runs is
+#: cold by then, and many thousands would be read from the store again.
+MOST_READY = 100
 #: What a source shall wait before it tries again what was not taken.
 PAUSE = timedelta(seconds=5)
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a closed intake, and how long it may be closed before the messages in hand go back.
 LOOK, PATIENCE = 0.1, 1.0
-#: Looks at a route that is behind, before what is in hand goes to the store all the same.
-LOOKS = 20
+#: Seconds between two looks at a route that is behind, and how many there are before what is in hand goes to the store all
+#: the same: after 2 s.
+SOON, LOOKS = 0.02, 100
 
 
 class Tags:
@@ -158,7 +159,7 @@ class AmqpReceiver:
 
     def _look_again(self, looks: int) -> None:
         if self._looking is None:
-            self._looking = asyncio.get_running_loop().call_later(LOOK, self._looked, looks - 1)
+            self._looking = asyncio.get_running_loop().call_later(SOON, self._looked, looks - 1)
 
     def _looked(self, looks: int) -> None:
         self._looking = None

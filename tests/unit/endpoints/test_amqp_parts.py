@@ -100,12 +100,10 @@ def arrive(sizes: Sequence[int], asked: int, most: int, chance: random.Random) -
 @given(
     st.lists(st.one_of(st.integers(1, 20), st.integers(200, 400), st.integers(900, 2000)), max_size=80),
     st.integers(1, 60),
-    st.randoms(use_true_random=False),
+    st.integers(0, 1 << 32),  # not `st.randoms`: what it draws counts, and is too much for some seeds
 )
-def test_what_is_given_back_keeps_its_order_in_a_quorum_queue(
-    sizes: list[int], asked: int, chance: random.Random
-) -> None:
-    taken, peak = arrive(sizes, asked, 1000, chance)
+def test_what_is_given_back_keeps_its_order_in_a_quorum_queue(sizes: list[int], asked: int, seed: int) -> None:
+    taken, peak = arrive(sizes, asked, 1000, random.Random(seed))
     assert taken == list(range(len(sizes)))
     assert peak <= 1000
 

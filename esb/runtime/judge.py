@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 AFTER_TROUBLE = timedelta(seconds=1)
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of the frames that an error and its causes came through: some of them know the error, and all of the attempt."""
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 class Judge:
     """Judges the attempts of one route."""
 
@@ -48,7 +55,11 @@ class Judge:
             try:
                 return await self._complete(entry, run, await work)
             except StepFailed as failure:
-                return await self._failed(entry, run, failure)
+                try:
+                    return await self._failed(entry, run, failure)
+                finally:
+                    forget_frames(failure)
+                    forget_frames(failure.error)
             except MessageError as error:
                 return await self._bury(entry, run, error, error.error_class)
         except Wait as wait:

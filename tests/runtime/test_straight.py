@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from esb.endpoints.base import Incoming
-from esb.errors import Timeout, Unavailable
+from esb.errors import Rejected, Timeout, Unavailable
 from esb.formats.json import Json
 from esb.runtime.ports import Errand
 from esb.runtime.run import MessageRun
@@ -219,6 +219,27 @@ def test_nothing_of_an_attempt_waits_for_the_collector(start: Any, probe: Any) -
             finally:
                 gc.enable()
             assert (bus.states("plain"), probe.begun) == (["done"] * 4, 3)
+
+    run(scenario())
+
+
+@both
+def test_nothing_of_an_attempt_that_failed_waits_for_the_collector(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        async with start({"routes/a.yaml": NARROW, "connectors/erp.yaml": ONE_PLACE}) as bus:
+            await warm(bus, "plain", {"n": 0})
+            gc.collect()
+            before = of_attempts()  # kept by errors of other tests
+            gc.disable()
+            try:
+                probe.script["erp"] = [Unavailable("503"), Rejected("404")]
+                await bus.send("plain", {"n": 1})
+                await bus.settle()
+                assert (bus.states("plain"), len(of_attempts())) == (["done", "waiting"], len(before))
+                await bus.advance(10)
+                assert (bus.states("plain"), len(of_attempts())) == (["done", "dead"], len(before))
+            finally:
+                gc.enable()
 
     run(scenario())
 

@@ -57,7 +57,7 @@ _PROBLEMS: Mapping[str, str] = {
     "409": "The Idempotency-Key was used before with other content.",
     "413": "The body is too large.",
     "415": "The content type is not taken.",
-    "422": "The body breaks the contract; every violation is listed. Nothing was stored.",
+    "422": "The body breaks the contract; every violation is listed, up to 50. Nothing was stored.",
     "429": "Too many requests of this client, or too many wrong credentials.",
     "503": "The bus takes no more now.",
 }

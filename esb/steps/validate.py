@@ -22,7 +22,8 @@ _NAMES = re.compile(r'\.(?:([A-Za-z_]\w*)|"([^"]+)")|\[(\d+)\]')
 class Validate:
     """Check the body, or a part of it, against a contract.
 
-    Every violation is reported, with a JSON pointer into the body; the message ends as a dead letter of class `invalid`
+    Every violation is reported, with a JSON pointer into the body (of more than 50 the first and their number, in a
+    body of more than 10 000 values the first alone); the message ends as a dead letter of class `invalid`
     and is never retried. The message itself is not changed. A part that is missing is checked as null.
     """
 

@@ -176,8 +176,8 @@ def _urgency(item: Mapping[str, Any]) -> int:
 def tail(root: Path, as_json: bool, state: str, last: int, count: int | None, every: float, **words: Any) -> None:
     """Messages as they arrive and as they end: one line each time the state is another; Ctrl-C ends. It outlives a restart of the bus.
 
-    With --json a JSON object on each line, as in `messages ls`. Of a flood only the newest 500 of a look are shown, and how many were
-    left out is told on stderr.
+    With --json one line for each of them: {"kind", "items"} with the message as in `messages ls`. Of a flood only the newest 500 of a
+    look are shown, and how many were left out is told on stderr.
     """
     gateway = Steady(root, lambda: time.sleep(every))
     wanted = _states(state)
@@ -253,7 +253,7 @@ def _print(item: Mapping[str, Any], wanted: frozenset[str], as_json: bool) -> in
     if wanted and item["state"] not in wanted:
         return 0
     if as_json:
-        click.echo(compact(item))
+        click.echo(compact({"kind": "MessageList", "items": [item]}))
         return 1
     where = item["route"] + (f"/{item['scope']}" if item["scope"] else "")
     track = " ".join(f"{name}={value}" for name, value in item["track"].items())

@@ -273,12 +273,19 @@ def test_top_and_tail_show_what_happens(tmp_path: Path, bus: StartBus) -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
-        first = json.loads(following.stdout.readline())
+
+        def told() -> dict[str, Any]:
+            line = json.loads(following.stdout.readline())  # type: ignore[union-attr]  # it is a pipe
+            assert (list(line), line["kind"]) == (["kind", "items"], "MessageList")
+            (item,) = line["items"]
+            return dict(item)
+
+        first = told()
         assert (first["route"], first["state"]) == ("lots", "done")
         post(running.http + "/lots", {"lot": "2", "id": "new"})
-        assert json.loads(following.stdout.readline())["key"] == "2"
+        assert told()["key"] == "2"
         post(running.http + "/bad", {})
-        assert json.loads(following.stdout.readline())["state"] == "dead"
+        assert told()["state"] == "dead"
         assert following.wait(30) == 0
     said = esb("tail", "--last", "2", "--count", "2", cwd=root).stdout
     assert "rejected at reject: never" in said

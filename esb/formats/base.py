@@ -45,7 +45,7 @@ class CodecKind(Kind):
                 "ESB205",
                 f"unknown format `{name}`",
                 at,
-                hint=reader.nearest(name, formats, "formats"),
+                hint=reader.nearest(name, formats, "formats") or f"known here: {', '.join(sorted(formats))}",
                 label="not a format",
             )
         with reader.inside(name):

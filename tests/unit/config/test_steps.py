@@ -233,6 +233,11 @@ def test_the_nearest_file_is_named_as_it_was_written(read: Read, word: str, hint
     assert only(read(files)).hint == hint
 
 
+def test_a_format_that_is_near_none_is_told_all_of_them(read: Read) -> None:
+    hint = only(read(f"{HEAD}steps: [ {{ parse: yaml }} ]\n")).hint
+    assert hint.startswith("known here: aqdef, csv, edifact, excel, "), hint
+
+
 def test_a_question_that_stands_in_the_target_belongs_beside_the_step(read: Read) -> None:
     step = "to: { http: { url: https://a.example.com/x, verify: erp.get } }"
     assert "`on_timeout`, a key of the step" in only(read(f"{HEAD}steps: [ {{ {step} }} ]\n")).hint

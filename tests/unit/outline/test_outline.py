@@ -231,6 +231,16 @@ def test_a_step_whose_message_is_dropped_in_an_outage_says_when(tmp_path: Path) 
     assert "given up" not in said
 
 
+def test_a_hand_off_inside_of_the_bus_waits_for_no_answer(tmp_path: Path) -> None:
+    steps = "steps: [ { to: { route: h } }, { to: { topic: t } }, { split: { each: body, steps: [ { to: { route: h } } ] } } ]\n"
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes/r.yaml").write_text("route: r\nfrom: { timer: { every: 1h } }\n" + steps)
+    (tmp_path / "routes/h.yaml").write_text("route: h\nfrom: { route: {} }\nsteps: []\n")
+    loaded = require_workspace(tmp_path)
+    assert worst_cases(loaded, loaded.routes["r"]) == []
+    assert "is tried up to" not in "\n".join(explain(loaded, loaded.routes["r"]))
+
+
 def test_the_picture_shows_every_end_and_is_whole(workspace: Workspace) -> None:
     edges = graph.edges_of(workspace)
     picture = ET.fromstring(graph.svg(edges))

@@ -109,8 +109,8 @@ class Run(StreamContext, ClaimContext, Protocol):
         """``block``, a fallback that several steps share, runs instead of the step that runs: what it delivers is named after both."""
         ...
 
-    def name_of(self, node: StepNode) -> str:
-        """The name of a step's deliveries."""
+    def name_of(self, node: StepNode, instead_of: str = "") -> str:
+        """The name of a step's deliveries, or of those that it makes in a shared fallback instead of another one's."""
         ...
 
     async def elsewhere(self, block: Block, place: int, message: Message, *, single: bool = False) -> Elsewhere:
@@ -415,19 +415,27 @@ def _fall_back(block: Block, node: StepNode, message: Message, run: Run) -> Ente
 
 def falls_back_still(node: StepNode, message: Message, run: Run) -> Enter | None:
     """The way into the fallback of a step, where that has delivered at an earlier attempt: the message does not go to both."""
-    policy = node.when_down or run.when_down
-    if policy is None or policy.block is None or run.recall(run.step) is not None:
-        return None
     policy = _when_down(node, run)
-    if policy is None or policy.block is None:
+    if policy is None or policy.block is None or run.recall(run.step) is not None:
         return None
     if node.when_down is None:
         run.stand_in(policy.block)
-    if all(one.kind != "to" or run.recall(run.name_of(one)) is None for one in steps_in(policy.block)):
+    if not any(_has_delivered(one, run) for one in steps_in(policy.block)):
         return None
     entered = _fall_back(policy.block, node, message, run)
     run.end()
     return entered
+
+
+def _has_delivered(node: StepNode, run: Run) -> bool:
+    """Whether a step of a fallback has delivered, or the fallback of the route instead of it."""
+    name = run.name_of(node)
+    if node.kind == "to" and run.recall(name) is not None:
+        return True
+    shared = _when_down(node, run) if node.when_down is None else None
+    if shared is None or shared.block is None:
+        return False
+    return any(one.kind == "to" and run.recall(run.name_of(one, name)) is not None for one in steps_in(shared.block))
 
 
 def facts(reply_body: Any, limit: int = 2000) -> Any:

@@ -90,7 +90,7 @@ class MessageRun(Struct, eq=False):
     kind: str = ""  #: of the step that runs
     peers_seen: list[int] = []  #: the numbers of the messages that `peers` gave last
     confirmed: list[str] = []  #: steps that delivered since the last `compensate`
-    #: steps of the fallback that several steps share, by ``id``, and what the names of their deliveries end with
+    #: steps of the fallback that several steps share, by ``id``, and the one that they run instead of
     _shared: tuple[frozenset[int], str] | None = None
     _began: float = 0.0
     _zero: float = 0.0
@@ -374,11 +374,12 @@ class MessageRun(Struct, eq=False):
         self._waited = True
 
     def stand_in(self, block: Block) -> None:
-        self._shared = frozenset(map(id, steps_in(block))), f"@{self.step}"
+        self._shared = frozenset(map(id, steps_in(block))), self.step
 
-    def name_of(self, node: StepNode) -> str:
-        shared = self._shared
-        return node.id if shared is None or id(node) not in shared[0] else node.id + shared[1]
+    def name_of(self, node: StepNode, instead_of: str = "") -> str:
+        if self._shared is not None and id(node) in self._shared[0]:
+            instead_of = instead_of or self._shared[1]
+        return f"{node.id}@{instead_of}" if instead_of else node.id
 
     def has_started(self) -> None:
         """The store has said so."""

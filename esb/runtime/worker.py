@@ -109,7 +109,7 @@ class RecordedRun:
     def stand_in(self, block: Block) -> None:
         raise NotImplementedError("only a step that waits has a fallback")
 
-    def name_of(self, node: StepNode) -> str:
+    def name_of(self, node: StepNode, instead_of: str = "") -> str:
         return node.id
 
     def undo(self) -> None:

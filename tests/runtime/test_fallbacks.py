@@ -158,3 +158,22 @@ def test_what_a_shared_fallback_has_delivered_can_be_undone(start: Start, probe:
             bus.whole()
 
     asyncio.run(go())
+
+
+def test_a_fallback_whose_target_is_down_too_may_go_to_that_of_the_route(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        own = "{ fallback: [ { to: { probe: spare } }, { delay: 1m } ] }"
+        route = (
+            f"{HEAD}\nwhen_down: {{ fallback: [ {{ to: {{ probe: paper }} }} ] }}\n"
+            f"steps: [ {{ to: {{ probe: erp }}, when_down: {own} }} ]\n"
+        )
+        probe.script = {"erp": [DOWN], "spare": [DOWN]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            await bus.advance(61)
+            assert [got.to for got in probe.got] == ["erp", "spare", "paper"]
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())

@@ -202,7 +202,7 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
         and not take(writer, route, new.dedupe, seq, draft.mid, draft.created)
     ):
         owner, mid, _ = owner_of(writer, route, new.dedupe)
-        if envelope.origin == envelope.id or _origin(writer, owner) != envelope.origin:
+        if envelope.origin == envelope.id or _origin(writer, owner) != _whatever_round(envelope.origin):
             state, columns = State.DUPLICATE, draft.as_duplicate_of(mid)
             first = None if mid is None else id_of(mid)
     writer.next(draft.created)
@@ -327,7 +327,13 @@ def _origin(writer: Writer, seq: int) -> str | None:
     """What the delivery ids of a message that was born of another one are made of; the same for what a replay makes again."""
     writer.flush()
     row = writer.execute("SELECT origin FROM message WHERE seq = ?", (seq,)).fetchone()
-    return None if row is None else row[0]
+    return None if row is None or row[0] is None else _whatever_round(row[0])
+
+
+def _whatever_round(origin: str) -> str:
+    """The same for what was undone and is done again (`id~1/split[0]`), which has delivery ids of its own."""
+    first, slash, rest = origin.partition("/")
+    return first.partition("~")[0] + slash + rest
 
 
 def _known(writer: Writer, route: int, key: DedupeKey) -> Accepted:

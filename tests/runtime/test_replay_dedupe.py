@@ -89,3 +89,31 @@ def test_the_corrected_repeat_of_what_was_discarded_is_sent(start: Start, probe:
             bus.whole()
 
     asyncio.run(go())
+
+
+UNDONE = """
+route: r
+from: { route: {} }
+steps:
+  - to: { probe: reserve }
+  - compensate: [ { to: { probe: undo } } ]
+  - to: { probe: may }
+  - split: { each: body, dedupe: body.id, steps: [ { dedupe: body.id }, { to: { probe: out } } ] }
+"""
+
+
+def test_the_replay_of_what_was_undone_once_sends_its_items_too(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        probe.script = {"may": [Rejected("no")]}
+        async with start({"routes/r.yaml": UNDONE}) as bus:
+            first = await bus.send("r", [{"id": "1"}])
+            await bus.settle()
+            await bus.operations.retry(Filter(states=(State.DEAD,)), WHO)
+            await bus.settle()
+            assert [got.to for got in probe.got] == ["reserve", "may", "undo", "reserve", "may", "out"]
+            await bus.operations.replay(Filter(ids=(first.message_id,)), WHO)
+            await bus.settle()
+            assert [got.to for got in probe.got][6:] == ["reserve", "may", "out"]
+            bus.whole()
+
+    asyncio.run(go())

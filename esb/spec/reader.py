@@ -15,6 +15,9 @@ from esb.spec.options import OptionSpec, options_of
 
 T = TypeVar("T")
 
+#: Where nothing is near, all that there is is named up to so many: keys of a place, and names of any other kind.
+KEYS, NAMES = 30, 12
+
 
 class _Missing:
     def __repr__(self) -> str:
@@ -80,7 +83,7 @@ class Reader:
         if close:
             right = next((name for name in known if name.lower() == close[0].lower()), close[0])
             return f"did you mean `{right}`?"
-        if known and len(known) <= 12:
+        if known and len(known) <= (KEYS if family == "keys" else NAMES):
             return "known here: " + ", ".join(sorted(known))
         return ""
 

@@ -233,6 +233,11 @@ def test_the_nearest_file_is_named_as_it_was_written(read: Read, word: str, hint
     assert only(read(files)).hint == hint
 
 
+def test_a_key_that_is_near_none_is_told_all_of_its_place(read: Read) -> None:
+    hint = only(read(f"{HEAD}steps: []\ncolour: red\n")).hint
+    assert hint.startswith("known here: alert, concurrency, criticality, dedupe, "), hint
+
+
 def test_a_format_that_is_near_none_is_told_all_of_them(read: Read) -> None:
     hint = only(read(f"{HEAD}steps: [ {{ parse: yaml }} ]\n")).hint
     assert hint.startswith("known here: aqdef, csv, edifact, excel, "), hint

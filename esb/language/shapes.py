@@ -6,7 +6,7 @@ into stays unchecked. Shapes are lazy: a contract may refer to itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -161,7 +161,7 @@ class Either(Shape):
     def types(self) -> frozenset[str]:
         return frozenset[str]().union(*(option.types for option in self.options))
 
-    @property
+    @cached_property
     def values(self) -> tuple[Any, ...] | None:
         found: list[Any] = []
         for option in self.options:
@@ -171,19 +171,26 @@ class Either(Shape):
             found.extend(known)
         return tuple(found)
 
-    @property
+    @cached_property
     def origin(self) -> Origin | None:
         return next((option.origin for option in self.options if option.origin is not None), None)
 
+    @cached_property
+    def _looks(self) -> dict[str, Look]:
+        return {}
+
     def look(self, name: str) -> Look:
-        looks = [option.look(name) for option in self.options]
-        found = [look.shape for look in looks if look.verdict != "never"]
-        if not found:
-            return Look(NULL, "never")
-        return Look(either(found), "there" if any(look.verdict == "there" for look in looks) else "open")
+        """Found once: the options may have much in common, each of them a choice itself."""
+        if name not in self._looks:
+            self._looks[name] = _look([option.look(name) for option in self.options])
+        return self._looks[name]
+
+    @cached_property
+    def _names(self) -> Iterable[str]:
+        return dict.fromkeys(name for option in self.options for name in option.names())
 
     def names(self) -> Iterable[str]:
-        return dict.fromkeys(name for option in self.options for name in option.names())
+        return self._names
 
     def items(self) -> Shape:
         return either([option.items() for option in self.options if option.can_be("array")])
@@ -200,24 +207,37 @@ class Both(Shape):
     def types(self) -> frozenset[str]:
         return self.first.types & self.second.types or self.second.types
 
-    @property
+    @cached_property
     def values(self) -> tuple[Any, ...] | None:
         return self.second.values if self.second.values is not None else self.first.values
 
-    @property
+    @cached_property
     def origin(self) -> Origin | None:
         return self.second.origin or self.first.origin
 
+    @cached_property
+    def _looks(self) -> dict[str, Look]:
+        return {}
+
     def look(self, name: str) -> Look:
+        if name not in self._looks:
+            self._looks[name] = self._look(name)
+        return self._looks[name]
+
+    def _look(self, name: str) -> Look:
         one, other = self.first.look(name), self.second.look(name)
         if "never" in (one.verdict, other.verdict):
             return Look(NULL, "never")
         verdict: Literal["there", "open"] = "there" if "there" in (one.verdict, other.verdict) else "open"
         return Look(both(one.shape, other.shape), verdict)
 
-    def names(self) -> Iterable[str]:
+    @cached_property
+    def _names(self) -> Iterable[str]:
         said = dict.fromkeys((*self.second.names(), *self.first.names()))
         return [name for name in said if self.look(name).verdict != "never"]
+
+    def names(self) -> Iterable[str]:
+        return self._names
 
     def items(self) -> Shape:
         return both(self.first.items(), self.second.items())
@@ -225,33 +245,50 @@ class Both(Shape):
 
 @dataclass(frozen=True, eq=False)
 class With(Shape):
-    """The same value after a field was set."""
+    """The same value after fields were set, in every case or in some: ``base`` is no ``With`` itself, so that however many
+    steps set something, one look is enough."""
 
     base: Shape
-    name: str
-    value: Shape
-
-    @property
-    def types(self) -> frozenset[str]:
-        return frozenset({"object"})
+    fields: Mapping[str, Look]
+    types: frozenset[str] = frozenset({"object"})
 
     @property
     def origin(self) -> Origin | None:
         return self.base.origin
 
     def look(self, name: str) -> Look:
-        return Look(self.value, "there") if name == self.name else self.base.look(name)
+        return self.fields[name] if name in self.fields else self.base.look(name)
 
     def names(self) -> Iterable[str]:
-        return dict.fromkeys((*self.base.names(), self.name))
+        return dict.fromkeys((*self.base.names(), *self.fields))
+
+    def items(self) -> Shape:
+        return self.base.items() if "array" in self.types else UNKNOWN
 
 
 def either(options: Iterable[Shape]) -> Shape:
     """One of ``options``; as soon as nothing is known of one, nothing is known."""
-    found = list(dict.fromkeys(_each(options)))  # shapes are told apart by identity
+    found = list(dict.fromkeys(options))  # shapes are told apart by identity
     if not found or UNKNOWN in found:
         return UNKNOWN
-    return found[0] if len(found) == 1 else Either(tuple(found))
+    if len(found) == 1:
+        return found[0]
+    bases = {option.base if isinstance(option, With) else option for option in found}
+    if len(bases) > 1:
+        each = dict.fromkeys(_each(found))
+        return UNKNOWN if UNKNOWN in each else Either(tuple(each))
+    # one value of which fields are set in some cases: as a choice, every such step would double the work of each look
+    names = dict.fromkeys(name for option in found if isinstance(option, With) for name in option.fields)
+    types = frozenset[str]().union(*(option.types for option in found))
+    return With(bases.pop(), {name: _look([option.look(name) for option in found]) for name in names}, types)
+
+
+def _look(looks: Sequence[Look]) -> Look:
+    """What reading a field of one of several values gives."""
+    found = [look.shape for look in looks if look.verdict != "never"]
+    if not found:
+        return Look(NULL, "never")
+    return Look(either(found), "there" if any(look.verdict == "there" for look in looks) else "open")
 
 
 def _each(options: Iterable[Shape]) -> Iterator[Shape]:
@@ -276,7 +313,9 @@ def set_in(shape: Shape, path: Iterable[str], value: Shape) -> Shape:
         return value
     inner = shape.look(names[0])
     below = inner.shape if inner.verdict == "there" else UNKNOWN if shape is UNKNOWN else Built({})
-    return With(shape, names[0], set_in(below, names[1:], value) if names[1:] else value)
+    field = Look(set_in(below, names[1:], value) if names[1:] else value, "there")
+    base, fields = (shape.base, shape.fields) if isinstance(shape, With) else (shape, {})
+    return With(base, {**fields, names[0]: field})
 
 
 def of_value(value: Any) -> Shape:

@@ -404,3 +404,35 @@ def test_an_included_file_of_two_routes_is_wrong_only_where_it_is_for_both(read:
     inner = {"transforms/in.j2": "{{ body.foo }}"}
     assert [one.code for one in problems(read, "- transform: a.j2", **shared, **inner)] == ["ESB402"]
     assert problems(read, "- transform: a.j2", **shared, **inner, **other) == []
+
+
+LONG = {
+    "guards": "- set: { vars.a#: body.id }\n  if: body.qty == `#`\n",
+    "branches": "- choose:\n    - when: body.qty == `#`\n      steps: [ { set: { vars.a#: body.id } } ]\n"
+    "    - otherwise: [ { set: { vars.b#: body.id } } ]\n",
+    "bodies": "- set: { body.a#: body.id }\n  if: body.qty == `#`\n",
+    "contracts": "- validate: nc.v1\n  if: body.qty == `#`\n",
+    "failures": "- enrich: { http: { url: 'http://127.0.0.1/#' } }\n  into: vars.a#\n  continue_on_error: true\n",
+}
+
+
+@pytest.mark.timeout(60)  # each of these steps doubled the work: forty of them would not have come to an end
+@pytest.mark.parametrize("kind", LONG)
+def test_a_route_of_many_steps_that_set_something_in_some_cases_is_read_at_once(read: Read, kind: str) -> None:
+    made = "- choose:\n    - when: body.qty == `0`\n      steps: [ { map: { id: body.id, qty: body.qty } } ]\n"
+    made += "    - otherwise: [ { map: { id: body.lot.id, qty: body.qty } } ]\n"
+    steps = (made if kind in ("bodies", "contracts") else "") + "".join(
+        LONG[kind].replace("#", str(n)) for n in range(40)
+    )
+    place = "body" if kind in ("bodies", "contracts") else "vars"
+    there = "id" if kind == "contracts" else "a39"
+    assert problems(read, f"{steps}- log: '{{{{ {place}.{there} }}}}'\n") == []
+    (problem,) = problems(read, f"{steps}- log: '{{{{ {place}.never }}}}'\n")
+    assert f"`{place}.never`" in problem.message
+
+
+def test_a_route_that_sets_a_thousand_variables_is_read_like_any_other(read: Read) -> None:
+    steps = "".join(f"- set: {{ vars.a{n}: body.id }}\n" for n in range(1200))
+    assert problems(read, f"{steps}- log: '{{{{ vars.a0 }}}}'\n") == []
+    (problem,) = problems(read, f"{steps}- log: '{{{{ vars.never }}}}'\n")
+    assert (problem.code, "`vars.never`" in problem.message) == ("ESB405", True)

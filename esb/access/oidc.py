@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import secrets
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from esb.clock import Clock
 from esb.config.model import Oidc
 from esb.errors import EsbError
+from esb.trust import trusting
 
 #: Signatures that an ID token may have: keys of others can check them, so nobody but the provider can make them.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -193,7 +193,7 @@ class Provider:
         import aiohttp  # noqa: PLC0415 - nobody waits for it who has no provider
 
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        context = ssl.create_default_context(cafile=self._settings.ca or None)
+        context = trusting(self._settings.ca or None)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=context)) as session,

@@ -25,6 +25,7 @@ import click
 
 from esb.cli import exits
 from esb.cli.signature import asked, of_environment, proof_of
+from esb.trust import trusting
 
 TIMEOUT = 30.0
 
@@ -127,14 +128,14 @@ def _elsewhere() -> ssl.SSLContext:
     """Trusts the authorities of this machine, or the ones in the file that ``ESB_CA`` names."""
     authorities = os.environ.get("ESB_CA") or None
     try:
-        return ssl.create_default_context(cafile=authorities)
+        return trusting(authorities)
     except OSError as error:  # an SSLError is one, too
         raise exits.Exit(f"ESB_CA: no authority can be read from {authorities}: {error}", exits.BAD_CONFIG) from None
 
 
 def _own(certificate: str) -> ssl.SSLContext:
     """Trusts the one certificate that the running bus says is its own, whatever host it names: this is loopback."""
-    context = ssl.create_default_context(cafile=certificate or None)
+    context = trusting(certificate or None)
     if certificate:
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

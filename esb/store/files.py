@@ -309,8 +309,12 @@ def connect_writer(path: Path) -> Connection:
 def connect_reader(path: Path) -> Connection:
     """A connection that can neither write nor checkpoint."""
     connection = _connect(path, "ro", 128)
-    for pragma in ("query_only = ON", "wal_autocheckpoint = 0", "cache_size = -4096", "temp_store = MEMORY"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("query_only = ON", "wal_autocheckpoint = 0", "cache_size = -4096", "temp_store = MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

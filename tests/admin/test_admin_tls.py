@@ -5,10 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import ssl
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+from esb.trust import trusting
 from tests.hostile.tools import attacked, esb
 from tests.servers.certificates import make_certificates
 
@@ -28,7 +28,7 @@ def test_s49_pages_api_and_command_line_over_tls(tmp_path: Path) -> None:
         refused = esb("status", cwd=tmp_path.parent, **far)
         assert (refused.returncode, "CERTIFICATE_VERIFY_FAILED" in refused.stderr) == (69, True), refused.stderr
         assert esb("status", cwd=tmp_path.parent, ESB_CA=str(tmp_path / "tls" / "ca.crt"), **far).returncode == 0
-        context = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
+        context = trusting(str(tmp_path / "tls" / "ca.crt"))
         one = http.client.HTTPSConnection(place.hostname or "", place.port, context=context, timeout=10)
         form = urlencode({"user": "mia", "password": password})
         headers = {"Origin": target.bus.admin, "Content-Type": "application/x-www-form-urlencoded"}

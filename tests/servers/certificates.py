@@ -1,4 +1,7 @@
-"""An authority of our own, with a certificate for a server on 127.0.0.1 and one for a client."""
+"""An authority of our own, with a certificate for a server on 127.0.0.1 and one for a client.
+
+They lack extensions of RFC 5280, as those of plants do: see ``esb.trust``.
+"""
 
 from __future__ import annotations
 

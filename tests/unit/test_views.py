@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(root: Path) -> SqlStore:
-    return asyncio.run(open_store("sqlite:///.esb/bus.db", root, clock=SystemClock(), read_only=True))
+def store(root: Path) -> Iterator[SqlStore]:
+    opened = asyncio.run(open_store("sqlite:///.esb/bus.db", root, clock=SystemClock(), read_only=True))
+    yield opened
+    asyncio.run(opened.close())
 
 
 @pytest.fixture
@@ -212,6 +214,7 @@ def test_an_answer_with_payloads_ends_behind_some_megabytes_and_an_export_goes_o
     store = asyncio.run(open_store(f"sqlite:///{tmp_path}/bus.db", tmp_path, clock=SystemClock(), read_only=True))
     first = [item["seq"] for page in views.whole(store, Filter()) for item in page]
     assert first == list(range(12, 3, -1))
+    asyncio.run(store.close())
     (tmp_path / ".esb").mkdir()
     (tmp_path / "esb.yaml").write_text("bus: plant\n")
     (tmp_path / "bus.db").rename(tmp_path / ".esb" / "bus.db")

@@ -14,6 +14,7 @@ from esb.endpoints._amqp.publish import Publisher
 from esb.endpoints._amqp.send import begin
 from esb.endpoints.base import Answered, ConnectionContext, Delivery
 from esb.message import Message
+from esb.trust import trusting
 
 if TYPE_CHECKING:
     from esb.endpoints._amqp.virtual import Place
@@ -111,5 +112,5 @@ def _tls(options: AmqpConnection, context: ConnectionContext) -> ssl.SSLContext:
     if options.tls is not None and options.tls.trust_all:
         context.log("warning", "amqp.trusts_every_certificate", connector=context.name)
     if isinstance(made, bool):
-        return ssl.create_default_context()
+        return trusting()
     return made

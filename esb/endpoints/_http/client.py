@@ -25,6 +25,7 @@ from esb.endpoints.expiries import Expiries
 from esb.endpoints.http_login import OutboundAuth, basic_header
 from esb.errors import EsbError, InternalFault, MessageError, Unavailable
 from esb.message import EMPTY
+from esb.trust import trusting
 
 if TYPE_CHECKING:
     from esb.endpoints.http import HttpConnection, HttpSink, HttpTls
@@ -92,7 +93,7 @@ def client_tls(tls: HttpTls | None, workspace: Path) -> ssl.SSLContext | bool:
     if tls is None:
         return True
     try:
-        context = ssl.create_default_context(cafile=str(workspace / tls.ca) if tls.ca else None)
+        context = trusting(str(workspace / tls.ca) if tls.ca else None)
         if tls.cert:
             context.load_cert_chain(workspace / tls.cert, workspace / tls.key if tls.key else None)
     except (OSError, ssl.SSLError) as error:

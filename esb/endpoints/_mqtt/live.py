@@ -12,6 +12,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from esb.endpoints._mqtt.link import Address, Log
 from esb.endpoints._mqtt.send import Publisher
 from esb.endpoints.base import ConnectionContext
+from esb.trust import trusting
 
 if TYPE_CHECKING:
     from esb.endpoints.mqtt import MqttConnection
@@ -58,4 +59,4 @@ def _tls(options: MqttConnection, context: ConnectionContext) -> ssl.SSLContext:
     made = client_tls(options.tls, context.workspace)
     if options.tls is not None and options.tls.trust_all:
         context.log("warning", "mqtt.trusts_every_certificate", connector=context.name)
-    return ssl.create_default_context() if isinstance(made, bool) else made
+    return trusting() if isinstance(made, bool) else made

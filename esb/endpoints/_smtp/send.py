@@ -19,6 +19,7 @@ from esb.formats.content_types import content_type_of
 from esb.formats.json import Json
 from esb.message import Message
 from esb.steps.base import Reply
+from esb.trust import trusting
 
 if TYPE_CHECKING:
     from esb.endpoints.smtp import SmtpConnection, SmtpSink
@@ -34,7 +35,7 @@ class LiveSmtp:
     def __init__(self, options: SmtpConnection, context: ConnectionContext) -> None:
         self.options = options
         made = client_tls(options.tls, context.workspace)
-        self.tls = made if isinstance(made, ssl.SSLContext) else ssl.create_default_context()
+        self.tls = made if isinstance(made, ssl.SSLContext) else trusting()
         self.name = context.name or options.host
 
     async def close(self) -> None:

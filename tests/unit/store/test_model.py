@@ -142,8 +142,9 @@ class Bus(RuleBasedStateMachine):
     def message(self, scope: str, key: str | None, dedupe: str | None, **own: Any) -> NewMessage:
         id_ = new_id()
         envelope = Envelope(
-            id=id_, route="r", body=b"1", content="json", accepted_at=self.now, scope=scope, key=key, track={"k": "v"}
-        )
+            id=id_, route="r", body=b"1", content="json", accepted_at=self.now, origin=id_, scope=scope, key=key,
+            track={"k": "v"},
+        )  # fmt: skip
         space = DedupeKey("dedupe", dedupe, self.now + WINDOW) if dedupe else None
         return NewMessage(envelope, dedupe=space, **own)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,13 +21,14 @@ PEOPLE = Population(3_000)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> SqlStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlStore]:
     path = tmp_path_factory.mktemp("search") / "bus.db"
     files.create(path, datetime.now(UTC))
     PEOPLE.write(path)
     opened = asyncio.run(open_store(f"sqlite:///{path}", path.parent, clock=SystemClock(), read_only=True))
     assert opened.verify_conservation() == []
-    return opened
+    yield opened
+    asyncio.run(opened.close())
 
 
 @pytest.fixture(scope="module")

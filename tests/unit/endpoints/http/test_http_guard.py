@@ -16,6 +16,7 @@ from esb.endpoints._http.guard import GuardedProtocol
 from esb.endpoints.base import Request, Response
 from esb.endpoints.webserver import Listener, server_tls
 from esb.errors import EsbError
+from esb.trust import trusting
 
 
 async def echo(request: Request) -> Response:
@@ -440,10 +441,10 @@ def test_tls_asks_for_a_client_certificate_where_told_so(certificates: Path, bus
     async def story() -> None:
         tls = server_tls(certificates / "server.crt", certificates / "server.key", certificates / "ca.crt")
         async with mounted(bus, tls=tls) as server:
-            bare = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+            bare = trusting(str(certificates / "ca.crt"))
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 assert b"200 OK" not in await ask(server.listener.port, bare)
-            shown = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+            shown = trusting(str(certificates / "ca.crt"))
             shown.load_cert_chain(certificates / "client.crt", certificates / "client.key")
             assert b"200 OK" in await ask(server.listener.port, shown)
 

@@ -132,14 +132,19 @@ class Access:
     async def login_user(self, request: Request, name: str, password: str) -> Session | None:
         """A new session for a user, None for a wrong name or password, or an account that was tried too often. Audited."""
         known = await self.check_password(address_of(request), name, password)
+        stamp = self._people.stamp(known) if self._people is not None else ""
         if self._people is not None and self.has_users:
             account = known or f"{name[:64]!r}"
             action = "login" if known else "login.failed"
             await self._people.note(action, account, known or "anonymous", address=address_of(request))
-        return self.begin_user(request, known, "session") if known else None
+        changed = self._people is not None and self._people.stamp(known) != stamp
+        return self.begin_user(request, known, "session") if known and not changed else None
 
     async def check_password(self, address: str, name: str, password: str) -> str:
-        """The user whose password this is, else empty; wrong ones count against the address and the account."""
+        """The user whose password this is, else empty; wrong ones count against the address and the account.
+
+        One that is replaced, or a user that is disabled, while it is looked at is wrong.
+        """
         account = name.strip().lower()[:64]
         tired = self._accounts.refusal(account) is not None or self._guesses.refusal(address) is not None
         if self._people is None or tired:
@@ -147,7 +152,10 @@ class Access:
         # counted before it is known, so that many at once are as slow as one after the other
         self._guesses.note(address)
         self._accounts.note(account)
+        stamp = self._people.stamp(account)
         known = await self._people.check(account, password)
+        if known and self._people.stamp(known) != stamp:
+            return ""
         if known:
             self._guesses.forgive(address)
             self._accounts.forgive(account)

@@ -87,12 +87,15 @@ class Nobody:
     """People whose passwords are never right, or always; ``heard`` counts the tries."""
 
     def __init__(self, *, right: bool) -> None:
-        self.right, self.heard = right, 0
+        self.right, self.heard, self.mark = right, 0, "a"
 
     async def check(self, name: str, password: str) -> str:
         self.heard += 1
         await asyncio.sleep(0)
         return name if self.right else ""
+
+    def stamp(self, name: str) -> str:
+        return self.mark
 
 
 @pytest.mark.parametrize(
@@ -116,5 +119,20 @@ def test_s35_many_guesses_at_once_are_as_slow_as_one_after_the_other(
         if right:  # right ones cost nothing
             for _ in range(20):
                 assert await access.check_password("10.0.0.1", "joe0", "x") == "joe0"
+
+    asyncio.run(scenario())
+
+
+def test_a_password_that_is_replaced_while_it_is_looked_at_is_wrong() -> None:
+    people: Any = Nobody(right=True)
+    access = Access(Secret("x"), None, (), ManualClock(), people)
+
+    async def replaced() -> None:
+        people.mark = "b"
+
+    async def scenario() -> None:
+        known, _ = await asyncio.gather(access.check_password("10.0.0.1", "joe", "x"), replaced())
+        assert known == ""
+        assert await access.check_password("10.0.0.1", "joe", "x") == "joe"
 
     asyncio.run(scenario())

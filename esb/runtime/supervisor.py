@@ -37,6 +37,7 @@ from esb.runtime.stored import StoredState
 from esb.runtime.targets import Targets
 from esb.runtime.throttles import Throttles
 from esb.runtime.turns import Turns
+from esb.runtime.unstarted import cannot_start, placed
 from esb.runtime.workers import Version, Workers
 from esb.store.base import Accepted, AuditEntry, NewMessage, Pending, Store
 
@@ -143,8 +144,7 @@ class Supervisor:
         """Bring every route to life. Raises EsbError where a source cannot start."""
         self.store.blobs.above = self.workspace.settings.limits.blob
         await self.targets.configure(self.workspace.connectors, self.workspace.settings.timezone)
-        specs = self.workspace.routes.values()
-        for spec in specs:
+        for spec in self.workspace.routes.values():
             await self._follow_order(spec)
             self._add_runner(spec)
         await self._drain_removed()
@@ -153,7 +153,8 @@ class Supervisor:
         await self._audit_start()
         for name, spec in self.workspace.routes.items():
             await note_version(self.store, spec, self.clock.now(), "bus", START)
-            await self._start_source(name, spec)
+            with placed(spec):
+                await self._start_source(name, spec)
         await self._note_live("bus", START)
 
     async def stop(self, grace: timedelta) -> None:
@@ -216,7 +217,7 @@ class Supervisor:
                         self.look_again()
                 await self._start_source(name, spec)
             except EsbError as error:
-                problems.append(Problem("ESB801", f"route `{name}` cannot start: {error}", spec.position, error.hint))
+                problems.append(cannot_start(spec, error))
                 continue
             (added if is_new else changed).append(name)
         for live in self.routes.values():

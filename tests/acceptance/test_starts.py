@@ -46,6 +46,14 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_done(tmp_path: P
     assert not [one for one in items("audit", "ls", cwd=root) if one["action"] == "reload"]
 
 
+def test_a_source_that_cannot_start_ends_the_start_at_its_place(tmp_path: Path) -> None:
+    path = FROM_FOLDER.replace("in/*.json", "in/{{ site.supplier }}/*.json")
+    root = workspace(tmp_path, routes__a_yaml=path, esb_yaml=BATCH)
+    refused = esb("run", ".", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", cwd=root, code=78)
+    assert "routes/a.yaml:5:9: ESB801 route `dropped` cannot start: template" in refused.stderr
+    assert "= help: what a source names is filled in at its start, from `site` in esb.yaml" in refused.stderr
+
+
 def test_one_port_for_both_listeners_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     port = free_port()
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)

@@ -27,6 +27,7 @@ _SCOPING = (
     nodes.Import,
     nodes.FromImport,
 )
+_SCOPES = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.With, nodes.FilterBlock, nodes.AssignBlock, nodes.Block)
 _DUNDER = re.compile(r"__\w+__")
 
 
@@ -37,6 +38,32 @@ class Findings:
     names: frozenset[str]
     includes: tuple[tuple[str, nodes.Node], ...]
     sets: frozenset[str]
+
+
+def _never_set(node: nodes.Node, perhaps: frozenset[str]) -> Iterator[nodes.Name]:
+    """Every name that is read where no `if` around or before it may have set it. Jinja counts as unknown what only an `if` sets,
+    also where each of its branches does."""
+    if isinstance(node, nodes.Name):
+        if node.ctx == "load" and node.name not in perhaps:
+            yield node
+        return
+    inner = perhaps | frozenset(_perhaps_set(node)) if isinstance(node, (nodes.Template, *_SCOPES)) else perhaps
+    for child in node.iter_child_nodes():
+        outside = isinstance(node, nodes.For) and child is node.iter
+        yield from _never_set(child, perhaps if outside else inner)
+
+
+def _perhaps_set(node: nodes.Node, *, guarded: bool = False) -> Iterator[str]:
+    """The names that an `if` of a scope sets, not one in a scope inside of it: those of a loop are gone behind it."""
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.Name):
+            if guarded and child.ctx == "store":
+                yield child.name
+        elif isinstance(child, nodes.AssignBlock):
+            if guarded and isinstance(child.target, nodes.Name):
+                yield child.target.name
+        elif not isinstance(child, _SCOPES):
+            yield from _perhaps_set(child, guarded=guarded or isinstance(child, nodes.If))
 
 
 class TemplateChecker:
@@ -81,7 +108,7 @@ class TemplateChecker:
         self._uncalled()
         unknown = used - set(SCOPE_NAMES) - _GIVEN - self._allowed
         called = {call.node.name for call in self._tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
-        for name in self._tree.find_all(nodes.Name):
+        for name in _never_set(self._tree, frozenset()) if unknown else ():
             if name.name not in unknown:
                 continue
             if name.name in called:

@@ -53,6 +53,10 @@ def test_syntax_is_told_in_plain_words(language: WorkspaceLanguage, text: str, o
         ("{{ boddy.x }}", "ESB407", "boddy", "`body`"),
         ("{{ header['x'] }}", "ESB407", "header", "`headers`"),
         ("{% for i in items %}{% endfor %}", "ESB407", "items", "body.items"),
+        ("{% for i in body.items %}{% set j = i %}{% endfor %}{{ j }}", "ESB407", "j", "body.j"),
+        ("{% for i in body.items %}{% if i %}{% set j = i %}{% endif %}{% endfor %}{{ j }}", "ESB407", "j", "body.j"),
+        ("{{ x }}{% set x = 1 %}", "ESB407", "x", "body.x"),
+        ("{% if body.a %}{% set x = y %}{% endif %}{{ x }}", "ESB407", "y", "body.y"),
         ("{% for i in body.items %}{{ j }}{% endfor %}", "ESB407", "j", "body.j"),
         ("{% if lot %}{% endif %}", "ESB407", "lot", "body.lot"),
         ("{{ body.x | default(lot) }}", "ESB407", "lot", "body.lot"),
@@ -96,6 +100,11 @@ def test_names_that_a_template_sets_are_known(language: WorkspaceLanguage) -> No
         "{% macro m(a) %}{{ a }}{{ varargs }}{{ kwargs }}{{ caller() }}{% endmacro %}",
         "{% with a = 1 %}{{ a }}{% endwith %}",
         "{% set now = body.x %}{{ now }}",
+        "{% if body.a %}{% set x = 1 %}{% else %}{% set x = 2 %}{% endif %}{{ x }}",
+        "{% if body.a %}{% set x = 1 %}{% elif body.b %}{% set x = 2 %}{% endif %}{{ x | default('none') }}",
+        "{% if body.a %}{% set x = body.b %}{{ x }}{% endif %}",
+        "{% for i in body.items %}{% if i.a %}{% set x = i.a %}{% else %}{% set x = 0 %}{% endif %}{{ x }}{% endfor %}",
+        "{% if body.a %}{% set x %}text{% endset %}{% endif %}{% for i in body.items %}{{ x }}{% endfor %}",
     ):
         language.template(text)
 

@@ -131,6 +131,8 @@ BODY = {
         ("{{ '{{' }} {{ body.lot }}", "{{ L-1"),
         ("{{ 1000000 * 1000000.50 }}", "1000000500000.00"),
         ("{{ 'a\nb' | indent(2) }}", "a\n  b"),
+        ("{% if body.lot %}{% set x = 'a' %}{% else %}{% set x = 'b' %}{% endif %}{{ x }}", "a"),
+        ("{% if not body.lot %}{% set x = 'a' %}{% endif %}{{ x | default('none') }}", "none"),
     ],
 )  # fmt: skip
 def test_template_gives(language: WorkspaceLanguage, scope: Scope, text: str, result: str) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from esb.config.files import Files
 from esb.config.loader import read_workspace
 from esb.errors import Problem
 from esb.formats.json import Json
@@ -117,11 +118,18 @@ def attempt(
 def _texts(root: Path) -> dict[str, str]:
     """What a transformation can refer to: tables, includes, contracts and settings, but no route and no system."""
     loaded = read_workspace(root, need_secrets=False)
-    texts = loaded.workspace.texts if loaded.workspace is not None else {}
+    texts = loaded.workspace.texts if loaded.workspace is not None else _on_disk(root)
     found = {path: text for path, text in texts.items() if path.startswith(("schemas/", "transforms/"))}
     if loaded.settings is not None:
         found["esb.yaml"] = to_yaml({"timezone": loaded.settings.timezone, "site": dict(loaded.settings.site)})
     return found
+
+
+def _on_disk(root: Path) -> dict[str, str]:
+    """The files of a workspace that has faults: what is tried may be the one that is being mended."""
+    files = Files(root, lambda _: None)
+    paths = [path for folder in ("schemas", "transforms") for path in files.find(folder, "")]
+    return {path: text for path in paths if (text := files.text(path)) is not None}
 
 
 def beside(path: Path) -> tuple[str, dict[str, str]]:

@@ -19,6 +19,8 @@ from esb.spec import option
 
 _BAD = "the body is not a readable Excel workbook"
 _UNWRITABLE = "the body cannot be written as an Excel workbook"
+#: what PyO3 says where it got no object of Python
+_NO_MEMORY = ("pointer is null", "API call failed")
 #: a workbook that unpacks to more is refused before it is opened
 UNPACKED = 200_000_000
 #: whole numbers beyond this are not exact in a spreadsheet (IEEE 754 double)
@@ -68,6 +70,13 @@ class Excel:
             raise
         except Exception as error:  # noqa: BLE001 - calamine raises its own errors and those of the formats below it
             raise invalid(_BAD, str(error) or type(error).__name__) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            # how a library in Rust dies, past every `except Exception`: of the workbook, or as Python had no memory for an object
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise MemoryError from None
+            raise invalid(_BAD, f"its reader gives up on it: {error}") from None
         return self._records(rows)
 
     def encode(self, body: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -70,7 +71,7 @@ def test_a_doctor_names_each_fault_with_what_to_do(tmp_path: Path) -> None:
         )
         store = root / ".esb"
         store.mkdir()
-        with sqlite3.connect(store / "bus.db") as other:
+        with contextlib.closing(sqlite3.connect(store / "bus.db")) as other, other:
             other.execute("CREATE TABLE x (y)")
         found = findings(root, 1)
     assert "in use" in found["ports"][0]["said"]

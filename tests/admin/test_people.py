@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -105,7 +106,7 @@ def test_s26_off_loopback_somebody_must_have_to_log_in(plant: Target, tmp_path: 
 def test_required_means_nobody_reads_and_an_older_store_gets_what_it_lacks(tmp_path: Path, people: People) -> None:
     (tmp_path / "esb.yaml").write_text("bus: b\n")
     assert esb("users", "ls", cwd=tmp_path).returncode == 0
-    with sqlite3.connect(tmp_path / ".esb" / "bus.db") as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / ".esb" / "bus.db")) as connection, connection:
         connection.execute("DROP TABLE access")
         connection.execute("PRAGMA user_version = 1")
     connection.close()

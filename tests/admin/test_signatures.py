@@ -346,7 +346,7 @@ def rewritten(source: Path, target: Path, change: Callable[[list[dict[str, Any]]
     from esb.store import open_store
 
     target.parent.mkdir()
-    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new, new:
         old.backup(new)
         rows = [
             dict(zip(COLUMNS, row, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -21,7 +22,7 @@ steps:
 
 
 def plant(root: Path, name: str, stock: int) -> None:
-    with sqlite3.connect(root / f"{name}.db") as database:
+    with contextlib.closing(sqlite3.connect(root / f"{name}.db")) as database, database:
         database.executescript(
             f"drop table if exists stock; create table stock (n int); insert into stock values ({stock})"
         )

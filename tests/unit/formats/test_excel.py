@@ -117,3 +117,27 @@ def test_no_memory_is_no_fault_of_the_workbook(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "python_calamine", types.SimpleNamespace(CalamineWorkbook=book))
     with pytest.raises(MemoryError):
         Excel().decode(workbook(("lot",)))
+
+
+class PanicException(BaseException):
+    """What PyO3 makes of the death of a library in Rust."""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("PyObject pointer is null", MemoryError),
+        ("Python API call failed", MemoryError),
+        ("index out of bounds: the len is 3", Invalid),
+    ],
+)
+def test_a_panic_of_the_reader_is_the_workbooks_or_the_memorys(
+    monkeypatch: pytest.MonkeyPatch, words: str, expected: type[Exception]
+) -> None:
+    def panics(_: Any) -> None:
+        raise PanicException(words)
+
+    book = types.SimpleNamespace(from_filelike=panics)
+    monkeypatch.setitem(sys.modules, "python_calamine", types.SimpleNamespace(CalamineWorkbook=book))
+    with pytest.raises(expected):
+        Excel().decode(workbook(("lot",)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -202,7 +203,7 @@ class TestCopies:
 def test_a_store_of_an_older_program_gets_the_table(stores: Any) -> None:
     async def main() -> None:
         await (await stores.open()).close()
-        with sqlite3.connect(stores.path) as connection:
+        with contextlib.closing(sqlite3.connect(stores.path)) as connection, connection:
             connection.execute("DROP TABLE blob")
             connection.execute("PRAGMA user_version = 1")
         connection.close()

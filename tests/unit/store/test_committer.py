@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
@@ -62,7 +63,7 @@ class Bench:
         return self.committer.submit(accept, Draft.of(self.stores.new(**parts)))
 
     def stored(self) -> int:
-        with sqlite3.connect(self.path) as connection:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             count: int = connection.execute("SELECT count(*) FROM message").fetchone()[0]
         connection.close()
         return count

@@ -67,7 +67,7 @@ class TestOpening:
             assert stores.path.stat().st_mode & 0o777 == 0o600
             assert stores.path.parent.stat().st_mode & 0o777 == 0o700
         assert sorted(path.name for path in stores.path.parent.iterdir()) == ["bus.db", "bus.db.exists"]
-        with sqlite3.connect(stores.path) as connection:
+        with closing(sqlite3.connect(stores.path)) as connection, connection:
             assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
             assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
             assert connection.execute("PRAGMA page_size").fetchone() == (8192,)
@@ -88,14 +88,14 @@ class TestOpening:
 
     def test_a_file_of_a_newer_program_is_refused_untouched(self, stores: Any) -> None:
         fill(stores)
-        with sqlite3.connect(stores.path) as connection:
+        with closing(sqlite3.connect(stores.path)) as connection, connection:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
         connection.close()
         assert "newer" in refused(stores, StoreCorrupt, "newer version").hint
 
     def test_a_file_of_another_program_is_refused_untouched(self, stores: Any) -> None:
         stores.path.parent.mkdir()
-        with sqlite3.connect(stores.path) as connection:
+        with closing(sqlite3.connect(stores.path)) as connection, connection:
             connection.execute("CREATE TABLE t (x)")
         connection.close()
         refused(stores, StoreCorrupt, "not a store of this program")

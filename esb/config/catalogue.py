@@ -151,7 +151,8 @@ def reference_markdown(registry: Registry) -> dict[str, str]:
         "connectors.md": options_page(
             "Connectors",
             "A file connectors/<name>.yaml: `connector:` its name, `type:` its protocol, the options of that "
-            "[connection](connections.md), `operations:` by name with the options of that [sink](sinks.md), and these. With "
+            "[connection](connections.md), `operations:` by name with the options of that [sink](sinks.md) and "
+            "`examples:`, a list or a mapping of names, of what is sent and answered in any shape, which `esb docs build` shows; and these. With "
             "`params:`, a JSON Schema by parameter, it is made once for every [site](sites.md) that fills them in.",
             [("Common settings", "", options_of(ConnectorSettings))],
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from esb.config.aliases import SINKS, words_of
@@ -12,12 +13,16 @@ from esb.config.reader import Level, WorkspaceReader
 from esb.config.resources import Resources, check_beside
 from esb.config.steps import Frame, places_of
 from esb.registry import Component
-from esb.spec import MISSING, MapNode, Node, ScalarNode, options_of, read_options
+from esb.secret import Secret
+from esb.spec import MISSING, ListNode, MapNode, Node, ScalarNode, options_of, read_options, to_plain
+from esb.spec.nodes import scalars
 
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _OPERATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COMMON = frozenset(spec.name for spec in options_of(ConnectorSettings))
 _OWN = ("connector", "type", "operations", "params")
+#: Beside the options of an operation: what is sent and what is answered, in any shape, for who reads the catalogue.
+EXAMPLES = "examples"
 
 
 def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader) -> Connector | None:
@@ -29,7 +34,9 @@ def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader)
         return None
     own = frozenset(spec.name for spec in options_of(component.cls))
     sink = resources.registry.get("sink", component.name)
-    inside = {spec.name: "operations: <name>" for spec in options_of(sink.cls)} if sink else {}
+    inside = (
+        dict.fromkeys((*(spec.name for spec in options_of(sink.cls)), EXAMPLES), "operations: <name>") if sink else {}
+    )
     label = Level("the connector", own | _COMMON | set(_OWN), node.position, "connector", inside)
     with resources.document() as scope, resources.levels.within(label):
         settings, connection = _options(node, component, own, resources, reader)
@@ -50,6 +57,7 @@ def read_connector(node: MapNode, resources: Resources, reader: WorkspaceReader)
         settings=settings,
         connection=connection,
         operations=operations,
+        examples=_examples(node),
         digest=digest([canonical(node), *texts, secrets_mark(node)]),
     )
 
@@ -146,7 +154,37 @@ def _operation(key: ScalarNode, value: Node, sink: Component, reader: WorkspaceR
             "ESB110", f"`{key.text}` is no name for an operation", key, hint=f"write it like `{kebab(key.text)}`"
         )
     with reader.inside(key.text):
+        if isinstance(value, MapNode) and (given := value.get(EXAMPLES)) is not None:
+            _check_examples(given, reader)
+            value = MapNode(value.position, tuple(entry for entry in value.entries if entry[0].text != EXAMPLES))
         return read_options(sink.cls, value, reader)
+
+
+def _check_examples(given: Node, reader: WorkspaceReader) -> None:
+    if not isinstance(given, (ListNode, MapNode)):
+        hint = "write `examples: [ { body: { lot: L1 }, answer: { booked: true } } ]`"
+        reader.problem(
+            "ESB103", f"`examples` is a list, or a mapping of names to them, not {given.what}", given, hint=hint
+        )
+    for scalar in scalars(given):
+        if isinstance(scalar.value, Secret):
+            reader.problem(
+                "ESB502", "a secret may not stand in an example", scalar, hint="examples are shown to people"
+            )
+
+
+def _examples(node: MapNode) -> dict[str, Mapping[str, Any]]:
+    """By operation, where it has some, and by name; those of a list have none."""
+    found: dict[str, Mapping[str, Any]] = {}
+    operations = node.get("operations")
+    for key, value in operations.entries if isinstance(operations, MapNode) else ():
+        if isinstance(value, MapNode) and (given := value.get(EXAMPLES)) is not None:
+            found[key.text] = _named(to_plain(given))
+    return found
+
+
+def _named(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {str(number): one for number, one in enumerate(given, 1)}
 
 
 def operation_places(node: MapNode) -> dict[str, Any]:

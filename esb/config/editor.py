@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from esb.config.catalogue import catalog, documents, reference_markdown
+from esb.config.connectors import EXAMPLES
 from esb.config.kpis import KpiDocument
 from esb.config.model import ConnectorSettings, Settings
 from esb.config.routes import RouteOptions
@@ -207,7 +208,7 @@ def _connector(registry: Registry) -> dict[str, Any]:
         schema = _object(options_schema(connections[name].cls))
         options = {key: value for key, value in schema.get("properties", {}).items() if key not in common}
         sink = registry.get("sink", name)
-        operation = options_schema(sink.cls) if sink else {}
+        operation = _operation(sink.cls) if sink else {}
         operations = {
             "type": "object",
             "description": "Operations by name; routes send to `connector.operation`.",
@@ -227,6 +228,13 @@ def _connector(registry: Registry) -> dict[str, Any]:
         "additionalProperties": False,
         "allOf": choices,
     }
+
+
+def _operation(sink: type) -> dict[str, Any]:
+    schema = options_schema(sink)
+    said = "What is sent and what is answered, in any shape: the catalogue of the bus shows it."
+    _object(schema)["properties"][EXAMPLES] = {"type": ["array", "object"], "description": said}
+    return schema
 
 
 __all__ = ["catalog", "documents", "editor_schema", "reference_markdown"]

@@ -204,7 +204,8 @@ class ConnectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """A named system. ``connection`` are the transport settings of its type; ``operations`` are sinks by name.
+    """A named system. ``connection`` are the transport settings of its type; ``operations`` are sinks by name, and ``examples`` are
+    those of operations that have some, by name.
 
     ``inbound`` are the credentials that this system shows when *it* calls the bus (``auth: <connector>`` on a source).
     """
@@ -215,6 +216,7 @@ class Connector:
     settings: ConnectorSettings
     connection: Any
     operations: Mapping[str, Any] = field(default=EMPTY)
+    examples: Mapping[str, Mapping[str, Any]] = field(default=EMPTY)
     digest: str = ""
     timezone: str = ""  #: of its maintenance windows; that of the bus where it is empty
 

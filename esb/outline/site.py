@@ -5,7 +5,6 @@ The pages call nobody: they can be put on any file server, or opened from a fold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def build(workspace: Workspace, url: str, out: Path) -> list[str]:
     return sorted(files)
 
 
-def written(document: Mapping[str, Any]) -> str:
+def written(document: Any) -> str:
     """A document as JSON for people and programs; decimals keep their digits."""
     return msgspec.json.format(Json().encode(document), indent=2).decode() + "\n"
 
@@ -97,6 +96,11 @@ def _connector(one: Any) -> dict[str, Any]:
         "type": one.type,
         "description": one.settings.description,
         "operations": sorted(one.operations),
+        "examples": [
+            (operation, name, written(example).strip())
+            for operation, found in sorted(one.examples.items())
+            for name, example in found.items()
+        ],
     }
 
 

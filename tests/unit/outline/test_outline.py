@@ -38,7 +38,7 @@ base_url: http://qms.example.com
 timeout: 10s
 inbound: { api_key: [ { key: "${secret:qms}", header: X-Key }, { key: "${secret:qms}-2", header: X-Other-Key } ] }
 operations:
-  lot: { path: "/lots/{{ body.lot }}" }
+  lot: { path: "/lots/{{ body.lot }}", examples: [ { body: { lot: L-<1> }, answer: { stored: 12.10 } } ] }
 """,
     "connectors/plant-bus.yaml": """
 connector: plant-bus
@@ -199,6 +199,11 @@ def test_the_pages_escape_what_routes_say_and_lead_to_each_other(workspace: Work
     files = site(workspace, "http://x")
     assert "Lots &lt;into&gt; the QMS" in files["index.html"]
     assert "<into>" not in files["index.html"]
+    assert (
+        "<dt>qms.lot: 1</dt><dd><pre>{\n  &#34;body&#34;: {\n    &#34;lot&#34;: &#34;L-&lt;1&gt;&#34;"
+        in files["index.html"]
+    )
+    assert "12.10" in files["index.html"]
     for name in ("lot-put", "portal", "off"):
         assert f'href="routes/{name}.html"' in files["index.html"]
         assert f"<h1>{name}</h1>" in files[f"routes/{name}.html"]

@@ -47,8 +47,18 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
         broker.close()
 
 
-def struck(root: Path, connector: str, route: str, failpoint: str, put: Callable[[], None]) -> None:
-    """``put`` makes the queue, or the session, and fills it before there is a bus; that dies at the failpoint, and starts again."""
+def struck(
+    root: Path,
+    connector: str,
+    route: str,
+    failpoint: str,
+    put: Callable[[], None],
+    acknowledged: Callable[[], bool] = lambda: True,
+) -> None:
+    """``put`` makes the queue, or the session, and fills it before there is a bus; that dies at the failpoint, and starts again.
+
+    What it knows already may come after all else, so that its acknowledgement is waited for before it stops.
+    """
     with site_of(root, (), "") as site:
         (root / "connectors").mkdir()
         (root / "connectors" / "broker.yaml").write_text(connector, encoding="utf-8")
@@ -60,6 +70,7 @@ def struck(root: Path, connector: str, route: str, failpoint: str, put: Callable
         until(lambda: site.states("taken").get("done") == COUNT, within=60, what="every message", alive=lambda: None)
         names = sorted(path.name.partition(".")[0] for path in (root / "out").glob("*.json"))
         assert names == [str(n) for n in range(COUNT)]
+        until(acknowledged, within=60, what="everything acknowledged", alive=lambda: None)
         site.whole()
 
 
@@ -113,11 +124,12 @@ def test_what_was_taken_from_redis_and_not_acknowledged_comes_again(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESB_SECRET_REDIS", PASSWORD)
         route = AMQP.format(queue=queue).replace(", declare: { type: classic }", "")
-        struck(tmp_path / "site", f"connector: broker\ntype: amqp\n{address}", route, failpoint, put)
-    with redis_server.client() as client:
-        until(
-            lambda: not client.hlen(f"esb.unacked.{queue}"),
-            within=30,
-            what="everything acknowledged",
-            alive=lambda: None,
-        )
+        with redis_server.client() as client:
+            struck(
+                tmp_path / "site",
+                f"connector: broker\ntype: amqp\n{address}",
+                route,
+                failpoint,
+                put,
+                lambda: not client.llen(queue) and not client.hlen(f"esb.unacked.{queue}"),
+            )

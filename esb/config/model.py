@@ -216,9 +216,9 @@ class Connector:
     settings: ConnectorSettings
     connection: Any
     operations: Mapping[str, Any] = field(default=EMPTY)
-    examples: Mapping[str, Mapping[str, Any]] = field(default=EMPTY)
     digest: str = ""
     timezone: str = ""  #: of its maintenance windows; that of the bus where it is empty
+    examples: Mapping[str, Mapping[str, Any]] = field(default=EMPTY)
 
 
 # -- esb.yaml -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from esb.formats.unread import Unread
 from esb.message import Message
 from esb.steps.base import Answer, Block, Enter, StepNode, Stop, Wait, WhenDown, set_path
 from esb.steps.claims import ClaimContext
-from esb.steps.nested import steps_in
+from esb.steps.nested import is_in, steps_in
 from esb.steps.unread import StreamContext, Streams, takes_unread
 
 
@@ -403,7 +403,7 @@ def _when_down(node: StepNode, run: Run) -> WhenDown | None:
     shared = run.when_down
     if node.when_down is not None or shared is None or shared.block is None:
         return node.when_down or shared
-    return None if any(one is node for one in steps_in(shared.block)) else shared
+    return None if is_in(node, shared.block) else shared
 
 
 def _fall_back(block: Block, node: StepNode, message: Message, run: Run) -> Enter:
@@ -418,18 +418,17 @@ def falls_back_still(node: StepNode, message: Message, run: Run) -> Enter | None
     policy = _when_down(node, run)
     if policy is None or policy.block is None or run.recall(run.step) is not None:
         return None
-    if node.when_down is None:
-        run.stand_in(policy.block)
-    if not any(_has_delivered(one, run) for one in steps_in(policy.block)):
+    instead_of = run.step if node.when_down is None else ""
+    if not any(_has_delivered(one, run, instead_of) for one in steps_in(policy.block)):
         return None
     entered = _fall_back(policy.block, node, message, run)
     run.end()
     return entered
 
 
-def _has_delivered(node: StepNode, run: Run) -> bool:
+def _has_delivered(node: StepNode, run: Run, instead_of: str) -> bool:
     """Whether a step of a fallback has delivered, or the fallback of the route instead of it."""
-    name = run.name_of(node)
+    name = run.name_of(node, instead_of)
     if node.kind == "to" and run.recall(name) is not None:
         return True
     shared = _when_down(node, run) if node.when_down is None else None

@@ -39,7 +39,7 @@ from esb.runtime.stored import swallow
 from esb.runtime.throttles import SHORT
 from esb.runtime.verify import verified
 from esb.steps.base import Answer, Block, HandOff, OnTimeout, Reply, StepNode, Target, Wait, WhenDown
-from esb.steps.nested import steps_in
+from esb.steps.nested import is_in
 from esb.steps.reconcile import Found
 from esb.store.base import Confirmed
 from esb.store.facts import Fact
@@ -90,8 +90,8 @@ class MessageRun(Struct, eq=False):
     kind: str = ""  #: of the step that runs
     peers_seen: list[int] = []  #: the numbers of the messages that `peers` gave last
     confirmed: list[str] = []  #: steps that delivered since the last `compensate`
-    #: steps of the fallback that several steps share, by ``id``, and the one that they run instead of
-    _shared: tuple[frozenset[int], str] | None = None
+    #: the fallback that several steps share, and the step that it runs instead of
+    _shared: tuple[Block, str] | None = None
     _began: float = 0.0
     _zero: float = 0.0
     _record: dict[str, Any] = {}
@@ -374,11 +374,11 @@ class MessageRun(Struct, eq=False):
         self._waited = True
 
     def stand_in(self, block: Block) -> None:
-        self._shared = frozenset(map(id, steps_in(block))), self.step
+        self._shared = block, self.step
 
     def name_of(self, node: StepNode, instead_of: str = "") -> str:
-        if self._shared is not None and id(node) in self._shared[0]:
-            instead_of = instead_of or self._shared[1]
+        if not instead_of and self._shared is not None and is_in(node, self._shared[0]):
+            instead_of = self._shared[1]
         return f"{node.id}@{instead_of}" if instead_of else node.id
 
     def has_started(self) -> None:

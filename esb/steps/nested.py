@@ -15,3 +15,8 @@ def steps_in(block: Block) -> Iterator[StepNode]:
             yield from steps_in(inner)
         if node.when_down is not None and node.when_down.block is not None:
             yield from steps_in(node.when_down.block)
+
+
+def is_in(node: StepNode, block: Block) -> bool:
+    """Whether it is one of those steps, not one that is only written alike."""
+    return any(one is node for one in steps_in(block))

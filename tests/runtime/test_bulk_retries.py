@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,21 @@ ALL = Filter(route="hold", limit=100)
 BULK = {"bulk.start", "bulk.stop", "bulk.resume", "bulk.end", "dlq.retry"}
 
 
+@asynccontextmanager
+async def with_dead(start: Any, probe: Any, lots: str) -> AsyncIterator[Any]:
+    """A bus in which a message of each of the ``lots`` is dead."""
+    probe.script["erp"] = [Rejected("no")] * len(lots)
+    async with start({"routes/a.yaml": ROUTE}) as bus:
+        for lot in lots:
+            await bus.send("hold", {"lot": lot})
+        await bus.settle()
+        assert bus.states("hold") == ["dead"] * len(lots)
+        yield bus
+
+
 def test_a_bulk_retry_goes_in_order_at_its_rate_and_ends(start: Any, probe: Any) -> None:
     async def scenario() -> None:
-        probe.script["erp"] = [Rejected("no")] * 3
-        async with start({"routes/a.yaml": ROUTE}) as bus:
-            for lot in "123":
-                await bus.send("hold", {"lot": lot})
-            await bus.settle()
-            assert bus.states("hold") == ["dead"] * 3
+        async with with_dead(start, probe, "123") as bus:
             jobs = Jobs(bus.store, bus.operations, bus.clock, print)
             started = await jobs.start(ALL, WHO, stale=False, rate=HOURLY)
             await bus.settle()
@@ -59,11 +68,7 @@ def test_a_dry_run_does_not_wait_for_the_rate(start: Any, probe: Any) -> None:
     """It does nothing that could be too much: ten thousand messages at 20/s would be eight minutes of waiting for a list."""
 
     async def scenario() -> None:
-        probe.script["erp"] = [Rejected("no")] * 3
-        async with start({"routes/a.yaml": ROUTE}) as bus:
-            for lot in "123":
-                await bus.send("hold", {"lot": lot})
-            await bus.settle()
+        async with with_dead(start, probe, "123") as bus:
             began = bus.clock.monotonic()
             retries = await bus.operations.retry(ALL, WHO, dry_run=True, rate=HOURLY)
             assert [item["result"] for item in retries] == ["would retry"] * 3
@@ -76,11 +81,7 @@ def test_a_dry_run_does_not_wait_for_the_rate(start: Any, probe: Any) -> None:
 
 def test_a_stop_leaves_the_rest_dead_and_a_restart_goes_on(start: Any, probe: Any, tmp_path: Path) -> None:
     async def scenario() -> None:
-        probe.script["erp"] = [Rejected("no")] * 4
-        async with start({"routes/a.yaml": ROUTE}) as bus:
-            for lot in "1234":
-                await bus.send("hold", {"lot": lot})
-            await bus.settle()
+        async with with_dead(start, probe, "1234") as bus:
             jobs = Jobs(bus.store, bus.operations, bus.clock, print)
             first = await jobs.start(ALL, WHO, stale=False, rate=HOURLY)
             await bus.settle()
@@ -117,11 +118,8 @@ def test_a_stop_leaves_the_rest_dead_and_a_restart_goes_on(start: Any, probe: An
 
 def test_a_job_that_ran_when_the_bus_was_killed_retries_each_message_once(start: Any, probe: Any) -> None:
     async def scenario() -> None:
-        probe.script["erp"] = [Rejected("no")] * 5
-        async with start({"routes/a.yaml": ROUTE}) as bus:
-            for lot in "123":
-                await bus.send("hold", {"lot": lot})
-            await bus.settle()
+        async with with_dead(start, probe, "123") as bus:
+            probe.script["erp"] = [Rejected("no")] * 2
             jobs = Jobs(bus.store, bus.operations, bus.clock, print)
             started = await jobs.start(ALL, WHO, stale=False, rate=HOURLY)
             await bus.settle()
@@ -152,11 +150,7 @@ def test_a_job_that_ran_when_the_bus_was_killed_retries_each_message_once(start:
 
 def test_a_stop_that_was_noted_counts_after_a_kill(start: Any, probe: Any) -> None:
     async def scenario() -> None:
-        probe.script["erp"] = [Rejected("no")] * 2
-        async with start({"routes/a.yaml": ROUTE}) as bus:
-            for lot in "12":
-                await bus.send("hold", {"lot": lot})
-            await bus.settle()
+        async with with_dead(start, probe, "12") as bus:
             jobs = Jobs(bus.store, bus.operations, bus.clock, print)
             started = await jobs.start(ALL, WHO, stale=False, rate=HOURLY)
             await bus.settle()
@@ -175,11 +169,7 @@ def test_a_stop_that_was_noted_counts_after_a_kill(start: Any, probe: Any) -> No
 
 def test_only_so_many_run_at_once_and_what_another_did_is_skipped(start: Any, probe: Any) -> None:
     async def scenario() -> None:
-        probe.script["erp"] = [Rejected("no")] * 12
-        async with start({"routes/a.yaml": ROUTE}) as bus:
-            for lot in range(12):
-                await bus.send("hold", {"lot": lot})
-            await bus.settle()
+        async with with_dead(start, probe, "abcdefghijkl") as bus:
             jobs = Jobs(bus.store, bus.operations, bus.clock, print)
             started = [await jobs.start(ALL, WHO, stale=False, rate=HOURLY) for _ in range(MOST_RUNNING)]
             with pytest.raises(NotAllowed, match="run already"):

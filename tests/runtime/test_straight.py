@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -205,19 +207,26 @@ def of_attempts() -> list[Any]:
     return [one for one in gc.get_objects() if type(one) in (Flight, Errand, MessageRun)]
 
 
+@contextmanager
+def no_collector() -> Iterator[Callable[[], int]]:
+    """What it gives tells how many objects of attempts are there that were not before (errors of other tests keep some)."""
+    gc.collect()
+    before = of_attempts()
+    gc.disable()
+    try:
+        yield lambda: len(of_attempts()) - len(before)
+    finally:
+        gc.enable()
+
+
 def test_nothing_of_an_attempt_waits_for_the_collector(start: Any, probe: Any) -> None:
     async def scenario() -> None:
         async with start({"routes/a.yaml": NARROW, "connectors/erp.yaml": ONE_PLACE}) as bus:
             await warm(bus, "plain", {"n": 0})
-            gc.collect()
-            before = of_attempts()  # kept by errors of other tests
-            gc.disable()
-            try:
+            with no_collector() as left:
                 await asyncio.gather(*[bus.send("plain", {"n": n}) for n in range(3)])  # two of them wait for a place
                 await bus.settle()
-                assert len(of_attempts()) == len(before)
-            finally:
-                gc.enable()
+                assert left() == 0
             assert (bus.states("plain"), probe.begun) == (["done"] * 4, 3)
 
     run(scenario())
@@ -228,18 +237,13 @@ def test_nothing_of_an_attempt_that_failed_waits_for_the_collector(start: Any, p
     async def scenario() -> None:
         async with start({"routes/a.yaml": NARROW, "connectors/erp.yaml": ONE_PLACE}) as bus:
             await warm(bus, "plain", {"n": 0})
-            gc.collect()
-            before = of_attempts()  # kept by errors of other tests
-            gc.disable()
-            try:
+            with no_collector() as left:
                 probe.script["erp"] = [Unavailable("503"), Rejected("404")]
                 await bus.send("plain", {"n": 1})
                 await bus.settle()
-                assert (bus.states("plain"), len(of_attempts())) == (["done", "waiting"], len(before))
+                assert (bus.states("plain"), left()) == (["done", "waiting"], 0)
                 await bus.advance(10)
-                assert (bus.states("plain"), len(of_attempts())) == (["done", "dead"], len(before))
-            finally:
-                gc.enable()
+                assert (bus.states("plain"), left()) == (["done", "dead"], 0)
 
     run(scenario())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from esb import __version__
+from esb.config.drafts import write_whole
 from esb.errors import Position, Problem
 
 _FILE = ".esb/lint.json"
@@ -66,9 +67,7 @@ class LintCache:
             if place.parent.name != ".esb":
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _forget_old(place.parent)
-            fresh = place.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(record), encoding="utf-8")
-            fresh.replace(place)
+            write_whole(place, json.dumps(record))
         except OSError:
             return
 

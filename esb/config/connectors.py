@@ -168,9 +168,8 @@ def _check_examples(given: Node, reader: WorkspaceReader) -> None:
         )
     for scalar in scalars(given):
         if isinstance(scalar.value, Secret):
-            reader.problem(
-                "ESB502", "a secret may not stand in an example", scalar, hint="examples are shown to people"
-            )
+            hint = "write a word such as `KEY` for it: people read examples"
+            reader.problem("ESB502", "a secret may not stand in an example", scalar, hint=hint)
 
 
 def _examples(node: MapNode) -> dict[str, Mapping[str, Any]]:

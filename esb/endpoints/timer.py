@@ -87,7 +87,7 @@ class TimerSource:
         if self.every is not None and self.every < _SHORTEST:
             reader.problem("ESB106", "`every` must be at least 100ms", _spot(node, "every"), hint="write `every: 1s`")
         if self.every is not None and self.every > _LONGEST:
-            reader.problem("ESB106", "`every` is at most 3660 days", _spot(node, "every"), hint="check the unit")
+            reader.problem("ESB106", "`every` is at most 3660 days", _spot(node, "every"), hint="write `every: 365d`")
         if self.timezone is not None and zone_of(self.timezone) is None:
             reader.problem(
                 "ESB105", f"`{self.timezone}` is not a time zone", _spot(node, "timezone"),

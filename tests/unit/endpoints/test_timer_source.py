@@ -295,7 +295,7 @@ def test_every_option_is_read(options: Options) -> None:
         ({}, "ESB107", "every: 5m"),
         ({"every": "5m", "cron": "0 6 * * *"}, "ESB107", "exactly one"),
         ({"every": "10ms"}, "ESB106", "100ms"),
-        ({"every": "365000d", "catch_up": {"all": 10_000}}, "ESB106", "check the unit"),
+        ({"every": "365000d", "catch_up": {"all": 10_000}}, "ESB106", "every: 365d"),
         ({"every": "5"}, "ESB104", "5s"),
         ({"interval": "5m"}, "ESB101", "`every`"),
         ({"cron": "0 6 * * *", "timezone": "Europe/Wien"}, "ESB105", "Europe/Vienna"),

@@ -41,8 +41,8 @@ class HttpSource:
 
     Answered 202 with `message_id`, `correlation_id` and `state` once the message is stored with an fsync. Refused with
     `application/problem+json`: 400 (cannot be read), 401, 409 (an `Idempotency-Key` with other content), 413, 415,
-    422 (breaks the contract, with every violation, of more than
-    50 the first and their number), 429 (`rate`), 503 with `Retry-After` (the bus takes no more now).
+    422 (breaks the contract, with every violation, of more than 50 the first and their number), 429 (`rate`), 503 with
+    `Retry-After` (the bus takes no more now).
     """
 
     path: str = option(doc="Path, with `{params}` that become `meta.params`.", example="/qms/lots/{lot}")

@@ -119,9 +119,8 @@ class RouteRunner:
             spec = self._versions.bind(entry)
             entry.rank = rank_of(envelope, spec)
             if is_aggregate(envelope, spec) and not self.lanes.is_blocked(entry.lane):
-                entry.overtakes = (
-                    True  # it is no part of the group that is open meanwhile, and does not wait for its end
-                )
+                # it is no part of the group that is open meanwhile, and does not wait for its end
+                entry.overtakes = True
         if envelope.overtakes and entry.lane is not None:
             self.lanes.unblock(entry.lane)
             self.lanes.supersede_running(entry.lane, entry.seq)

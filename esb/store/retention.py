@@ -136,9 +136,8 @@ def purge(writer: Writer, old: Old, limit: int) -> int:
         many("DELETE FROM block WHERE route = ? AND scope = ? AND key = ? AND seq = ?", blocking)
         for lane in {row[:3] for row in blocking}:
             release(writer, lane)
-    discarded = [
-        (row[0], row[1]) for row in rows if row[2] == DISCARDED
-    ]  # by hand, and few: keys may be looked through
+    # by hand, and few: keys may be looked through
+    discarded = [(row[0], row[1]) for row in rows if row[2] == DISCARDED]
     for route in {0, *(route for _, route in discarded)} if discarded else ():  # 0: those of `dedupe` steps
         _forget_keys(writer, route, [seq for seq, own in discarded if route in (own, 0)])
     for statement in _PARTS:

@@ -175,9 +175,8 @@ class TestedBus:
     # -- life ---------------------------------------------------------------------------------------------------------
     async def start(self) -> None:
         self._store = await _open(self._life(self.lives), self.clock)
-        self._store.works_ahead = (
-            False  # what is published is told when it is born: not before its parent is in the store
-        )
+        # what is published is told when it is born: not before its parent is in the store
+        self._store.works_ahead = False
         log = partial(self._log, self.told)
         supervisor = _TestedSupervisor(self._store, self.clock, HttpIngress(), log, self.workspace, told=self.told)
         targets = StubbedTargets(self.clock, self.workspace.root, self.workspace.registry, log)

@@ -183,9 +183,8 @@ def test_undecodable_and_control_names_go_to_failed_and_the_rest_flows(tmp_path:
 
 def test_a_long_listing_is_taken_in_parts(tmp_path: Path) -> None:
     async def scenario(ground: Ground) -> None:
-        ground.misdeeds.names = [
-            b"ghost-%05d.json" % n for n in range(10_000)
-        ]  # listed, and gone when they are claimed
+        # listed, and gone when they are claimed
+        ground.misdeeds.names = [b"ghost-%05d.json" % n for n in range(10_000)]
         ground.put("zz.json")
         source = await ground.source(batch=50, order="name")
         assert await source.poll_once() == 0

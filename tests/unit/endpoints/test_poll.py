@@ -251,9 +251,8 @@ def test_the_position_moves_page_by_page_and_a_page_that_is_gone_is_found_anew(p
         assert await plant.look(DELTA) == 12
         assert plant.logs == ["poll.position_refused"]
         assert "skiptoken=5" in plant.asked[2]
-        assert [body["id"] for body in plant.bodies] == [
-            f"L{number}" for number in range(12)
-        ]  # five of them were known
+        # five of them were known
+        assert [body["id"] for body in plant.bodies] == [f"L{number}" for number in range(12)]
         assert plant.lots.seen[0][1]["prefer"] == "odata.track-changes"
         assert await plant.look(DELTA) == 0
 

@@ -57,6 +57,7 @@ class Plan:
         self.sent: list[int] = []
         self.discarded: set[int] = set()
         self.numbers: Counter[str] = Counter()
+        self.lines: list[tuple[str, int]] = []
         probe.by_call = self.chance.random() < 0.5
         probe.script = {name: _Answers(self) for name in ("first", "second", "line")}
 
@@ -83,6 +84,7 @@ class Plan:
         self.numbers[group] += 2
         given = [self.numbers[group] - 1, self.numbers[group]]
         for number in self.chance.sample(given, self.chance.choice([1, 2, 2])):
+            self.lines.append((group, number))
             await bus.send("lines", {"g": group, "n": number})
 
     async def _time(self, bus: TestBus) -> None:
@@ -143,6 +145,14 @@ class Plan:
         assert {member for member, count in times.items() if count > 1} == set()
         assert set(self.sent) - set(times) <= self.discarded
 
+    def check_lines(self) -> None:
+        """Each line is sent, under one delivery id. (Its order is not asked: gaps are given up, and people retry.)"""
+        ids: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for got in self.probe.got:
+            if got.to == "line":
+                ids[got.body["g"], got.body["n"]].add(got.id)
+        assert {line: len(found) for line, found in ids.items()} == dict.fromkeys(self.lines, 1)
+
 
 class _Answers(list[Any]):
     """What a target says, for as long as it is asked."""
@@ -179,3 +189,4 @@ def test_every_member_is_in_one_aggregate_once_whatever_happens(start: Start, pr
     asyncio.run(go())
     plan.check("first")
     plan.check("second")
+    plan.check_lines()

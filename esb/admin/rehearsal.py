@@ -99,7 +99,7 @@ def _tried(root: Path, route: str, trial: Trial) -> dict[str, Any]:
 
 def _steps(root: Path, store: Store, envelope: Envelope, trial: Trial, code: bool) -> dict[str, Any]:
     from esb.testing.clock import VirtualClock  # noqa: PLC0415 - as above
-    from esb.testing.rehearse import rehearse  # noqa: PLC0415
+    from esb.testing.rehearse import rehearse  # noqa: PLC0415 - as above
 
     clock, route = VirtualClock(), envelope.route
     workspace, book, its = _version(root.resolve(), store, envelope, clock)
@@ -138,8 +138,8 @@ def _is_ours(cls: type) -> bool:
 def _version(root: Path, store: Store, envelope: Envelope, clock: VirtualClock) -> tuple[Workspace, Book, bool]:
     """The workspace to try a message on, the book of its steps, and whether it holds the version that the message ran on."""
     from esb.config.loader import read_workspace  # noqa: PLC0415 - as above
-    from esb.runtime.recall import Gone, texts_of  # noqa: PLC0415
-    from esb.testing.looking import Book  # noqa: PLC0415
+    from esb.runtime.recall import Gone, texts_of  # noqa: PLC0415 - as above
+    from esb.testing.looking import Book  # noqa: PLC0415 - as above
 
     route, digest = envelope.route, envelope.version
     known, book = known_of(store, route, digest), Book()

@@ -64,9 +64,8 @@ def schema_problems(schema: Any, error: Any, where: Where) -> list[Problem]:
     """Every fault of a schema that jsonschema-rs refused with ``error``, in the words of ``jsonschema``."""
     if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Referencing):
         return [where.problem((), "ESB307", f"a $ref leads nowhere: {first_line(error)}")]
-    # imported only here: it takes a tenth of a second
-    from jsonschema import validators  # noqa: PLC0415
-    from jsonschema.exceptions import best_match  # noqa: PLC0415
+    from jsonschema import validators  # noqa: PLC0415 - it takes a tenth of a second, which a good schema need not wait for
+    from jsonschema.exceptions import best_match  # noqa: PLC0415 - as above
 
     plain = _with_floats(schema)
     draft = validators.validator_for(plain, default=validators.validator_for({"$schema": DEFAULT}))

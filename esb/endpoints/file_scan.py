@@ -263,12 +263,12 @@ class Scanner:
         folders = [os.path.join(base, *look.parts) for look in looks]  # noqa: PTH118 - Path would follow no `..`
         if len(self._pattern.parts) == 1:
             return set()
-        return {os.path.normpath(os.path.join(folder, own)) for folder in folders for own in self._moves}  # noqa: PTH118
+        return {os.path.normpath(os.path.join(folder, own)) for folder in folders for own in self._moves}  # noqa: PTH118 - texts, for `normpath`
 
     def _inside(self, parts: tuple[str, ...], targets: set[str]) -> bool:
         path = str(self._pattern.base)
         for part in parts:
-            path = os.path.join(path, part)  # noqa: PTH118 - the same
+            path = os.path.join(path, part)  # noqa: PTH118 - texts, for `normpath` - the same
             if path in targets:
                 return True
         return False

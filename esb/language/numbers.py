@@ -283,7 +283,7 @@ def number(text: Any, locale: Any = "c") -> Number | None:
     if signs is None:
         raise ValueError(_unknown_locale(locale))
     if text is None or is_number(text):
-        return text  # type: ignore[no-any-return]
+        return text  # type: ignore[no-any-return]  # its type was asked
     if not isinstance(text, str):
         need_text(text, "number", "text")
     digits = _without_groups(text.strip(_SPACES + "\t\r\n"), *signs)

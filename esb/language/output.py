@@ -22,7 +22,7 @@ def as_output(value: Any) -> str:
     """A value as it stands in the text: digits, ``true``, JSON for lists and objects. Raises ValueError for null."""
     kind = type(value)
     if kind is str:
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # its type was asked
     if kind is int or kind is Decimal:
         return plain(value)
     if kind is bool:

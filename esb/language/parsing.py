@@ -112,7 +112,7 @@ class ExactParser(_Parser):  # type: ignore[misc]  # the same
         return [token for token in self._tokens if token is not None]
 
     def parse(self, expression: str) -> ParsedResult:
-        return self._do_parse(expression)  # type: ignore[no-any-return]
+        return self._do_parse(expression)  # type: ignore[no-any-return]  # jmespath has no types
 
     def _parse(self, expression: str) -> ParsedResult:
         self._tokens = list(ExactLexer().tokenize(expression))

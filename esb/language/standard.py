@@ -37,7 +37,7 @@ def _numbers(values: Any, name: str) -> list[Any]:
         if not is_number(value):
             extra = "; write number(…) around it" if isinstance(value, str) else ""
             raise ValueError(f"{name}: element {place} must be a number, it is {describe(value)}{extra}")
-    return values  # type: ignore[no-any-return]
+    return values  # type: ignore[no-any-return]  # its type was asked
 
 
 def _alike(values: list[Any], name: str, what: str = "element") -> list[Any]:

@@ -99,7 +99,7 @@ def need_text(value: Any, function: str, parameter: str) -> str:
 def need_number(value: Any, function: str, parameter: str) -> int | Decimal:
     """The value if it is a number. Raises ValueError with the function and parameter otherwise."""
     if is_number(value):
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # its type was asked
     extra = "; write number(…) around it" if isinstance(value, str) else ""
     raise ValueError(f"{function}: `{parameter}` must be a number, it is {describe(value)}{extra}")
 

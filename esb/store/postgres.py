@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 from uuid import uuid4
@@ -85,8 +86,7 @@ class Postgres:
 
     def reader(self) -> RemoteReader:
         """A session that reads only; several questions in one transaction see the same commits."""
-        connect = lambda: self._connect(_READS)  # noqa: E731
-        return RemoteReader(connect, self._wire.selected, self._link)
+        return RemoteReader(partial(self._connect, _READS), self._wire.selected, self._link)
 
     def committer(self, writer: Writer, *, threaded: bool | None, **hooks: Unpack[Hooks]) -> RemoteCommitter:
         del threaded  # always: a server may be late

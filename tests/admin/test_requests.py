@@ -53,7 +53,7 @@ def record(clock: ManualClock, **more: Any) -> dict[str, Any]:
 def test_open_requests_are_limited_and_old_ones_are_forgotten() -> None:
     async def scenario() -> None:
         clock, book = ManualClock(), Book()
-        requests: Any = Requests(book, clock)  # type: ignore[arg-type]
+        requests: Any = Requests(book, clock)  # type: ignore[arg-type]  # a double, or none
         for _ in range(MOST_OPEN):
             await requests.ask(record(clock), {})
         with pytest.raises(TooMany, match="wait already"):
@@ -74,7 +74,7 @@ def test_open_requests_are_limited_and_old_ones_are_forgotten() -> None:
 def test_of_two_who_decide_at_once_one_is_too_late() -> None:
     async def scenario() -> None:
         clock = ManualClock()
-        requests: Any = Requests(Book(), clock)  # type: ignore[arg-type]
+        requests: Any = Requests(Book(), clock)  # type: ignore[arg-type]  # a double, or none
         request = requests.get(await requests.ask(record(clock), {}))
         await requests.move(request, "approved", "joe", "ok", {})
         with pytest.raises(Taken, match="just now"):

@@ -193,7 +193,7 @@ def test_every_call_of_the_listener_is_in_a_table() -> None:
     served = {
         f"{method} {'/'.join('{}' if part.startswith('{') else part for part in route.path.split('/'))}"
         for route in app.routes
-        for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
+        for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]  # of this kind
     }
     names = {"hold", "ID", "VERSION", "L-1", "nobody", "none"}
     tabled = {

@@ -96,7 +96,7 @@ class FolderRig(SourceRig):
 
     async def crash(self, source: RunningSource) -> None:
         """Everything that the source has begun ends where it is."""
-        task = source._task  # type: ignore[attr-defined]
+        task = source._task  # type: ignore[attr-defined]  # of this kind
         others = {t for t in asyncio.all_tasks() if "FilePoller." in str(t.get_coro()) and t is not task}
         for doomed in (task, *others):
             doomed.cancel()

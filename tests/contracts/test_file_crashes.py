@@ -94,8 +94,8 @@ def poller(disk: Disk, *, kill: str = "", **options: Any) -> FilePoller:
         intake=DiskIntake(disk, kill),
         clock=disk.clock,
         workspace=disk.root,
-        state=None,  # type: ignore[arg-type]
-        ingress=None,  # type: ignore[arg-type]
+        state=None,  # type: ignore[arg-type]  # a double, or none
+        ingress=None,  # type: ignore[arg-type]  # a double, or none
         log=lambda level, event, **fields: None,
     )
     return source.bind(context)

@@ -102,11 +102,11 @@ class Ground:
         source = FileSource(path=template(path), **{"ready": Ready(rename=True), "format": Json(), **options})
         context = SourceContext(
             route="r",
-            intake=self,  # type: ignore[arg-type]
+            intake=self,  # type: ignore[arg-type]  # a double, or none
             clock=self.clock,
             workspace=self.workspace,
-            state=None,  # type: ignore[arg-type]
-            ingress=None,  # type: ignore[arg-type]
+            state=None,  # type: ignore[arg-type]  # a double, or none
+            ingress=None,  # type: ignore[arg-type]  # a double, or none
             log=lambda level, event, **fields: None,
         )
         return source.bind(context)
@@ -277,7 +277,7 @@ def test_a_file_that_is_swapped_for_a_link_after_the_look_is_not_read(ground: Gr
         victim.symlink_to(ground.root / "etc/passwd")
         return found
 
-    poller._desk.look = look_then_swap  # type: ignore[method-assign]
+    poller._desk.look = look_then_swap  # type: ignore[method-assign]  # for this test
     asyncio.run(poller.poll_once())
     assert ground.accepted == []
     assert victim.is_symlink()
@@ -297,7 +297,7 @@ def test_a_pipe_or_folder_swapped_in_does_not_hang_the_source(ground: Ground) ->
             make(victim)
             return found
 
-        poller._desk.look = look_then_swap  # type: ignore[method-assign]
+        poller._desk.look = look_then_swap  # type: ignore[method-assign]  # for this test
         asyncio.run(poller.poll_once())
         assert ground.accepted == []
         if victim.is_fifo():
@@ -324,7 +324,7 @@ def test_a_folder_swapped_for_a_link_is_not_entered(ground: Ground) -> None:
         (ground.workspace / "in/sub").symlink_to(ground.root / "etc")
         return found
 
-    poller._desk.look = look_then_swap  # type: ignore[method-assign]
+    poller._desk.look = look_then_swap  # type: ignore[method-assign]  # for this test
     asyncio.run(poller.poll_once())
     assert ground.accepted == []
     assert ground.outside() == ground.before

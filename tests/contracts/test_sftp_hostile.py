@@ -78,7 +78,7 @@ class Ground:
         given: dict[str, Any] = {"ready": NOW, "format": RAW, **options}
         context = SourceContext(
             route="r", intake=self.intake, clock=self.clock, workspace=self.root.parent, state=self.state,
-            ingress=None, log=self.logs, connection=self.session,  # type: ignore[arg-type]
+            ingress=None, log=self.logs, connection=self.session,  # type: ignore[arg-type]  # a double, or none
         )  # fmt: skip
         source: Any = SftpSource(path=template(given.pop("path", "/in/*.json")), **given).bind(context)
         await source._desk.start()

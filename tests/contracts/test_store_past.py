@@ -22,7 +22,7 @@ async def test_a_place_is_noted_with_the_message_that_is_queued_again(box: Any) 
     for one in (first, later):
         await box.store.settle(dead(one.seq, hold_lane=one is first))
     for one, state in ((later, State.HELD), (first, State.QUEUED)):
-        memo = lambda found: ("bulk", "job", {"last": found.value})  # noqa: E731
+        memo = lambda found: ("bulk", "job", {"last": found.value})  # noqa: E731 - all that it does
         assert await box.store.retry(one.seq, WHO, NOW, memo) is not None
         assert box.store.get_state("bulk", "job") == {"last": state.value}
     assert await box.store.retry(first.seq, WHO, NOW, lambda _: ("bulk", "job", "wrong")) is None

@@ -56,7 +56,7 @@ async def running(root: Path, files: dict[str, str]) -> AsyncIterator[LiveBus]:
     clock = SystemClock()
     workspace = load(root)
     store = await open_store(workspace.settings.store, root, clock=clock, min_free=0)
-    log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731
+    log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731 - all that it does
     supervisor = Supervisor(store, clock, HttpIngress(), log, workspace)
     await supervisor.start()
     bus = LiveBus(root, supervisor, store, logs)

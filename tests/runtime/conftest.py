@@ -225,7 +225,7 @@ def start(tmp_path: Path, probe: ProbeTarget) -> Start:
         logs: list[dict[str, Any]] = []
         workspace = load(tmp_path)
         store = await open_store(workspace.settings.store, tmp_path, clock=clock, min_free=0, threaded=False)
-        log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731
+        log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731 - all that it does
         supervisor = Supervisor(store, clock, HttpIngress(), log, workspace)
         await supervisor.start()
         bus = TestBus(tmp_path, clock, supervisor, store, logs)

@@ -217,7 +217,7 @@ def test_a_webhook_gets_one_line_of_text(tmp_path: Any) -> None:
     context: Any = SimpleNamespace(scope=lambda message: message.scope({}), note=lambda **_: None)
     for name, text in (("chat", '[firing] chat, orders: a "quoted" word'), ("own", 'chat says a "quoted" word')):
         first, second = workspace.routes[f"alert-{name}"].steps.nodes
-        made = first.step.apply(Message(body), context)  # type: ignore[attr-defined]
+        made = first.step.apply(Message(body), context)  # type: ignore[attr-defined]  # of this kind
         assert (made.body, second.kind) == ({"text": text}, "to")
 
 

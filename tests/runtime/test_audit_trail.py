@@ -26,14 +26,14 @@ def test_each_action_is_audited_and_the_head_is_anchored(tmp_path: Path) -> None
     async def scenario() -> None:
         write(tmp_path, {"esb.yaml": SETTINGS, "routes/a.yaml": ROUTE})
         clock = ManualClock()
-        bus = await Bus.open(tmp_path, clock=clock, log=lambda *_, **__: None)  # type: ignore[arg-type]
+        bus = await Bus.open(tmp_path, clock=clock, log=lambda *_, **__: None)  # type: ignore[arg-type]  # a double, or none
         await bus.supervisor.start()
         operations = Operations(bus.store, clock, bus.supervisor)
         sent = await bus.send("refuses", b"{}", {}, 5.0, ("mia", "because"))
         dead = Filter(ids=(sent["message_id"],))
         await operations.edit(sent["message_id"], b'{"a": 1}', WHO)
         await operations.retry(dead, WHO)
-        while bus.store.get(sent["message_id"]).state is not State.DEAD:  # type: ignore[union-attr]
+        while bus.store.get(sent["message_id"]).state is not State.DEAD:  # type: ignore[union-attr]  # it is there
             await asyncio.sleep(0)
         (replayed,) = await operations.replay(dead, WHO)
         await operations.discard(dead, WHO)

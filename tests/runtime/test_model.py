@@ -105,7 +105,7 @@ class PlantBus(RuleBasedStateMachine):
         return self.loop.run_until_complete(what)
 
     async def open(self) -> None:
-        self.bus = await Bus.open(self.root, clock=self.clock, log=lambda *_, **__: None)  # type: ignore[arg-type]
+        self.bus = await Bus.open(self.root, clock=self.clock, log=lambda *_, **__: None)  # type: ignore[arg-type]  # a double, or none
         await self.bus.supervisor.start()
         await self.rest()
 

@@ -202,7 +202,7 @@ def test_a_file_that_is_saved_while_the_bus_starts_goes_live(tmp_path: Path) -> 
             if event == "reload.done":
                 reloaded.set()
 
-        bus = await Bus.open(tmp_path, log=log)  # type: ignore[arg-type]
+        bus = await Bus.open(tmp_path, log=log)  # type: ignore[arg-type]  # a double, or none
         write(tmp_path, {"routes/a.yaml": IDLE + "description: saved meanwhile\n"})
         await bus.start()
         try:
@@ -247,7 +247,7 @@ def test_a_reload_that_is_under_way_when_the_bus_stops_ends_whole_or_is_left(tmp
     write(tmp_path, {"esb.yaml": settings, "routes/a.yaml": IDLE})
 
     async def scenario() -> None:
-        bus = await Bus.open(tmp_path, log=lambda *_, **__: None)  # type: ignore[arg-type]
+        bus = await Bus.open(tmp_path, log=lambda *_, **__: None)  # type: ignore[arg-type]  # a double, or none
         await bus.start(watch=False)
         write(tmp_path, {"routes/fresh.yaml": FRESH})
         configure, reached, go_on = bus.supervisor.targets.configure, asyncio.Event(), asyncio.Event()
@@ -257,7 +257,7 @@ def test_a_reload_that_is_under_way_when_the_bus_stops_ends_whole_or_is_left(tmp
             await go_on.wait()
             await configure(*words)
 
-        bus.supervisor.targets.configure = held_up  # type: ignore[method-assign]
+        bus.supervisor.targets.configure = held_up  # type: ignore[method-assign]  # for this test
         reloading = asyncio.create_task(bus.reload("mia", "new files"))
         await reached.wait()
         stopping = asyncio.create_task(bus.stop())
@@ -274,7 +274,7 @@ def test_a_reload_that_is_under_way_when_the_bus_stops_ends_whole_or_is_left(tmp
             go_on.set()
             assert (await reloading)["added"] == ["fresh"]
             await stopping
-        assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]
+        assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}  # type: ignore[union-attr]  # it is there
 
     asyncio.run(scenario())
 

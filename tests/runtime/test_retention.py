@@ -40,7 +40,7 @@ async def keep_house(bus: Any, **more: Any) -> list[dict[str, Any]]:
     logs: list[dict[str, Any]] = []
     workspace = bus.supervisor.workspace
     classes = {spec.name: spec.criticality for spec in workspace.routes.values()}
-    log: Any = lambda level, event, **fields: logs.append({"event": event, **fields})  # noqa: E731
+    log: Any = lambda level, event, **fields: logs.append({"event": event, **fields})  # noqa: E731 - all that it does
     house = Housekeeping(bus.store, bus.clock, workspace.settings, log, root=bus.root, classes=classes, **more)
     await house.round()
     await bus.settle()

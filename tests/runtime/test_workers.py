@@ -179,7 +179,7 @@ def working(tmp_path: Path) -> Start:
         workspace, problems = load_workspace(root)
         assert workspace is not None, problems
         own, clock, logs = workspace.settings.limits, SystemClock(), []
-        log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731
+        log: Any = lambda level, event, **fields: logs.append({"level": level, "event": event, **fields})  # noqa: E731 - all that it does
         store = await open_store(workspace.settings.store, root, clock=clock, min_free=0)
         watch = Watch()
         watch.start()
@@ -419,7 +419,7 @@ def test_the_command_line_says_how_many_before_the_settings_do(tmp_path: Path) -
     (tmp_path / "esb.yaml").write_text("limits: { workers: 3 }\n")
 
     async def scenario(asked: int | None) -> int:
-        bus = await Bus.open(tmp_path, log=lambda *_, **__: None, workers=asked)  # type: ignore[arg-type]
+        bus = await Bus.open(tmp_path, log=lambda *_, **__: None, workers=asked)  # type: ignore[arg-type]  # a double, or none
         await bus.start(watch=False)
         try:
             return bus.supervisor.workers._size

@@ -41,7 +41,7 @@ class Desk:
             if said == "silence":
                 await asyncio.Event().wait()
             return said
-        self.mails.append(email.message_from_bytes(envelope.content, policy=default))  # type: ignore[arg-type]
+        self.mails.append(email.message_from_bytes(envelope.content, policy=default))  # type: ignore[arg-type]  # a double, or none
         self.readers.append(list(envelope.rcpt_tos))
         return "250 taken"
 
@@ -74,7 +74,7 @@ class MailServer(Controller):
 
     def _trigger_server(self) -> None:
         """The port is known once the server listens; the base class would ask port 0."""
-        self.port = self.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        self.port = self.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # it is there
         super()._trigger_server()
 
 

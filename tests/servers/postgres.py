@@ -88,7 +88,7 @@ class Postgres:
 
     def execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         with self.connect() as connection:
-            cursor = connection.execute(statement, values or None)  # type: ignore[call-overload]
+            cursor = connection.execute(statement, values or None)  # type: ignore[call-overload]  # any statement
             return list(cursor.fetchall()) if cursor.description else []
 
     def kill(self, how: signal.Signals = signal.SIGINT) -> None:

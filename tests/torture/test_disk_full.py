@@ -34,7 +34,7 @@ def test_a_file_that_may_not_grow_stops_the_yes_and_nothing_else(rig: Rig) -> No
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
         load.until(lambda load: load.refused >= 20)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-        load.until(lambda load, so_far=load.acked: load.acked >= so_far + 20)  # type: ignore[misc]
+        load.until(lambda load, so_far=load.acked: load.acked >= so_far + 20)  # type: ignore[misc]  # bound now
     rig.drained()
     assert rig.verdict().faults == []
     assert rig.conserved() == []
@@ -66,7 +66,7 @@ def test_short_space_closes_the_intake_says_why_and_opens_it_again(make_rig: Mak
         load.until(lambda load: "disk space is short" in load.refusal)
         assert load.retry_after > 0
         (small_disk / "ballast").unlink()
-        load.until(lambda load, so_far=load.acked: load.acked >= so_far + 20)  # type: ignore[misc]
+        load.until(lambda load, so_far=load.acked: load.acked >= so_far + 20)  # type: ignore[misc]  # bound now
     rig.drained()
     assert rig.verdict().faults == []
     assert rig.conserved() == []

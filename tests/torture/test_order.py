@@ -65,7 +65,7 @@ class Senders:
         for n in range(each):
             for lot in lots:
                 place = Place(f"L{lot}", n, "HOLD" if chance.random() < 0.15 else "RELEASE")
-                until(lambda place=place: self._post(place), within=120, what=f"a yes for {place}")  # type: ignore[misc]
+                until(lambda place=place: self._post(place), within=120, what=f"a yes for {place}")  # type: ignore[misc]  # bound now
                 self.accepted.append(place)
 
     def _post(self, place: Place) -> bool:
@@ -113,7 +113,7 @@ def test_each_key_keeps_its_order_and_the_last_word_is_the_last_one_accepted(mak
         for number in range(2):
             edit(rig, 2 * round_ + number)
             retry_all(rig, "lots")
-        until(lambda enough=enough: len(senders.accepted) >= enough or senders.over, within=120, what=f"{enough}")  # type: ignore[misc]
+        until(lambda enough=enough: len(senders.accepted) >= enough or senders.over, within=120, what=f"{enough}")  # type: ignore[misc]  # bound now
         rig.bus.kill()
         rig.start()
     until(lambda: senders.over, within=300, what="the last message")

@@ -55,7 +55,7 @@ def test_an_overload_is_refused_bounded_and_over_when_it_is_over(make_rig: MakeR
             assert beside.refused == 0, beside.refusal
             assert process.memory_info().rss - before < 64_000_000
             rig.sink.close(down=False)
-            load.until(lambda load, so_far=load.acked: load.acked >= so_far + 100)  # type: ignore[misc]
+            load.until(lambda load, so_far=load.acked: load.acked >= so_far + 100)  # type: ignore[misc]  # bound now
     rig.drained()
     until(lambda: len(rig.files("other")) >= 20, within=30, what="the other route")
     others = {one.id for one in rig.ledger.sent if one.id.startswith("beside")}

@@ -49,7 +49,7 @@ def test_reloads_under_load_fail_no_request_and_lose_nothing(make_rig: MakeRig) 
     with streams["kept"] as kept, streams["edited"] as edited:
         for number in range(sized(20, 100)):
             for load in (kept, edited):
-                load.until(lambda load, more=load.acked + 5: load.acked >= more or load.over)  # type: ignore[misc]
+                load.until(lambda load, more=load.acked + 5: load.acked >= more or load.over)  # type: ignore[misc]  # bound now
             if number % 5 == 3:
                 _refused(reload(rig, EDITED + BROKEN[number // 5 % len(BROKEN)]))
             else:

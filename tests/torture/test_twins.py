@@ -44,7 +44,7 @@ def test_of_two_started_at_once_one_runs_and_the_other_names_it(rig: Rig) -> Non
     for _ in range(sized(2, 50)):
         both = [twin(rig), twin(rig)]
         try:
-            until(lambda both=both: any(one.poll() is not None for one in both), within=60, what="the loser")  # type: ignore[misc]
+            until(lambda both=both: any(one.poll() is not None for one in both), within=60, what="the loser")  # type: ignore[misc]  # bound now
             loser = next(one for one in both if one.poll() is not None)
             winner = next(one for one in both if one is not loser)
             said = loser.communicate(timeout=10)[1]
@@ -87,7 +87,7 @@ def test_a_copy_of_a_running_bus_is_a_bus_of_its_own(make_rig: MakeRig) -> None:
         load.until(lambda load: load.acked >= 20)
         shutil.copytree(rig.root / ".esb", other.root / ".esb")
         status = other.bus.run("status")  # the copied lock file names a process, but nobody holds it
-        load.until(lambda load, so_far=load.acked: load.acked >= so_far + 20)  # type: ignore[misc]
+        load.until(lambda load, so_far=load.acked: load.acked >= so_far + 20)  # type: ignore[misc]  # bound now
     # what was copied while it was written may be damaged, and is refused then; it is never taken for whole
     assert status.returncode in (0, 65), status.stderr
     if status.returncode == 0:

@@ -139,7 +139,7 @@ def test_a_trace_reads_a_hundred_correlations_at_a_time(store: SqlStore, monkeyp
         find = staticmethod(counted)
         get, audit_of = store.get, store.audit_of
 
-    items = [item for page in views.trace(Counted(), lot()) for item in page]  # type: ignore[arg-type]
+    items = [item for page in views.trace(Counted(), lot()) for item in page]  # type: ignore[arg-type]  # a double, or none
     assert len(items) == views.TRACED
     assert len(asked) < 30  # a thousand messages of two hundred correlations
     assert max(one.limit for one in asked) <= views.PAGE

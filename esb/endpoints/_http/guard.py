@@ -131,7 +131,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._resting: asyncio.TimerHandle | None = None
         self._rests_until = 0.0
         self._last = LastHead()
-        self._answers: Answers | None = config.app if hasattr(config.app, "whole") else None  # type: ignore[assignment]
+        self._answers: Answers | None = config.app if hasattr(config.app, "whole") else None  # type: ignore[assignment]  # it has `whole`
 
     # -- the connection -----------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class

@@ -76,7 +76,7 @@ def test_what_is_written_is_the_owners_alone_and_whole(bus: Path) -> None:
 class Ring(KeyringBackend):
     """A keyring in memory."""
 
-    priority = 1.0  # type: ignore[assignment]
+    priority = 1.0  # type: ignore[assignment]  # the library has a property
 
     def get_password(self, service: str, username: str) -> str | None:
         return "value-of-ring" if (service, username) == ("plant-graz", "erp-token") else None

@@ -32,7 +32,7 @@ def read(tmp_path: Path) -> Read:
             place = tmp_path / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
-        return read_workspace(tmp_path, environ=environ or {}, **more)  # type: ignore[arg-type]
+        return read_workspace(tmp_path, environ=environ or {}, **more)  # type: ignore[arg-type]  # a double, or none
 
     return build
 

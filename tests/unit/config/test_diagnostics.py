@@ -19,7 +19,7 @@ def shown(*problems: Problem, color: bool = False, files: int | None = None) -> 
 
 
 def problem(line: int = 2, column: int = 3, length: int = 7, **more: object) -> Problem:
-    return Problem("ESB101", "unknown key `atempts`", Position("routes/a.yaml", line, column, length), **more)  # type: ignore[arg-type]
+    return Problem("ESB101", "unknown key `atempts`", Position("routes/a.yaml", line, column, length), **more)  # type: ignore[arg-type]  # a double, or none
 
 
 def test_a_problem_has_place_excerpt_caret_label_help_and_the_second_place() -> None:

@@ -31,7 +31,7 @@ def test_a_step_of_the_workspace_is_read_like_any_other(read: Read) -> None:
     workspace = good(read({"connectors/plant.py": STEP, "routes/r.yaml": ROUTE}))
     step = workspace.routes["r"].steps.nodes[0].step
     assert type(step).__module__ == "esb_workspace.plant"
-    assert step.unit == "g"  # type: ignore[attr-defined]
+    assert step.unit == "g"  # type: ignore[attr-defined]  # of this kind
     problem = only(read({"routes/r.yaml": ROUTE.replace("unit", "unti")}))
     assert (problem.code, problem.hint) == ("ESB101", "did you mean `unit`?")
 

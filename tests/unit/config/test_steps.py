@@ -166,7 +166,7 @@ def test_a_target_is_a_connectors_operation_or_an_endpoint(read: Read) -> None:
   - to: { topic: lot.blocked }
 """,
     )
-    targets = [n.step.target for n in spec.steps.nodes]  # type: ignore[attr-defined]
+    targets = [n.step.target for n in spec.steps.nodes]  # type: ignore[attr-defined]  # of this kind
     assert [(t.name, t.protocol, t.connector) for t in targets] == [
         ("erp.create-order", "http", "erp"),
         ("http", "http", "erp"),

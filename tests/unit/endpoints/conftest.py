@@ -84,7 +84,7 @@ class FakeIntake:
         if key is not None:
             self.known[key] = (id_, incoming.fingerprint)
         self.after(incoming)
-        return Receipt(id_, id_, self.state, error=self.error, reused=reused)  # type: ignore[arg-type]
+        return Receipt(id_, id_, self.state, error=self.error, reused=reused)  # type: ignore[arg-type]  # a double, or none
 
     async def outcome(self, message_id: str, timeout: float, seq: int = 0) -> Outcome | None:
         return None
@@ -134,7 +134,7 @@ class Bench:
             clock=self.clock,
             workspace=self.workspace,
             state=self.state,
-            ingress=None,  # type: ignore[arg-type]
+            ingress=None,  # type: ignore[arg-type]  # a double, or none
             log=self.log,
             site=site or {},
             timezone=timezone,

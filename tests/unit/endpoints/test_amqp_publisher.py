@@ -45,7 +45,7 @@ class Link:
 def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     monkeypatch.setattr(publish, "Link", Link)
     made = Publisher(Address("broker", 5672, "/", "guest", "guest"), lambda *_, **__: None, "broker")
-    made._lanes[""] = Lane(Channel())  # type: ignore[arg-type]
+    made._lanes[""] = Lane(Channel())  # type: ignore[arg-type]  # a double, or none
     return made
 
 

@@ -291,7 +291,7 @@ def test_a_file_that_changes_between_look_and_claim_is_put_back(drop: Drop) -> N
         path.write_text("whole file")
         return found
 
-    source._desk.look = look_and_write  # type: ignore[method-assign]
+    source._desk.look = look_and_write  # type: ignore[method-assign]  # for this test
     drop.poll(source)
     assert drop.bench.intake.accepted == []
     assert drop.tree() == ["inbox/a.json"]

@@ -202,7 +202,7 @@ class Bus:
             intake=self.intake,
             clock=self.clock,
             workspace=Path(),
-            state=None,  # type: ignore[arg-type]
+            state=None,  # type: ignore[arg-type]  # a double, or none
             ingress=self.ingress,
             log=self._log,
         )

@@ -31,7 +31,7 @@ MORE: dict[str, list[bytes | None]] = {
 
 def sink(method: str = "POST", **more: Any) -> HttpSink:
     path = TextTemplate("/x", lambda scope: "/x", constant=True)
-    return HttpSink(path=path, method=method, **{"max_response": 2000, **more})  # type: ignore[arg-type]
+    return HttpSink(path=path, method=method, **{"max_response": 2000, **more})  # type: ignore[arg-type]  # a double, or none
 
 
 def begin(to: HttpSink, live: Any, sender: Any, answered: Any, body: Any = None, timeout: float = 5.0) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -53,6 +53,7 @@ class Birth(Struct, frozen=True, gc=False):
     new: NewMessage
     message: Message | None
     ended: Verdict | None = None  #: how it ended, where it was worked off before it is stored
+    beside: Sequence[Birth] = ()  #: what tells of one that is stored dead
 
 
 class Births:
@@ -110,6 +111,16 @@ class Births:
             raise error
         envelope = self._envelope(spec, incoming, now)
         return self._observed(Birth(_dead(spec, envelope, error, _source_key(incoming, now)), None), None)
+
+    def with_alert(
+        self, dead: Birth, spec: RouteSpec, now: datetime, receivers: Callable[[str, str], Iterable[RouteSpec]]
+    ) -> Birth:
+        """The same birth with the alert that tells of it, where the route names one: whatever ends the process, both are stored."""
+        alert = self._alert(dead.new, spec, now)
+        if alert is None:
+            return dead
+        beside = self.of_handoff(alert, dead.new.envelope, spec, now, receivers)
+        return replace(dead, new=replace(dead.new, beside=[birth.new for birth in beside]), beside=beside)
 
     @staticmethod
     def too_old(spec: RouteSpec, envelope: Envelope, now: datetime) -> Birth | None:
@@ -193,9 +204,9 @@ class Births:
         return births
 
     def _alert(self, dead: NewMessage, spec: RouteSpec, now: datetime) -> HandOff | None:
-        """What tells of a message that was refused at the door of the route that it was handed to."""
+        """What tells of a message that was refused at the door of its route."""
         error, envelope = dead.error, dead.envelope
-        if error is None or envelope.meta["source"]["name"].startswith(ALERT):
+        if error is None or str(envelope.meta.get("source", EMPTY).get("name", "")).startswith(ALERT):
             return None  # an alert that cannot be told is no reason for one
         handler = handler_for(spec.on_error, error.error_class, error.error_class)
         name = (handler.alert if handler is not None else "") or spec.alert

@@ -7,8 +7,6 @@ from typing import Protocol
 
 from esb.config.model import RouteSpec
 from esb.endpoints.base import ReportingSource
-from esb.errors import ErrorRecord
-from esb.message import Envelope
 from esb.runtime.bench import Bench
 from esb.runtime.births import Birth, Births
 from esb.runtime.turns import Turns
@@ -28,8 +26,6 @@ class Hub(Protocol):
     def ahead(self, birth: Birth, depth: int, until: float) -> Birth:
         """A message about to be born, worked off already where its route can (:mod:`esb.runtime.ahead`)."""
         ...
-
-    def alert(self, name: str, envelope: Envelope, error: ErrorRecord) -> None: ...
 
     def recall(self, route: str, digest: str) -> tuple[RouteSpec, Bench, Births] | None:
         """An old version of a route, made anew of what the store keeps of it; None, after a log line, where that cannot be done."""

@@ -26,7 +26,6 @@ from esb.runtime.outcomes import Told, Waiting
 from esb.runtime.payload import reads_apart
 from esb.runtime.rules import ON_ERROR
 from esb.runtime.runner import RouteRunner
-from esb.runtime.settle import handler_for
 from esb.runtime.targets import Targets
 from esb.steps.base import Target
 from esb.store.base import Accepted, AuditEntry, NewMessage, Stored
@@ -141,7 +140,7 @@ class RouteIntake:
         if birth is None:
             self._slow = runner.spec
             return False
-        birth = runner.ahead.work(birth) if incoming.by is None else self._ready(birth, incoming)
+        birth = self._ready(birth, incoming)
         runner.direct.accept(birth, partial(self._landed, birth, told))
         return True
 
@@ -159,8 +158,12 @@ class RouteIntake:
         return with_origin(spec, incoming) if spec.system else incoming
 
     def _ready(self, birth: Birth, incoming: Incoming) -> Birth:
-        """The birth as it goes to the store: with who sent it by hand, and worked off where that can be done ahead."""
-        return self._runner.ahead.work(birth if incoming.by is None else sent_by_hand(birth, *incoming.by))
+        """The birth as it goes to the store: with who sent it by hand, with the alert of one that is refused, and worked off
+        where that can be done ahead."""
+        runner = self._runner
+        if birth.new.error is not None:
+            birth = runner.births.with_alert(birth, runner.spec, runner.bench.clock.now(), self._hub.receivers)
+        return runner.ahead.work(birth if incoming.by is None else sent_by_hand(birth, *incoming.by))
 
     def _receipt(self, birth: Birth, accepted: Accepted) -> Receipt:
         """What the source is told. Raises KeyConflict."""
@@ -302,7 +305,7 @@ class RouteIntake:
         if accepted.known:
             self._find_again(accepted)
         elif accepted.state is State.DEAD:
-            self._buried(birth)
+            self._buried(birth, accepted)
         elif accepted.state is not State.DUPLICATE:
             self._hub.arrived(birth, accepted)
 
@@ -313,8 +316,10 @@ class RouteIntake:
             found = runner.bench.store.pending(runner.spec.name, after_seq=accepted.seq - 1, limit=1)
             runner.adopt([row for row in found if row.seq == accepted.seq])
 
-    def _buried(self, birth: Birth) -> None:
+    def _buried(self, birth: Birth, accepted: Accepted) -> None:
         spec, error = self._runner.spec, birth.new.error
+        for alert, one in zip(birth.beside, accepted.children, strict=False):
+            self._hub.arrived(alert, one)
         if error is None:
             return
         self._runner.bench.log(
@@ -325,10 +330,6 @@ class RouteIntake:
             step="source",
             error=f"{error.error_class}: {error.message}",
         )
-        handler = handler_for(spec.on_error, error.error_class, error.error_class)
-        alert = (handler.alert if handler is not None else "") or spec.alert
-        if alert:
-            self._hub.alert(alert, birth.new.envelope, error)
 
     def _reject_when_down(self, spec: RouteSpec) -> None:
         """``when_down: { reject: 503 }``: while the target's circuit is open the caller is told so at once."""

@@ -9,14 +9,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from esb.clock import Clock
 from esb.config.model import RouteSpec, Workspace
 from esb.config.settings import SETTINGS
 from esb.endpoints.base import Ingress, ReportingSource, RunningSource, SourceContext
-from esb.errors import ErrorRecord, EsbError, Problem
+from esb.errors import EsbError, Problem
 from esb.failpoints import hit
 from esb.message import Envelope, State, short_version
 from esb.observe.indicators import Observer
@@ -31,7 +30,6 @@ from esb.runtime.lanes import LaneId
 from esb.runtime.payload import observe
 from esb.runtime.recall import RouteVersion, recall
 from esb.runtime.reports import reporter_of
-from esb.runtime.rules import alert_of
 from esb.runtime.runner import RouteRunner
 from esb.runtime.stored import StoredState
 from esb.runtime.targets import Targets
@@ -120,24 +118,12 @@ class Supervisor:
         live = self.routes.get(birth.new.envelope.route)
         return live.runner.ahead.work(birth, depth, until) if live is not None else birth
 
-    def alert(self, name: str, envelope: Envelope, error: ErrorRecord) -> None:
-        """Publish an alert about a message that was dead at the door."""
-        now = self.clock.now()
-        handoff = alert_of(name, envelope, error, now, self.workspace.marked)
-        spec = self.workspace.routes[envelope.route]
-        for birth in self._births().of_handoff(handoff, envelope, spec, now, self.receivers):
-            self.store.accept(birth.new).add_done_callback(partial(self._alerted, birth))
-
     def recall(self, route: str, digest: str) -> RouteVersion | None:
         return recall(route, digest, self.workspace, self.workspace.routes.get(route), self._bench())
 
     def reporter(self, route: str) -> ReportingSource | None:
         live = self.routes.get(route)
         return reporter_of(live.runner.spec, live.source) if live is not None else None
-
-    def _alerted(self, birth: Birth, done: asyncio.Future[Accepted]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            self.arrived(birth, done.result())
 
     # -- start and stop -----------------------------------------------------------------------------------------------
     async def start(self) -> None:

@@ -122,6 +122,7 @@ class Draft(Struct, frozen=True, gc=False):
     claimed: Sequence[bytes]
     error: bytes | None
     ending: Ending | None
+    beside: Sequence[Draft]
 
     @staticmethod
     def of(new: NewMessage) -> Draft:
@@ -158,6 +159,7 @@ class Draft(Struct, frozen=True, gc=False):
             claims_in(body, vars_) if vars_ is not None or CLAIM_CHECK in body else (),
             None if new.error is None else dump_error(new.error),
             None if new.ending is None else _told_before(new.ending),
+            [Draft.of(other) for other in new.beside] if new.beside else (),
         )
 
     def as_duplicate_of(self, first: bytes | None) -> tuple[Any, ...]:
@@ -259,6 +261,8 @@ def accept(writer: Writer, draft: Draft) -> Accepted:
     if new.facts:
         apply(writer, new.facts, _BORN.get(state, _ACCEPTED))
     children = () if ending is None else _end_at_once(writer, ending, seq, route)
+    if draft.beside:
+        children = tuple([accept(writer, other) for other in draft.beside])
     return Accepted(seq, envelope.id, state, first_id=first or reused, superseded=superseded, children=children)
 
 

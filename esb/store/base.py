@@ -60,13 +60,14 @@ class NewMessage(Struct, frozen=True, gc=False):
     #: its end (DONE, of the first attempt), where its steps were worked off before it is stored: a message that would be
     #: queued, and has nothing before it in its lane, is stored with this end at once; every other one as if it had none
     ending: Settlement | None = None
+    beside: Sequence[NewMessage] = ()  #: what tells of one that is born DEAD: stored if it is, in the same transaction
 
 
 class Accepted(Struct, frozen=True, gc=False):
     """The answer to :class:`NewMessage`. ``state`` says what was stored; ``known`` that nothing was.
 
     ``first_id`` is the message that owns the dedupe or source key; ``conflict`` that the source key came with another
-    fingerprint. ``superseded`` are the seqs that this message overtook, ``children`` what was born of its ``ending``.
+    fingerprint. ``superseded`` are the seqs that this message overtook, ``children`` what was born of its ``ending`` or ``beside`` it.
     """
 
     seq: int

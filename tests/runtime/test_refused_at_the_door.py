@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from esb import failpoints
 from esb.cli import cli
 from esb.endpoints.base import Incoming, Receipt
-from esb.errors import Rejected, Unavailable
+from esb.errors import Rejected, StoreError, Unavailable
 from esb.formats.json import Json
 from esb.operations import Operations, Who
-from esb.store.base import Filter
+from esb.store.base import Filter, State
 from tests.runtime.conftest import write
 
 WHO = Who("tester", "because")
@@ -264,3 +266,28 @@ def test_the_files_of_a_stopped_bus_say_what_may_pass(
     done = CliRunner().invoke(cli, words)
     assert json.loads(done.stdout)["items"][0]["result"] == ("queued" if passes else "skipped"), done.output
     asyncio.run(look(id_))
+
+
+def test_the_alert_of_one_that_is_refused_is_stored_with_it_or_not_at_all(
+    start: Any, probe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends the process behind the commit of the dead letter, or fails the next one, takes nothing of it."""
+
+    async def scenario() -> None:
+        settings = "bus: t\nalerts: { oncall: { probe: desk } }\n"
+        async with start({**FILES, "routes/a.yaml": ROUTE + "alert: oncall\n", "esb.yaml": settings}) as bus:
+            for nth, told in ((1, 0), (2, 1)):
+                text = f"store.before_commit=error@{nth}"
+                points = failpoints.Failpoints.read({"ESB_TEST": "1", "ESB_FAILPOINTS": text})
+                monkeypatch.setattr(failpoints, "_PROCESS", points)
+                with contextlib.suppress(StoreError):
+                    await arrive(bus, {"lot": "1", "id": "A", "qty": "many"})
+                    await bus.send("door", {"lot": "2"}, source_key="next")  # whose commit is the second
+                await bus.settle()
+                monkeypatch.undo()
+                await bus.advance(60)
+                assert len(bus.messages(route="door", states=(State.DEAD,))) == told
+                assert [one["class"] for one in probe.bodies("desk")] == ["invalid"] * told
+            bus.whole()
+
+    run(scenario())

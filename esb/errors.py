@@ -159,6 +159,8 @@ class MessageError(EsbError):
     error_class: ClassVar[str] = "internal"
     #: whether later messages of its key wait for a person where it is dead (``order: { on_dead: block }``)
     holds_lane: ClassVar[bool] = True
+    #: the class under which an earlier attempt gave up already: `on_error` has its word at once
+    gave_up: str = ""
 
     def __init__(
         self,
@@ -224,6 +226,23 @@ class InternalFault(MessageError):
     """A fault in the route itself, such as an expression that fails on this message."""
 
     error_class = "internal"
+
+
+#: What a note in the ledger that a step was given up is called, behind the name of the step.
+GAVE_UP = "/gave-up"
+
+
+def given_up(note: Mapping[str, str]) -> MessageError:
+    """The error that a step was given up for, of ``class cause message hint``."""
+    error = KINDS[note["cause"]](note["message"], hint=note["hint"])
+    error.gave_up = note["class"]
+    return error
+
+
+#: The kinds of errors by the word that routes use.
+KINDS: Mapping[str, type[MessageError]] = {
+    kind.error_class: kind for kind in (Invalid, Unmapped, Rejected, Timeout, Unavailable, Overdue, InternalFault)
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from esb.clock import Deadlines
-from esb.errors import InternalFault, MessageError, StoreError, Timeout, Unavailable
+from esb.errors import GAVE_UP, InternalFault, MessageError, StoreError, Timeout, Unavailable, given_up
 from esb.formats.unread import Unread
 from esb.message import Message
 from esb.steps.base import Answer, Block, Enter, StepNode, Stop, Wait, WhenDown, set_path
@@ -385,7 +385,7 @@ def relocated(node: StepNode, before: Message, after: Message) -> Message:
 
 def _after(node: StepNode, message: Message, run: Run, error: MessageError) -> Answer:
     """What a failed step means for the message. Raises StepFailed unless something beside the step says otherwise."""
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not error.gave_up:
         policy = _when_down(node, run)
         if policy is not None and policy.mode == "fallback" and policy.block is not None:
             return _fall_back(policy.block, node, message, run)
@@ -414,19 +414,22 @@ def _fall_back(block: Block, node: StepNode, message: Message, run: Run) -> Ente
 
 
 def falls_back_still(node: StepNode, message: Message, run: Run) -> Enter | None:
-    """The way into the fallback of a step, where that has delivered at an earlier attempt: the message does not go to both."""
+    """The way into the fallback of a step, where that has delivered at an earlier attempt: the message does not go to both.
+    Raises what the step failed of where the steps of `on_error` stand in for it."""
+    if (kept := run.recall(run.step + GAVE_UP)) is not None:
+        raise given_up(kept)
     policy = _when_down(node, run)
     if policy is None or policy.block is None or run.recall(run.step) is not None:
         return None
     instead_of = run.step if node.when_down is None else ""
-    if not any(_has_delivered(one, run, instead_of) for one in steps_in(policy.block)):
+    if not any(has_delivered(one, run, instead_of) for one in steps_in(policy.block)):
         return None
     entered = _fall_back(policy.block, node, message, run)
     run.end()
     return entered
 
 
-def _has_delivered(node: StepNode, run: Run, instead_of: str) -> bool:
+def has_delivered(node: StepNode, run: Run, instead_of: str = "") -> bool:
     """Whether a step of a fallback has delivered, or the fallback of the route instead of it."""
     name = run.name_of(node, instead_of)
     if node.kind == "to" and run.recall(name) is not None:

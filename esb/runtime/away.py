@@ -12,15 +12,11 @@ from esb.blob import Blob
 from esb.config.model import Limits, RouteSpec
 from esb.endpoints.base import Incoming
 from esb.errors import (
+    KINDS,
     ErrorRecord,
     InternalFault,
     Invalid,
     MessageError,
-    Overdue,
-    Rejected,
-    Timeout,
-    Unavailable,
-    Unmapped,
     Violation,
 )
 from esb.message import Envelope, Message
@@ -30,10 +26,6 @@ from esb.runtime.births import Admission
 from esb.runtime.workers import TRIES, Task, TooLong, Version, WorkerLost, Workers
 from esb.steps.base import Block, Enter, HandOff, Stop, Wait
 from esb.store.facts import Fact
-
-_ERRORS: Mapping[str, type[MessageError]] = {
-    kind.error_class: kind for kind in (Invalid, Unmapped, Rejected, Timeout, Unavailable, Overdue, InternalFault)
-}
 
 
 class Ended(Exception):
@@ -188,7 +180,7 @@ def envelope_out(envelope: Envelope) -> dict[str, Any]:
 def error_in(plain: Mapping[str, Any]) -> MessageError:
     """An error as it was raised in a worker."""
     after = plain["retry_after"]
-    return _ERRORS[plain["class"]](
+    return KINDS[plain["class"]](
         plain["message"],
         hint=plain["hint"],
         violations=[Violation(pointer, detail) for pointer, detail in plain["violations"]],

@@ -20,6 +20,7 @@ from esb.runtime.run import MessageRun
 from esb.runtime.sagas import undoings
 from esb.runtime.sending import shown
 from esb.runtime.settle import GiveUp, RetryAt, decide, handler_for, record
+from esb.runtime.standins import stand_in
 from esb.runtime.streams import born
 from esb.runtime.targets import CircuitOpen
 from esb.runtime.verdicts import Verdict, Verdicts
@@ -84,6 +85,8 @@ class Judge:
 
     async def _failed(self, entry: Entry, run: MessageRun, failure: StepFailed) -> Verdict:
         error, now = failure.error, self._runner.bench.clock.now()
+        if error.gave_up:
+            return await self._bury(entry, run, error, error.gave_up, step=failure.node.id, message=failure.message)
         decision = decide(
             error,
             policy=failure.node.retry or run.spec.retry,
@@ -139,6 +142,7 @@ class Judge:
         mark = len(run.handoffs)
         steps = fallback_of(handler, run.spec, entry.scope)
         if handler is not None and steps is not None and message is not None:
+            await stand_in(run, handler, steps, error, error_class)
             try:
                 described = message.with_meta("error", {"class": error_class, "message": error.message, "step": step})
                 result = await run_block(steps, described, run)

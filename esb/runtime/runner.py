@@ -32,6 +32,7 @@ from esb.runtime.places import Places
 from esb.runtime.rules import block_of, when_down_of
 from esb.runtime.run import MessageRun
 from esb.runtime.sequences import look, rank_of
+from esb.runtime.standins import recall_stand_ins
 from esb.runtime.straight import Straight
 from esb.runtime.streams import hand_on
 from esb.runtime.verdicts import Verdict, Verdicts, told_already
@@ -313,6 +314,8 @@ class RouteRunner:
             return False
         entry.attempts += 1
         opened.when_down = when_down_of(opened.spec, entry.scope)
+        if opened.ledger:
+            recall_stand_ins(opened)
         return True
 
     def _ends_at(self, entry: Entry) -> datetime | None:

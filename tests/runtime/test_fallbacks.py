@@ -1,4 +1,5 @@
-"""`when_down: { fallback: … }`: a message goes to its target or to the fallback, whatever comes later, and each delivery counts once."""
+"""`when_down: { fallback: … }` and steps of `on_error`: a message goes to its target or to the fallback, whatever comes later, and each
+delivery counts once."""
 
 from __future__ import annotations
 
@@ -175,5 +176,95 @@ def test_a_fallback_whose_target_is_down_too_may_go_to_that_of_the_route(start: 
             assert [got.to for got in probe.got] == ["erp", "spare", "paper"]
             assert bus.states("r") == ["done"]
             bus.whole()
+
+    asyncio.run(go())
+
+
+LAST = """
+route: r
+from: { route: {} }
+retry: { max: 0 }
+steps: [ { set: { vars.n: "`1`" } }, { to: { probe: erp } } ]
+on_error: [ { for: [exhausted, rejected], steps: [ { to: { probe: spare } }, { to: { probe: desk } } ] } ]
+"""
+
+
+@both_ways
+@pytest.mark.parametrize("edited", [False, True], ids=["as it was", "edited"])
+def test_what_on_error_has_sent_instead_does_not_go_to_its_target_after_a_restart(
+    start: Start, probe: ProbeTarget, edited: bool
+) -> None:
+    async def go() -> None:
+        probe.script = {"erp": [Rejected("no")], "desk": [asyncio.get_running_loop().create_future()]}
+        async with start({"routes/r.yaml": LAST}) as bus:
+            await bus.send("r", {})
+            while not probe.bodies("desk"):
+                await asyncio.sleep(0)
+        async with start({"routes/r.yaml": LAST.replace("{ set", "{ log: begin }, { set")} if edited else None) as bus:
+            await bus.settle()
+            assert [got.to for got in probe.got] == ["erp", "spare", "desk", "desk"]
+            assert len({got.id for got in probe.got}) == 3
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["nothing was sent instead", "something was sent instead"])
+def test_a_persons_retry_is_for_the_target_unless_something_was_sent_instead(
+    start: Start, probe: ProbeTarget, sent: bool
+) -> None:
+    async def go() -> None:
+        no = Rejected("no")
+        probe.script = {"erp": [no], "spare": [] if sent else [no], "desk": [no] if sent else []}
+        async with start({"routes/r.yaml": LAST}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            assert bus.states("r") == ["dead"]
+            clock = bus.clock
+        async with start(clock=clock) as bus:
+            await bus.operations.retry(Filter(states=(State.DEAD,)), WHO)
+            await bus.settle()
+            again = ["spare", "desk", "desk"] if sent else ["spare", "erp"]
+            assert [got.to for got in probe.got] == ["erp", *again]
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_a_retry_that_is_given_up_again_stays_given_up_over_a_restart(start: Start, probe: ProbeTarget) -> None:
+    async def go() -> None:
+        no = Rejected("no")
+        probe.script = {"erp": [no, no], "spare": [no, asyncio.get_running_loop().create_future()]}
+        async with start({"routes/r.yaml": LAST}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            await bus.operations.retry(Filter(states=(State.DEAD,)), WHO)
+            while len(probe.bodies("spare")) < 2:
+                await asyncio.sleep(0)
+        async with start() as bus:
+            await bus.settle()
+            assert [got.to for got in probe.got] == ["erp", "spare"] * 2 + ["spare", "desk"]
+            assert bus.states("r") == ["done"]
+            bus.whole()
+
+    asyncio.run(go())
+
+
+def test_where_the_message_is_a_dead_letter_all_the_same_its_target_is_tried_again(
+    start: Start, probe: ProbeTarget
+) -> None:
+    async def go() -> None:
+        route = LAST.replace("{ for: [", "{ dead_letter: erp, for: [")
+        probe.script = {"erp": [Rejected("no")]}
+        async with start({"routes/r.yaml": route}) as bus:
+            await bus.send("r", {})
+            await bus.settle()
+            assert bus.states("r") == ["dead"]
+            await bus.operations.retry(Filter(states=(State.DEAD,)), WHO)
+            await bus.settle()
+            assert [got.to for got in probe.got] == ["erp", "spare", "desk", "erp"]
+            assert bus.states("r") == ["done"]
 
     asyncio.run(go())

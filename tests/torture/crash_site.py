@@ -51,6 +51,13 @@ retry: { max: 0 }
 from: { http: { path: /no, method: POST } }
 steps: [ { to: { http: { url: "${SINK}/no", method: POST } } } ]
 """,
+    "instead": """
+route: instead
+retry: { max: 0 }
+from: { http: { path: /instead, method: POST } }
+steps: [ { to: { http: { url: "${SINK}/no/first", method: POST } } } ]
+on_error: [ { for: any, steps: [ { to: { http: { url: "${SINK}/spare", method: POST } } } ] } ]
+""",
     "pickup": """
 route: pickup
 from: { file: { path: "drop/*.json", every: 100ms, ready: { rename: true } } }
@@ -65,7 +72,7 @@ steps: [ { to: { file: { path: "ticks/{{ meta.slot | replace(':', '') }}.json" }
 
 
 class Target:
-    """A system that keeps what it saw; ``/no`` refuses while :attr:`refuses`."""
+    """A system that keeps what it saw; ``/no`` and what is below it refuses while :attr:`refuses`."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, Any]] = []
@@ -76,7 +83,7 @@ class Target:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 target.seen.append((self.path, self.headers["Idempotency-Key"], body))
-                self.send_response(422 if self.path == "/no" and target.refuses else 200)
+                self.send_response(422 if self.path.startswith("/no") and target.refuses else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -21,6 +21,7 @@ C20    action / its audit entry                    audit.appending     neither; 
 C21    reload swapped / its audit entry            reload.swapped      the version on disk, whole
 C22    retention removes                           retention.purging   nothing half removed; the next round does it
 C23    synchronous answer                          http.answering      the repeat gets the answer of the first
+C24    fallback of `on_error` sent / end stored    send.answered       the fallback again, its target never
 =====  ==========================================  ==================  ======================================
 
 C4 and C5 (a broker's acknowledgement, ``endpoints/test_broker_kills.py``), C9 (a poll of a table) and C16 (a database as target) are struck in the contracts of their
@@ -227,12 +228,24 @@ def c23(site: Site) -> None:
     assert len(site.target.at("/sync")) == 1
 
 
+def c24(site: Site) -> None:
+    site.start("send.answered=kill@1")
+    site.post("/instead", {"n": 1})
+    site.died()
+    site.target.refuses = False  # it would take it now, and have it as well
+    site.start()
+    site.ends("instead", done=1)
+    assert len(site.target.at("/no/first")) == 1
+    keys = [key for _, key, _ in site.target.at("/spare")]
+    assert (len(keys), len(set(keys))) == (2, 1)
+
+
 #: name, what happens, the routes it needs, settings
 ROWS: list[tuple[Row, tuple[str, ...], str]] = [
     (c1, ("in",), ""), (c2, ("in",), ""), (c3, ("in",), ""), (c6, ("pickup",), ""), (c7, ("pickup",), ""),
     (c10, ("tick",), ""), (c11, ("in",), ""), (c12, ("in",), ""), (c14, ("pickup",), ""), (c15, ("pickup",), ""),
     (c17, ("no",), ""), (c18, ("rows",), ""), (c19, ("no",), ""), (c20, ("no",), ""), (c21, ("in",), ""),
-    (c22, ("in",), "retention: { done: 1ms }\n"), (c23, ("sync",), ""),
+    (c22, ("in",), "retention: { done: 1ms }\n"), (c23, ("sync",), ""), (c24, ("instead",), ""),
 ]  # fmt: skip
 
 
@@ -318,6 +331,7 @@ def test_a_delay_or_an_error_in_every_gap_loses_nothing_and_stops_nothing(
                 ("/sync", {"n": number}),
                 ("/rows", {"rows": [{"n": number}]}),
                 ("/no", {"lot": str(number)}),
+                ("/instead", {"n": number}),
                 ("/pure", {"lot": str(number)}),
             ):
                 _send(site, path, body, f"k{number}")
@@ -327,7 +341,7 @@ def test_a_delay_or_an_error_in_every_gap_loses_nothing_and_stops_nothing(
         site.target.refuses = False
         _settled(site)
         accepted = {name: one["accepted"] for name, one in site.bus.status().items() if name != "tick"}
-        assert accepted == {"in": 8, "sync": 8, "no": 8, "pickup": 8, "rows": 16, "pure": 8, "reader": 8}
+        assert accepted == {"in": 8, "sync": 8, "no": 8, "instead": 8, "pickup": 8, "rows": 16, "pure": 8, "reader": 8}
         assert sorted(path.name for path in (site.root / "out").glob("*.json")) == [f"f{n}.json" for n in range(8)]
         for path in ("/in", "/sync", "/rows", "/no"):
             assert len({key for _, key, _ in site.target.at(path)}) == 8

@@ -234,7 +234,8 @@ _EXPRESSIONS = {
     "ESB402": Code(
         "a name that cannot exist",
         "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes. "
-        "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives. "
+        "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives "
+        "(an error where a folder is named by it, as the source cannot start). "
         "What `split`, `fanout` and `aggregate` make begins without `meta.reply`: take the answer along with `into: vars.x`. "
         "Fields of `body` are held against what is known at that place of the route: the contract of the source (of a topic: what its publishers know), of the last "
         "`validate`, or what the last `map` makes. Where a contract leaves room for more (`additionalProperties`), a name that "
@@ -376,7 +377,8 @@ _RELIABILITY = {
 
 _SETTINGS = {
     "ESB801": Code(
-        "a route cannot start", "The workspace is valid, but a source could not be opened; the message says why."
+        "a route cannot start",
+        "A source could not be opened; the message says why. A route that runs already goes on as it was, steps and source.",
     ),
     "ESB802": Code(
         "a module of the workspace cannot be loaded", "connectors/*.py raised an error while it was imported."

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from esb.config.checks import nearest, place_in
 from esb.config.flow_places import Places
+from esb.config.model import RouteSpec
 from esb.config.resources import Resources
 from esb.config.retries import drop_of, waits_out
 from esb.config.routes import RouteDoc, steps_of, targets_of
 from esb.durations import format_duration, parse_duration
-from esb.errors import Position, Problem
+from esb.endpoints.file_options import FolderSource
+from esb.errors import InternalFault, Position, Problem
 from esb.language import Expression, TextTemplate
 from esb.spec import ListNode, MapNode, Node, ScalarNode
 from esb.spec.nodes import scalars
@@ -34,6 +36,7 @@ def check_effects(docs: Sequence[RouteDoc], resources: Resources, site: Mapping[
     for doc in docs:
         if doc.spec is not None:
             yield from doc.tell(null_names(doc, site))
+            yield from doc.tell(unfilled(doc, site))
             yield from doc.tell(lost_replies(doc))
             yield from doc.tell(blind_rejects(doc, resources))
             yield from doc.tell(late_drops(doc))
@@ -43,9 +46,13 @@ def check_effects(docs: Sequence[RouteDoc], resources: Resources, site: Mapping[
 
 
 def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Problem]:
-    """Headers in capitals, and values of the site that esb.yaml does not have; each name once."""
+    """Headers in capitals, and values of the site that esb.yaml does not have; each name once.
+
+    An error where the source cannot start without it.
+    """
     assert doc.spec is not None
     reported: set[str] = set()
+    needed = needed_names(doc.spec, site)
     made = doc.made.place if doc.made is not None else None
     site = made.values if made is not None else site
     whose, where = (f"site {made.site}", "`values:`") if made is not None else ("`site` in esb.yaml", "esb.yaml")
@@ -65,9 +72,41 @@ def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Proble
             if (shown := f"{root}.{read}") in reported:
                 continue
             reported.add(shown)
-            message += f" ({reading.what} reads it)" if reading.what else ""
             at = reading.at or _place_of(doc.node, root, read) or doc.spec.position
+            if shown in needed:
+                message = f"`{shown}` is not there: {whose} has no `{read}`, and the source cannot start without it"
+                yield Problem("ESB402", message, at, hint, label="not there")
+                continue
+            message += f" ({reading.what} reads it)" if reading.what else ""
             yield Problem("ESB402", message, at, hint, label="always null", severity="warning")
+
+
+def needed_names(spec: RouteSpec, site: Mapping[str, Any] | None) -> Container[str]:
+    """The names of ``site`` that are not there and that the source fills in when it starts."""
+    fault = _fault_of_beginning(spec, site)
+    if fault is None or site is None:
+        return ()
+    read = (name.split(".")[1] for name in spec.source.options.path.names if name.startswith("site."))
+    return {f"site.{name}" for name in read if name not in spec.site_values(site)}
+
+
+def unfilled(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Problem]:
+    """A path that cannot be filled in when the source starts, for another reason than a name of ``site``."""
+    assert doc.spec is not None
+    fault = _fault_of_beginning(doc.spec, site)
+    if fault is not None and not needed_names(doc.spec, site):
+        hint = "what a source names is filled in at its start, from `site` in esb.yaml or from the values of the site"
+        yield Problem("ESB801", f"route `{doc.spec.name}` cannot start: {fault}", doc.spec.source.position, hint)
+
+
+def _fault_of_beginning(spec: RouteSpec, site: Mapping[str, Any] | None) -> InternalFault | None:
+    options = spec.source.options
+    if site is not None and isinstance(options, FolderSource):
+        try:
+            options.begins(spec.name, spec.site_values(site))
+        except InternalFault as fault:
+            return fault
+    return None
 
 
 def _written(name: str) -> str:

@@ -44,8 +44,7 @@ class LocalDesk(Desk):
 
     def __init__(self, options: FolderSource, context: SourceContext) -> None:
         super().__init__(options)
-        scope = {"body": None, "headers": {}, "vars": {}, "meta": {"route": context.route}, "site": context.site}
-        pattern = Pattern.of(options.path.render(scope), context.workspace)
+        pattern = Pattern.of(options.begins(context.route, context.site), context.workspace)
         own = {os.path.normpath(context.workspace / name) for name in OWN_FOLDERS}
         self.base = Path(pattern.base)
         self.where = str(pattern.base)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PureWindowsPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from esb.endpoints.paths import fixed_folder
 from esb.formats.base import Codec, CodecKind
@@ -190,6 +191,11 @@ class FolderSource:
     def reports(self) -> bool:
         """Files have senders, who hear of what was not taken (:class:`~esb.endpoints.base.ReportingSource`)."""
         return True
+
+    def begins(self, route: str, site: Mapping[str, Any]) -> str:
+        """``path`` as it is looked at: filled in once, when the source starts. Raises InternalFault where it cannot be."""
+        scope = {"body": None, "headers": {}, "vars": {}, "meta": {"route": route}, "site": site}
+        return self.path.render(scope)
 
     def check_place(self, node: Node, reader: Reader) -> None:
         """Whether `path` is one that this source may look at."""

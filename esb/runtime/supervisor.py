@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from esb.clock import Clock
@@ -204,6 +206,7 @@ class Supervisor:
                 await self._start_source(name, spec)
             except EsbError as error:
                 problems.append(cannot_start(spec, error))
+                await self._go_back(name, before)
                 continue
             (added if is_new else changed).append(name)
         for live in self.routes.values():
@@ -216,6 +219,17 @@ class Supervisor:
             hit("reload.swapped")
             await self._enter(actor, reason, {"added": added, "changed": changed, "removed": removed})
         return change
+
+    async def _go_back(self, name: str, before: Workspace) -> None:
+        """A route whose new source cannot start goes on as it was: its steps, and its source where that had to end."""
+        live, spec = self.routes.get(name), before.routes.get(name)
+        if live is None or spec is None:
+            return
+        self.workspace = replace(self.workspace, routes=MappingProxyType({**self.workspace.routes, name: spec}))
+        live.runner.update(spec, self._bench(), self._births())
+        if live.source is None:
+            with suppress(EsbError):  # its problem is told already
+                await self._start_source(name, spec)
 
     def _is_up(self, name: str, spec: RouteSpec, workspace: Workspace) -> bool:
         """Whether a route runs on this version already, its source over a connection that stays."""

@@ -11,6 +11,7 @@ import pytest
 
 from examples.demo.harness import Bus
 from tests.acceptance.test_program import TO_FILE, esb, items, workspace
+from tests.runtime.conftest import MOODY
 from tests.servers.require import free_port
 
 pytestmark = pytest.mark.acceptance
@@ -47,11 +48,23 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_done(tmp_path: P
 
 
 def test_a_source_that_cannot_start_ends_the_start_at_its_place(tmp_path: Path) -> None:
+    own = FROM_FOLDER.replace(FROM_FOLDER.splitlines()[4], 'from: { moody: "COM7 is taken" }')
+    root = workspace(tmp_path, routes__a_yaml=own, esb_yaml=BATCH)
+    (root / "connectors").mkdir()
+    (root / "connectors" / "moody.py").write_text(MOODY, encoding="utf-8")
+    refused = esb("run", ".", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", cwd=root, code=78)
+    assert "routes/a.yaml:5:16: ESB801 route `dropped` cannot start: COM7 is taken" in refused.stderr
+
+
+def test_a_folder_that_cannot_be_named_is_found_before_the_start(tmp_path: Path) -> None:
     path = FROM_FOLDER.replace("in/*.json", "in/{{ site.supplier }}/*.json")
     root = workspace(tmp_path, routes__a_yaml=path, esb_yaml=BATCH)
     refused = esb("run", ".", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", cwd=root, code=78)
-    assert "routes/a.yaml:5:9: ESB801 route `dropped` cannot start: template" in refused.stderr
-    assert "= help: what a source names is filled in at its start, from `site` in esb.yaml" in refused.stderr
+    assert (
+        "routes/a.yaml:5:30: ESB402 `site.supplier` is not there: `site` in esb.yaml has no `supplier`"
+        in refused.stderr
+    )
+    assert refused.stderr == esb("lint", ".", cwd=root, code=1).stdout
 
 
 def test_one_port_for_both_listeners_is_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -65,6 +65,41 @@ class Probe:
         return esb_probe.target.begin(self.name, message, delivery, answered)
 '''
 
+MOODY = '''
+"""A source for tests that starts where nothing is said against it."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from esb.errors import Unavailable
+from esb.registry import source
+from esb.spec import option
+
+
+@source("moody")
+@dataclass(frozen=True, slots=True)
+class Moody:
+    """Starts, or says why it cannot."""
+
+    fault: str = option(doc="Why it cannot start.", shorthand=True)
+
+    def bind(self, context):
+        return Running(self.fault)
+
+
+class Running:
+    def __init__(self, fault):
+        self.fault, self.up = fault, False
+
+    async def start(self):
+        if self.fault:
+            raise Unavailable(self.fault)
+        self.up = True
+
+    async def stop(self):
+        self.up = False
+'''
+
 
 @dataclass
 class Got:

@@ -12,7 +12,7 @@ from esb.bus import Bus
 from esb.endpoints.base import Incoming
 from esb.errors import EsbError, Unavailable
 from esb.steps.base import Reply
-from tests.runtime.conftest import write
+from tests.runtime.conftest import MOODY, write
 from tests.runtime.test_promises import run
 
 ROUTE = """
@@ -146,6 +146,36 @@ def test_a_removed_route_drains_and_comes_back(start: Any, probe: Any) -> None:
             assert bus.supervisor.facts("mapped")["state"] == "removed"
             bus.write({"routes/a.yaml": ROUTE.format(version=1)})
             assert (await bus.reload()).added == ("mapped",)
+
+    run(scenario())
+
+
+def test_a_route_whose_new_source_cannot_start_goes_on_as_it_was(start: Any, probe: Any) -> None:
+    async def scenario() -> None:
+        def route(version: int, fault: str) -> str:
+            return ROUTE.format(version=version).replace("{ route: {} }", f'{{ moody: "{fault}" }}')
+
+        files = {"routes/a.yaml": route(1, ""), "routes/b.yaml": OTHER, "connectors/moody.py": MOODY}
+        async with start(files) as bus:
+            version = bus.supervisor.facts("mapped")["digest"]
+            bus.write({"routes/a.yaml": route(2, "COM7 is taken"), "routes/b.yaml": OTHER.replace("other }", "new }")})
+            change = await bus.reload()
+            assert (change.changed, [str(one.position) for one in change.problems]) == (
+                ("other",),
+                ["routes/a.yaml:3:16"],
+            )
+            assert bus.supervisor.routes["mapped"].source.up
+            facts = bus.supervisor.facts("mapped")
+            assert (facts["state"], facts["digest"]) == ("running", version)
+            await bus.send("mapped", {})
+            await bus.settle()
+            assert probe.bodies("erp") == [{"version": "1"}]
+
+            bus.write({"routes/a.yaml": route(3, "")})
+            assert (await bus.reload()).changed == ("mapped",)
+            await bus.send("mapped", {})
+            await bus.settle()
+            assert probe.bodies("erp") == [{"version": "1"}, {"version": "3"}]
 
     run(scenario())
 

@@ -56,8 +56,7 @@ class RemoteDesk(Desk):
 
     def __init__(self, options: FolderSource, context: SourceContext) -> None:
         super().__init__(options)
-        scope = {"body": None, "headers": {}, "vars": {}, "meta": {"route": context.route}, "site": context.site}
-        pattern = Pattern.of(options.path.render(scope), PurePosixPath())
+        pattern = Pattern.of(options.begins(context.route, context.site), PurePosixPath())
         self.where = str(pattern.base)
         self.scanner = Scanner(options, pattern)
         self._context = context

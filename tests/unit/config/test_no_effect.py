@@ -46,6 +46,26 @@ def test_a_header_of_a_text_is_seen_too(read: Read) -> None:
     assert (problem.code, problem.position.column) == ("ESB402", 17)
 
 
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("{{ site.plnt }}/*.csv", "ESB402", "`site.plnt` is not there: `site` in esb.yaml has no `plnt`, and the source cannot start without it"),
+        ("{{ site.plant.x }}/*.csv", "ESB801", "route `r` cannot start: template `{{ site.plant.x }}/*.csv` failed: there is no `site.plant.x` in this message"),
+        ("{{ body.x }}/*.csv", "ESB801", "route `r` cannot start: template `{{ body.x }}/*.csv` failed: there is no `body.x` in this message"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_named_at_the_start_is_an_error(read: Read, path: str, code: str, words: str) -> None:
+    esb = "bus: graz\nsite: { plant: P10 }\n"
+    route = f'route: r\nfrom: {{ file: {{ path: "{path}" }} }}\nsteps: [ {{ log: x }} ]\n'
+    (problem,) = read({"esb.yaml": esb, "routes/r.yaml": route}).errors
+    assert (problem.code, problem.message) == (code, words)
+
+
+def test_a_folder_that_needs_no_site_is_fine(read: Read) -> None:
+    route = "route: r\nfrom: { file: { path: \"{{ site.plnt | default('in') }}/{{ meta.route }}.csv\" } }\nsteps: [ { log: x } ]\n"
+    assert not read({"esb.yaml": "bus: graz\n", "routes/r.yaml": route}).errors
+
+
 ROUTE = HTTP + "when_down: { reject: 503 }\nsteps:\n  - to: erp.create-order\n"
 STEP = HTTP + "steps:\n  - to: erp.create-order\n    when_down: { reject: 503 }\n"
 

@@ -308,7 +308,7 @@ _RELIABILITY = {
     "ESB601": Code(
         "a retry may take effect twice",
         "A warning (an error under `policy.forbid: [unsafe_retry]`): a POST without idempotency key is sent again when its answer is "
-        "lost. Leave `idempotency_key` on, or let the target be asked first (`on_timeout: { verify, done_when }`).",
+        "lost. Leave `idempotency_key` on, or let the target be asked first (`verify` in the operation, `on_timeout` beside the step).",
     ),
     "ESB602": Code(
         "a route lacks what the policy asks for",

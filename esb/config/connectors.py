@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from esb.config.aliases import SINKS, words_of
+from esb.config.asking import check_questions
 from esb.config.digest import canonical, digest, secrets_mark
 from esb.config.model import Connector, ConnectorSettings
 from esb.config.reader import Level, WorkspaceReader
@@ -145,6 +146,7 @@ def _operations(
             found[key.text] = _operation(key, value, sink, reader)
             read = [reading.names for reading in resources.scope.readings[before:]]
             resources.operation_names[f"{name}.{key.text}"] = frozenset[str]().union(*read)
+    check_questions(name, found, reader)
     return None if any(value is MISSING for value in found.values()) else found
 
 

@@ -12,8 +12,9 @@ from esb.config.flow_made import misfits
 from esb.config.flow_places import Places
 from esb.config.flow_reports import Reports, Touched, Use
 from esb.config.resources import Resources
-from esb.config.routes import RouteDoc, parts_of
+from esb.config.routes import RouteDoc, parts_of, questions_of
 from esb.contracts import JsonContract
+from esb.endpoints.http_verify import Verify
 from esb.errors import Position, Problem
 from esb.language import Expression, TextTemplate
 from esb.language.inference import Finding, Seen
@@ -139,9 +140,9 @@ class _Route:
             return NOTHING_KNOWN
         if step.guard is not None:
             self._read(step.guard, state, node, step.position)
-        if step.on_timeout is not None:
-            self._target(step.on_timeout.verify, state, node)
-            self._read(step.on_timeout.done_when, state, node, step.position)
+        for policy in questions_of(step):
+            self._target(policy.verify, state, node)
+            self._read(policy.done_when, state, node, step.position)
         after = self._own(step, state, node)
         if step.into:
             return state.set(step.into, UNKNOWN)
@@ -343,5 +344,5 @@ def _answers(sink: Any) -> list[Any]:
 
 
 def _readers(value: Any) -> list[Expression | TextTemplate]:
-    """Every expression and template in some options; targets and nested steps are left out."""
-    return parts(value, (Expression, TextTemplate), (Block, StepNode, Target))
+    """Every expression and template in some options; targets, what asks them and nested steps are left out."""
+    return parts(value, (Expression, TextTemplate), (Block, StepNode, Target, Verify))

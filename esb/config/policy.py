@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from esb.config.checks import Routes, all_targets
 from esb.config.flow_places import Places
 from esb.config.model import RouteSpec
-from esb.config.routes import RouteDoc, fixed_text, steps_of
+from esb.config.routes import RouteDoc, fixed_text, questions_of, steps_of
 from esb.config.settings import SETTINGS, forbidden_by, required_by
 from esb.errors import Position, Problem
 from esb.spec import MapNode, Node
@@ -110,7 +110,7 @@ def _second_effects(routes: Routes, doc: RouteDoc, forbidden: bool) -> Iterator[
     assert doc.spec is not None
     for step in steps_of(doc.spec.blocks):
         target = getattr(step.step, "target", None)
-        if step.kind != "to" or not isinstance(target, Target) or not _unsafe(target) or step.on_timeout is not None:
+        if step.kind != "to" or not isinstance(target, Target) or not _unsafe(target) or questions_of(step):
             continue
         times = _repeats(step.retry or doc.spec.retry)
         if not times:
@@ -120,7 +120,7 @@ def _second_effects(routes: Routes, doc: RouteDoc, forbidden: bool) -> Iterator[
             "ESB601",
             f"a retry can take effect twice: `{target.name}` is a POST without idempotency key, sent up to {times + 1} times",
             step.position,
-            "take out `idempotency_key: false`; or ask first: `on_timeout: { verify: …, done_when: … }`",
+            "take out `idempotency_key: false`; or have it asked first: `verify: { to: …, done_when: … }` beside that",
             label="`policy.forbid` in esb.yaml has `unsafe_retry`" if forbidden else "the target cannot know it again",
             severity="error" if forbidden else "warning",
             related=((declared, "the operation is declared here"),) if declared else (),

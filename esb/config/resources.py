@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from esb.config.aliases import SINKS, SOURCES, Word, words_of
+from esb.config.asking import with_question
 from esb.config.assets import BROKEN, Assets
 from esb.config.functions import Functions
 from esb.config.model import Connector, SourceSpec
@@ -138,7 +139,8 @@ class Resources:
     # -- endpoints ----------------------------------------------------------------------------------------------------
     def target(self, node: Node, reader: Reader) -> Any:
         if isinstance(node, ScalarNode) and isinstance(node.value, str):
-            return self._operation(node, node.value, reader)
+            named = self.operation(node, node.value, reader)
+            return MISSING if named is MISSING else with_question(named, self, reader)
         if not isinstance(node, MapNode):
             return reader.problem(
                 "ESB103", f"a target is `connector.operation` or an endpoint, not {node.what}", node, hint=_TARGET_HINT
@@ -151,7 +153,7 @@ class Resources:
             return MISSING
         if name == "route" and sink.route in self.route_names:
             sink = replace(sink, route=self.route_names[sink.route])
-        return Target(name, name, connector, sink, _endpoint_place(node), self.site)
+        return with_question(Target(name, name, connector, sink, _endpoint_place(node), self.site), self, reader)
 
     @staticmethod
     def _can_stand_alone(sink: Any, shared: bool, node: MapNode, name: str, reader: Reader) -> bool:
@@ -183,7 +185,8 @@ class Resources:
             return reader.problem("ESB102", f"`{name}` does not say which system", node.key(name) or node, hint=hint)
         return SourceSpec(name, options, connector, _endpoint_place(node))
 
-    def _operation(self, node: ScalarNode, text: str, reader: Reader) -> Any:
+    def operation(self, node: ScalarNode, text: str, reader: Reader) -> Any:
+        """The target that ``text`` (``connector.operation``) names, without what asks it."""
         if _URL.match(text):
             return reader.problem(
                 "ESB301", "a target is not a URL", node, hint=f"write `to: {{ http: {{ url: {text!r} }} }}`"

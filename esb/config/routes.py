@@ -42,7 +42,7 @@ from esb.spec import (
 )
 from esb.spec.nodes import scalars
 from esb.spec.parts import parts
-from esb.steps.base import Block, RetryPolicy, StepNode, Target, WhenDown
+from esb.steps.base import Block, OnTimeout, RetryPolicy, StepNode, Target, WhenDown
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _XREF = re.compile(r"\bxref\(\s*(?:['\"`]+([^'\"`]+)|)")
@@ -397,9 +397,17 @@ def parts_of(value: Any, wanted: type | tuple[type, ...]) -> list[Any]:
 
 
 def targets_of(step: StepNode) -> list[Target]:
-    """Where a step sends or asks, ``on_timeout`` beside it included."""
-    asked = [step.on_timeout.verify] if step.on_timeout is not None else []
-    return [*parts_of(step.step, Target), *asked]
+    """Where a step sends or asks, what asks after a timeout included."""
+    return [*parts_of(step.step, Target), *(policy.verify for policy in questions_of(step))]
+
+
+def questions_of(step: StepNode) -> list[OnTimeout]:
+    """What asks the targets of a step after a timeout: beside it, else what the `verify` of each says."""
+    if step.on_timeout is not None:
+        return [step.on_timeout]
+    if step.kind not in ("to", "tap"):  # the others ask only: what they do may be done twice
+        return []
+    return [target.on_timeout for target in parts_of(step.step, Target) if target.on_timeout is not None]
 
 
 def topics_of(step: StepNode) -> list[str]:

@@ -14,13 +14,14 @@ from esb.endpoints.base import Answered, ConnectionContext, Delivery, LiveConnec
 from esb.endpoints.http_auth import Inbound, check_header_name
 from esb.endpoints.http_batch import Batch
 from esb.endpoints.http_login import BasicLogin, OutboundAuth
+from esb.endpoints.http_verify import Verify
 from esb.endpoints.ingress import PathPattern
 from esb.errors import InternalFault
 from esb.formats.base import CodecKind
 from esb.language import Expression, TextTemplate
 from esb.message import EMPTY, Message
 from esb.registry import connection, sink, source
-from esb.spec import MapNode, Node, Reader, option
+from esb.spec import MapNode, Node, Reader, option, part_of
 from esb.spec.kinds import Size
 from esb.steps.base import ContractRef, Reply
 
@@ -226,6 +227,13 @@ class HttpSink:
     batch: Batch | None = option(
         default=None, doc="Send the items of a list in one `$batch` of OData.", example="{ each: body.items }"
     )
+    verify: Verify | None = option(
+        default=None,
+        doc="What asks the system, after an attempt without an answer, whether it has the message already: then it is not sent"
+        " again. `on_timeout` beside a step goes before it.",
+        example="{ to: erp.get-order, done_when: meta.reply.status == `200` }",
+        aliases=("on_timeout",),
+    )
     max_response: Size = option(default=10_000_000, doc="Largest answer, decoded.", example="1MB")
 
     def check(self, node: Node, reader: Reader) -> None:
@@ -250,6 +258,8 @@ class HttpSink:
             reader.problem("ESB102", "`etag_path` needs `etag: fetch`", node)
         if self.batch is not None:
             self._check_batch(self.batch, node, reader)
+        if self.verify is not None:
+            self._check_verify(self.verify, part_of(node, "verify"), reader)
         _check_names(self.headers, node, reader)
 
     def _check_batch(self, batch: Batch, node: Node, reader: Reader) -> None:
@@ -261,6 +271,32 @@ class HttpSink:
         if not (isinstance(first, str) and first.startswith(batch.root)):
             hint = f"begin `path` with `{batch.root}`, or set `batch: {{ path: … }}`"
             reader.problem("ESB103", f"`path` is not below `{batch.root}`, where the batch is sent", node, hint=hint)
+
+    def _check_verify(self, verify: Verify, node: Node, reader: Reader) -> None:
+        _check_names(verify.headers, node, reader)
+        own, other = ("path", "url") if self.url is None else ("url", "path")
+        if getattr(verify, other) is not None:
+            hint = f"write `{own}: …`, or the operation that asks: `to: erp.get-order`"
+            words = f"`verify` takes a `{own}` beside the `{own}` that is sent to"
+            reader.problem("ESB107", words, part_of(node, other), hint=hint)
+        elif self.url is not None and verify.url is not None and self.url.origin.lower() != verify.url.origin.lower():
+            hint = f"ask `{self.url.origin}`; another system is asked by `on_timeout` beside the step"
+            reader.problem("ESB107", "`verify` asks another system", part_of(node, "url"), hint=hint)
+
+    def question(self, verify: Verify) -> HttpSink:
+        """The GET that asks at `path` or `url`, with the credentials of this sink."""
+        return HttpSink(
+            url=verify.url,
+            path=verify.path,
+            method="GET",
+            headers=verify.headers,
+            query=verify.query,
+            auth=self.auth,
+            csrf=self.csrf,
+            tls=self.tls,
+            proxy=self.proxy,
+            max_response=self.max_response,
+        )
 
     def own_connection(self) -> HttpConnection | None:
         """The connection of a sink that stands alone with its `url`; None where it needs a connector."""

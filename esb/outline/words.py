@@ -12,7 +12,7 @@ from typing import Any
 
 from esb.config.model import RouteSpec, Workspace
 from esb.config.retries import drop_of, waits_of
-from esb.config.routes import targets_of
+from esb.config.routes import questions_of, targets_of
 from esb.config.yaml import read_documents
 from esb.durations import format_duration
 from esb.formats.json import Json
@@ -34,6 +34,7 @@ class Worst:
     whole: timedelta
     bounded_by: str = ""
     drop: timedelta | None = None  #: after it an outage ends the message, however many attempts that took
+    asked: tuple[str, ...] = ()  #: what says, before it is sent again, whether it has arrived
 
     def as_item(self) -> dict[str, Any]:
         return {
@@ -71,7 +72,7 @@ def _worst(workspace: Workspace, spec: RouteSpec, node: StepNode, drop: WhenDown
     for name, bound in (("`within` of its retry", policy.within), ("`ttl` of the route", spec.ttl)):
         if bound is not None and bound + limit < whole:
             whole, by = bound + limit, name
-    return Worst(node.id, attempts, waits, whole, by, after)
+    return Worst(node.id, attempts, waits, whole, by, after, tuple(one.verify.name for one in questions_of(node)))
 
 
 # -- the words ------------------------------------------------------------------------------------------------------------
@@ -278,6 +279,8 @@ def _failing(workspace: Workspace, spec: RouteSpec, document: Mapping[str, Any])
     if cases:
         yield "When a target does not answer:"
     for case in cases:
+        if case.asked and case.attempts > 1:
+            yield f"  Before {case.step} is sent again, {' or '.join(case.asked)} is asked whether it has arrived."
         if case.drop is not None:
             drop = format_duration(case.drop)
             yield f"  {case.step} is tried while it is down, until the message is {drop} old; then it is dropped."

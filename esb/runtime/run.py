@@ -303,7 +303,8 @@ class MessageRun(Struct, eq=False):
             return known
         await self.started()
         self.save_ledger()
-        if ledger and self._on_timeout is not None and (confirmed := await verified(self, self._on_timeout, message)):
+        policy = self._on_timeout or target.on_timeout
+        if ledger and policy is not None and (confirmed := await verified(self, policy, message)):
             sending.keep(self, confirmed, message)
             return confirmed
         message, delivery = sending.packed(self, target, message)

@@ -139,7 +139,7 @@ class Flight:
             known = sending.known(run, target, message)
             if known is not None:
                 return self._done(node, message, known)
-            if self._sends(target, message):
+            if target.on_timeout is None and self._sends(target, message):
                 self._node = node
             else:
                 run.undo()

@@ -213,6 +213,7 @@ class Target:
     sink: Any
     position: Position
     site: str = ""  #: the site whose route this is: two of them share a place in a template
+    on_timeout: OnTimeout | None = None  #: what its own `verify` asks; what stands beside a step goes before
 
     @property
     def system(self) -> str:

@@ -244,7 +244,7 @@ def test_a_format_that_is_near_none_is_told_all_of_them(read: Read) -> None:
 
 
 def test_a_question_that_stands_in_the_target_belongs_beside_the_step(read: Read) -> None:
-    step = "to: { http: { url: https://a.example.com/x, verify: erp.get } }"
+    step = "to: { file: { path: out/x, verify: erp.get } }"  # an `http` may say it in place
     assert "`on_timeout`, a key of the step" in only(read(f"{HEAD}steps: [ {{ {step} }} ]\n")).hint
 
 

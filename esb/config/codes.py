@@ -234,8 +234,8 @@ _EXPRESSIONS = {
     "ESB402": Code(
         "a name that cannot exist",
         "Names begin with `body`, `headers`, `vars`, `meta` or `site`. Literal text stands in single quotes. "
-        "As a warning: the name is always null. Names of headers are in small letters, and `site` has only what esb.yaml gives "
-        "(an error where a folder is named by it, as the source cannot start). "
+        "Names of headers are in small letters. `site` has only what esb.yaml gives; a name that resembles none of its own is a "
+        "warning, as some plants may have it, and an error where a folder is named by it, as the source cannot start then. "
         "What `split`, `fanout` and `aggregate` make begins without `meta.reply`: take the answer along with `into: vars.x`. "
         "Fields of `body` are held against what is known at that place of the route: the contract of the source (of a topic: what its publishers know), of the last "
         "`validate`, or what the last `map` makes. Where a contract leaves room for more (`additionalProperties`), a name that "

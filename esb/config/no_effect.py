@@ -48,7 +48,8 @@ def check_effects(docs: Sequence[RouteDoc], resources: Resources, site: Mapping[
 def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Problem]:
     """Headers in capitals, and values of the site that esb.yaml does not have; each name once.
 
-    An error where the source cannot start without it.
+    An error where it can only be a slip, and where the source cannot start without it. A value of the site may be wanted at some
+    plants alone.
     """
     assert doc.spec is not None
     reported: set[str] = set()
@@ -61,12 +62,13 @@ def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Proble
             root, _, rest = name.partition(".")
             if root == "headers" and rest != rest.lower():
                 read, message = rest, f"`headers.{rest}` is always null: the names of headers are in small letters"
-                hint = f"write `headers.{_written(rest.lower())}`"
+                hint, sure = f"write `headers.{_written(rest.lower())}`", True
             elif site is not None and root == "site" and rest and rest.partition(".")[0] not in site:
                 read = rest.partition(".")[0]
                 message = f"`site.{read}` is always null: {whose} has no `{read}`"
                 written = f"{read}: …" if made is not None else f"site: {{ {read}: … }}"
-                hint = nearest(read, site, "site.") or f"add it to {where}: `{written}`"
+                near = nearest(read, site, "site.")
+                hint, sure = near or f"add it to {where}: `{written}`", bool(near) and made is None
             else:
                 continue
             if (shown := f"{root}.{read}") in reported:
@@ -78,7 +80,7 @@ def null_names(doc: RouteDoc, site: Mapping[str, Any] | None) -> Iterator[Proble
                 yield Problem("ESB402", message, at, hint, label="not there")
                 continue
             message += f" ({reading.what} reads it)" if reading.what else ""
-            yield Problem("ESB402", message, at, hint, label="always null", severity="warning")
+            yield Problem("ESB402", message, at, hint, label="always null", severity="error" if sure else "warning")
 
 
 def needed_names(spec: RouteSpec, site: Mapping[str, Any] | None) -> Container[str]:

@@ -11,24 +11,24 @@ CIRCUIT = ERP + "circuit: { failures: 3 }\n"
 
 
 @pytest.mark.parametrize(
-    ("expression", "column", "hint"),
+    ("expression", "column", "severity", "hint"),
     [
-        ("headers.Plant", 13, "write `headers.plant`"),
-        ('headers."X-Plant"', 13, 'write `headers."x-plant"`'),
-        ("body.a || headers.Plant", 23, "write `headers.plant`"),
-        ("site.plnt", 13, "did you mean `site.plant`?"),
-        ("site.zone", 13, "add it to esb.yaml: `site: { zone: … }`"),
+        ("headers.Plant", 13, "error", "write `headers.plant`"),
+        ('headers."X-Plant"', 13, "error", 'write `headers."x-plant"`'),
+        ("body.a || headers.Plant", 23, "error", "write `headers.plant`"),
+        ("site.plnt", 13, "error", "did you mean `site.plant`?"),
+        ("site.zone", 13, "warning", "add it to esb.yaml: `site: { zone: … }`"),
     ],
 )
 def test_a_name_that_is_always_null_is_found_where_it_is_read(
-    read: Read, expression: str, column: int, hint: str
+    read: Read, expression: str, column: int, severity: str, hint: str
 ) -> None:
     files = {
         "esb.yaml": "bus: graz\nsite: { plant: P10 }\n",
         "routes/r.yaml": f"{HTTP}steps:\n  - filter: {expression}\n  - filter: {expression}\n",
     }
     problem = only(read(files))
-    assert (problem.code, problem.severity) == ("ESB402", "warning")
+    assert (problem.code, problem.severity) == ("ESB402", severity)
     assert (problem.position.line, problem.position.column, problem.hint) == (4, column, hint)
 
 

@@ -51,7 +51,7 @@ def evidence(
 
 
 @evidence.command("verify")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "-C",
     "--dir",
@@ -69,6 +69,8 @@ def evidence_verify(file: Path, root: Path | None, key: str, as_json: bool) -> N
     from esb.admin.sealing import fingerprint
     from esb.cli.evidence_pack import verify
 
+    if not file.is_file():
+        raise exits.Exit(f"no file {file}", exits.MISSING)
     faults, facts = verify(file, Gateway(root) if root is not None else None, key.strip())
     if as_json:
         emit_json({"kind": "EvidenceFaults", "items": [{"fault": fault} for fault in faults], "facts": facts})

@@ -24,6 +24,7 @@ from typing import Any
 import click
 
 from esb.cli import exits
+from esb.cli.places import operated_folder
 from esb.cli.signature import asked, of_environment, proof_of
 from esb.trust import trusting
 
@@ -80,12 +81,7 @@ class Gateway:
         server, own = os.environ.get("ESB_SERVER", ""), _token_of_environment()
         if server:
             return _remote(_address(server), own, method, target, words, timeout, _elsewhere)
-        if not any((self.root / name).exists() for name in ("esb.yaml", "routes", ".esb")):
-            raise exits.Exit(
-                f"{self.root} is no workspace",
-                exits.MISSING,
-                hint="go to the folder of esb.yaml or routes/, or name it with -C DIR",
-            )
+        operated_folder(self.root)
         owner = read_owner(self.root / ".esb")
         if owner is not None and owner.get("admin"):
             certificate = str(owner.get("cert") or "")

@@ -100,11 +100,15 @@ def ping(connectors: tuple[str, ...], directory: Path, timeout: float, as_json: 
     known = read_or_fail(directory, "ping").connectors
     unknown = [name for name in connectors if name not in known]
     if unknown:
-        raise exits.Exit(f"no connector {unknown[0]}", exits.MISSING, hint="known: " + ", ".join(sorted(known)))
+        raise exits.Exit(
+            f"no connector {unknown[0]}", exits.MISSING, hint="known here: " + (", ".join(sorted(known)) or "none")
+        )
     items = [ping_item(name, known[name].connection, timeout) for name in connectors or sorted(known)]
     if as_json:
         emit_json({"kind": "Ping", "items": items})
     else:
+        if not items:
+            click.echo("no connectors")
         for item in items:
             click.echo(f"{item['connector']:<24} {item['address']:<32} {item['said']}")
     sys.exit(exits.DONE if all(item["reached"] for item in items) else exits.UNREACHABLE)

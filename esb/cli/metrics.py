@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from esb.cli.gateway import workspace_option
-
-if TYPE_CHECKING:
-    from esb.config.model import Workspace
+from esb.cli.places import read_or_fail
 
 
 @click.group()
@@ -25,7 +22,7 @@ def metrics_dashboard(root: Path) -> None:
     """The dashboard as JSON on stdout, to be imported or kept in Git; its uid stays the same."""
     from esb.observe.grafana import dashboard
 
-    click.echo(json.dumps(dashboard(_workspace(root)), indent=2))
+    click.echo(json.dumps(dashboard(read_or_fail(root, "metrics dashboard -C")), indent=2))
 
 
 @metrics.command("rules")
@@ -36,14 +33,7 @@ def metrics_rules(root: Path) -> None:
 
     from esb.observe.grafana import rules
 
-    click.echo(yaml.safe_dump(rules(_workspace(root)), sort_keys=False, allow_unicode=True, width=120), nl=False)
-
-
-def _workspace(root: Path) -> Workspace:
-    from esb.config.loader import load_workspace
-    from esb.errors import ConfigError
-
-    workspace, problems = load_workspace(root.resolve(), need_secrets=False)
-    if workspace is None:
-        raise ConfigError(problems)
-    return workspace
+    click.echo(
+        yaml.safe_dump(rules(read_or_fail(root, "metrics rules -C")), sort_keys=False, allow_unicode=True, width=120),
+        nl=False,
+    )

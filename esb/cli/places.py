@@ -26,6 +26,18 @@ def workspace_folder(directory: Path, command: str, code: int = exits.MISSING) -
     return root
 
 
+def operated_folder(directory: Path) -> Path:
+    """The whole path of a folder whose bus is asked or whose store is opened: a workspace, or one that a bus has run in.
+
+    Ends the command anywhere else, where looking would make a store and find it empty.
+    """
+    root = directory.resolve()
+    if not any((root / name).exists() for name in (*MARKS, ".esb")):
+        hint = "go to the folder of esb.yaml or routes/, or name it with -C DIR"
+        raise exits.Exit(f"{root} is no workspace", exits.MISSING, hint=hint)
+    return root
+
+
 def read_or_fail(directory: Path, command: str) -> Workspace:
     """The workspace as its files stand, secrets not needed. Raises ConfigError with every problem."""
     from esb.config.loader import load_workspace

@@ -71,6 +71,7 @@ def plan(directory: Path, against: Path | None, last: int, tried: int, as_json: 
     from esb.testing.clock import VirtualClock
 
     root = workspace_folder(directory, "plan")
+    live = root if against is None else workspace_folder(against, "plan --against")
     clock = VirtualClock()
     workspace, problems = load_workspace(root, need_secrets=False, clock=clock)
     if workspace is None:
@@ -93,7 +94,7 @@ def plan(directory: Path, against: Path | None, last: int, tried: int, as_json: 
         problem.message.split("`")[1] for problem in problems if problem.code == "ESB503" and "`" in problem.message
     ]
     planner = Planner(
-        root, workspace, clock, _Past(against or root), last=last, tried=tried, missing=tuple(dict.fromkeys(missing))
+        root, workspace, clock, _Past(live), last=last, tried=tried, missing=tuple(dict.fromkeys(missing))
     )
     plans = list(planner.plans())
     if as_json:

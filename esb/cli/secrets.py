@@ -11,6 +11,7 @@ import click
 from esb.cli import exits
 from esb.cli.gateway import json_option, workspace_option
 from esb.cli.output import emit_json, table
+from esb.cli.places import workspace_folder
 
 if TYPE_CHECKING:
     from esb.config.secrets import Secrets
@@ -21,10 +22,10 @@ def secrets() -> None:
     """Secrets by name: list, check, set. A value is never shown."""
 
 
-def _items(root: Path) -> list[dict[str, Any]]:
+def _items(root: Path, command: str) -> list[dict[str, Any]]:
     from esb.config.loader import secrets_of
 
-    folder, used = secrets_of(root.resolve())
+    folder, used = secrets_of(workspace_folder(root, f"secrets {command} -C"))
     return [
         {"name": name, "source": folder.source(name), "place": folder.place(name), "used_by": places}
         for name, places in sorted(used.items())
@@ -36,7 +37,7 @@ def _items(root: Path) -> list[dict[str, Any]]:
 @json_option
 def secrets_ls(root: Path, as_json: bool) -> None:
     """Every secret that the workspace names, where it comes from, and who uses it."""
-    _show(_items(root), as_json)
+    _show(_items(root, "ls"), as_json)
 
 
 @secrets.command("check")
@@ -44,7 +45,7 @@ def secrets_ls(root: Path, as_json: bool) -> None:
 @json_option
 def secrets_check(root: Path, as_json: bool) -> None:
     """Exit code 1 where a secret is missing, empty, or in a file that others may read."""
-    items = [item for item in _items(root) if item["source"] not in _GOOD]
+    items = [item for item in _items(root, "check") if item["source"] not in _GOOD]
     if as_json:
         emit_json({"kind": "SecretList", "items": items})
     elif items:
@@ -88,7 +89,7 @@ def secrets_set(name: str, from_stdin: bool, root: Path, as_json: bool) -> None:
         raise click.UsageError("No terminal to ask for the value: give --stdin.")
     if not value:
         raise exits.Exit("an empty secret is none", exits.BAD_INPUT)
-    folder, _ = secrets_of(root.resolve())
+    folder, _ = secrets_of(workspace_folder(root, "secrets set NAME -C"))
     try:
         path = _write(folder, name, value.encode())
     except OSError as error:

@@ -15,6 +15,7 @@ import click
 from esb.cli import exits
 from esb.cli.gateway import actor, json_option, workspace_option
 from esb.cli.output import emit_json
+from esb.cli.places import operated_folder
 from esb.cli.signature import of_stopped
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from esb.store.sqlstore import SqlStore
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+NOT_YET = "the bus has not run here yet"
 
 
 @click.group()
@@ -51,6 +53,7 @@ def db_verify(file: Path | None, root: Path, as_json: bool) -> None:
 
 async def _verify(root: Path, file: Path | None) -> list[str]:
     if file is None:
+        _must_have_run(root)
         async with _stopped(root) as store:
             return _faults(store)
     from esb.clock import SystemClock
@@ -78,12 +81,19 @@ def db_backup(file: Path, root: Path, as_json: bool) -> None:
     What was accepted later is not in it. The copy holds every payload, the large ones in FILE.blobs: keep both, as safe
     as the store.
     """
+    from esb.errors import StoreError
     from esb.store import backup
 
     source = _store_of(root)
-    _must_be_there(source, "the bus has not run here yet")
+    _must_be_there(source, NOT_YET)
+    if not file.absolute().parent.is_dir():
+        raise exits.Exit(f"no folder {file.absolute().parent}", exits.MISSING, hint="make it first, or name another")
     try:
         size = backup.copy(source, file.absolute())
+    except StoreError as error:
+        if isinstance(error.__cause__, PermissionError):  # the path was typed here: no configuration is bad
+            raise error.__cause__ from None
+        raise
     except FileExistsError:
         raise exits.Exit(f"{file} is there already", exits.NO, hint="give a new name; nothing was written") from None
     item = {"file": str(file.absolute()), "bytes": size}
@@ -125,7 +135,7 @@ async def _restore(root: Path, file: Path, reason: str) -> dict[str, Any]:
                 sign = await of_stopped(store, None, reason, {"file": file.name})
         except StoreCorrupt as error:  # that is what backups are for
             sign = {"damaged": str(error)}
-    with StoreLock(root / ".esb", command=True):
+    with StoreLock(operated_folder(root) / ".esb", command=True):
         aside = backup.restore(file, path, datetime.now(UTC))
     kept = str(aside) if aside is not None else None
     async with _stopped(root) as store:
@@ -295,6 +305,18 @@ def _by_hand(address: Address, *, restore: bool) -> str:
     return f"`{command}`; large payloads are files: copy `.esb/pg-….blobs` before it, and what is new after it"
 
 
+def _must_have_run(root: Path) -> None:
+    """End the command where there never was a store: making an empty one to call it whole helps nobody."""
+    from esb.cli.offline import store_url
+    from esb.store.address import is_remote, plain
+    from esb.store.files import path_of, refuse_missing
+
+    url = store_url(operated_folder(root))
+    if not is_remote(url) and not (path := path_of(plain(url), root)).exists():
+        refuse_missing(path)
+        _must_be_there(path, NOT_YET)
+
+
 def _must_be_there(file: Path, hint: str = "") -> None:
     if not file.is_file():
         raise exits.Exit(f"no file {file}", exits.MISSING, hint=hint)
@@ -308,7 +330,7 @@ async def _stopped(root: Path) -> AsyncIterator[SqlStore]:
     from esb.store import open_store
     from esb.store.lock import StoreLock
 
-    with StoreLock(root / ".esb", command=True):
+    with StoreLock(operated_folder(root) / ".esb", command=True):
         store = await open_store(store_url(root), root, clock=SystemClock())
         try:
             yield store

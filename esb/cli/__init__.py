@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esb import __version__
+from esb.cli.streams import piped
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -111,10 +112,16 @@ class LazyGroup(click.Group):
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def make_context(self, *args: Any, **words: Any) -> click.Context:
+        """What is printed here is help, whose reader may have seen enough."""
+        with piped():
+            return super().make_context(*args, **words)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Ctrl-C in a command that has no other word for it is 130, as a shell says it, and no "the check says no"."""
         try:
-            return super().invoke(ctx)
+            with piped():
+                return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             raise click.exceptions.Exit(_INTERRUPTED) from None
 

@@ -74,8 +74,6 @@ def guarded() -> Iterator[None]:
         _end(error, BAD_CONFIG)
     except EsbError as error:
         _end(error, NO)
-    except BrokenPipeError:
-        sys.exit(0)
     except OSError as error:
         if error.errno in FULL:
             what = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""

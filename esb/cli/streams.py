@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
+
+#: 128 and the number of SIGPIPE.
+READER_LEFT = 141
 
 
 def secure() -> None:
@@ -30,6 +35,25 @@ def tell(text: str, *, err: bool = False) -> None:
         click.echo(text, err=err)
         stream.flush()
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, number)  # what is left in the buffer has somewhere to go
-        os.close(null)
+        _to_nobody(number)
+
+
+@contextmanager
+def piped() -> Iterator[None]:
+    """Where the reader of the output has left (`esb messages ls | head -1`) the command ends as other programs do: without a word,
+    and with the code that a shell gives for it."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        for number in (1, 2):
+            _to_nobody(number)
+        raise click.exceptions.Exit(READER_LEFT) from None
+
+
+def _to_nobody(number: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)  # what is left in the buffer has somewhere to go
+    os.close(null)

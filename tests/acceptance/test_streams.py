@@ -79,6 +79,37 @@ def test_an_output_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> N
     assert (done.returncode, done.stderr.splitlines()[0]) == (66, "esb: the current folder is gone")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("messages", "ls"),
+        ("messages", "ls", "--json"),
+        ("messages", "export"),
+        ("catalog",),
+        ("lint",),
+        ("fmt", "-"),
+        ("tail",),
+        ("--help",),
+        ("status", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """1 would be "the check says no", 0 that all was said."""
+    root = workspace(tmp_path, routes__a_yaml=TO_FILE)
+    esb("send", "lots", "--data", '{"id":"A"}', cwd=root)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "esb", *words]
+    try:
+        done = subprocess.run(
+            command, cwd=root, input=b"a: 1\n", stdout=writer, stderr=subprocess.PIPE, check=False, env=ENVIRONMENT
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.fixture
 def heard() -> Iterator[None]:
     """What a shell starts in the background, these tests perhaps, ignores Ctrl-C, and so would its children."""

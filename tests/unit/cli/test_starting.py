@@ -28,6 +28,16 @@ def test_neither_a_bus_nor_a_look_at_a_stopped_one_loads_what_only_tests_need() 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_ctrl_c_while_the_first_library_is_loaded_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    words = [sys.executable, "-m", "esb", "run"]
+    done = run(
+        words, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @pytest.fixture
 def hangup() -> Iterator[None]:
     """SIGHUP as a process gets it from a service manager, however these tests were started (`nohup`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from starlette.routing import BaseRoute
 from esb.access.people import People
 from esb.admin.access import Access, address_of
 from esb.admin.faults import Fault
-from esb.admin.shell import Refused, Shell
+from esb.admin.shell import Form, Refused, Shell
 from esb.clock import Clock
 from esb.endpoints.ingress import is_loopback
 from esb.errors import EsbError
@@ -31,6 +32,7 @@ class Setup:
         self._clock = clock
         self._token = Secret(secrets.token_urlsafe(32))
         self._began = clock.monotonic()
+        self._one = asyncio.Lock()
 
     def link(self, base: str) -> str:
         """The address to open; empty where there is nothing to set up."""
@@ -46,6 +48,10 @@ class Setup:
 
     async def make(self, request: Request) -> Response:
         form = await self._shell.form(request)
+        async with self._one:  # a password takes its time to be hashed: two would find that nobody is there yet
+            return await self._first(request, form)
+
+    async def _first(self, request: Request, form: Form) -> Response:
         token, password = form.get("token", ""), form.get("password", "")
         self._check(request, token)
         words = {"user": form.get("user", ""), "full_name": form.get("full_name", "")}

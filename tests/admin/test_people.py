@@ -87,6 +87,16 @@ def test_the_first_user_is_made_over_the_printed_link_once(fresh: Target, people
     assert ("setup", "user.add", "mia") in log
 
 
+def test_of_several_at_the_printed_link_at_once_one_becomes_the_admin(fresh: Target, people: People) -> None:
+    token = fresh.setup_link().partition("=")[2]
+    forms = [{"token": token, "user": name, "password": PASSWORD, "again": PASSWORD} for name in ("mia", "eve", "bob")]
+    browsers = [people(fresh) for _ in forms]
+    with ThreadPoolExecutor(len(forms)) as pool:
+        answers = list(pool.map(lambda browser, form: browser.post("/setup", form).status, browsers, forms))
+    assert sorted(answers) == [303, 404, 404]
+    assert len(ask(fresh, "users")) == 1
+
+
 def test_s26_off_loopback_somebody_must_have_to_log_in(plant: Target, tmp_path: Path, people: People) -> None:
     (tmp_path / "esb.yaml").write_text("bus: b\n")
     refused = esb("run", ".", "--admin", "0.0.0.0:0", "--http", "127.0.0.1:0", cwd=tmp_path)

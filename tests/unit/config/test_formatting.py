@@ -196,6 +196,18 @@ def test_the_command_formats_checks_and_reads_stdin(tmp_path: Path) -> None:
     assert run.invoke(cli, ["fmt", str(tmp_path / "nowhere")]).exit_code == 66
 
 
+@pytest.mark.parametrize("words", [[], ["--check"], ["--diff"]], ids=str)
+def test_a_folder_that_cannot_be_listed_is_said_as_lint_says_it(tmp_path: Path, words: list[str]) -> None:
+    """A link to itself is one that nobody can list, root neither."""
+    (tmp_path / "esb.yaml").write_text("bus: b\n", encoding="utf-8")
+    (tmp_path / "routes").symlink_to("routes")
+    done = CliRunner().invoke(cli, ["fmt", *words, str(tmp_path)])
+    assert done.exit_code == 1
+    linted = CliRunner().invoke(cli, ["lint", str(tmp_path)]).output.splitlines()[0]
+    assert linted.endswith("ESB004 the folder cannot be read: too many levels of symbolic links")
+    assert f"{tmp_path}/{linted}" in done.stderr.splitlines()
+
+
 def test_the_reference_workspace_and_the_examples_are_formatted() -> None:
     result = CliRunner().invoke(cli, ["fmt", "--check", str(ROOT), str(ROOT / "examples")])
     assert result.exit_code == 0, result.output

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from esb.durations import Rate
 from esb.endpoints._http.urls import ORIGIN, UrlKind, UrlTemplate
+from esb.endpoints.addresses import has_port
 from esb.endpoints.base import Answered, ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
 from esb.endpoints.http_auth import Inbound, check_header_name
 from esb.endpoints.http_batch import Batch
@@ -350,6 +351,8 @@ def _check_address(name: str, value: str, node: Node, reader: Reader) -> None:
     at = (node.get(name) if isinstance(node, MapNode) else None) or node
     match = ORIGIN.match(value)
     if match is not None and re.fullmatch(r"(?:/[^\s?#{}\\]*)?", value[match.end() :]):
+        if not has_port(value):
+            reader.problem("ESB103", f"`{name}` has a port between 1 and 65535", at)
         return
     if "@" in value:
         reader.problem("ESB501", f"`{name}` holds a user", at, hint="use `auth: { basic: … }`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
 from esb.endpoints.drivers import need
@@ -13,8 +13,28 @@ from esb.endpoints.file_source import FilePoller
 from esb.message import Message
 from esb.registry import connection, sink, source
 from esb.secret import Secret
-from esb.spec import Node, Reader, option
+from esb.spec import Node, Reader, ScalarNode, option
+from esb.spec.kinds import SecretKind
 from esb.steps.base import Reply
+
+
+class KeyKind(SecretKind):
+    """A private key: the name of its file, or its text, which must be a secret. A key has more lines than one."""
+
+    label = "a file, or a secret"
+
+    def read(self, node: Node, reader: Reader) -> Any:
+        if (
+            isinstance(node, ScalarNode)
+            and isinstance(node.value, str)
+            and node.value
+            and "\n" not in node.value.strip()
+        ):
+            return node.value
+        return super().read(node, reader)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "examples": ["keys/supplier-gateway", "${secret:supplier-gateway-key}"]}
 
 
 @connection("sftp")
@@ -30,14 +50,11 @@ class SftpConnection:
     host: str = option(doc="Name or address of the server.", example="sftp.supplier.example", aliases=("server",))
     port: int = option(default=22, doc="Its port.", example=22, minimum=1, maximum=65535)
     user: str = option(doc="Who logs in.", example="plant-graz", aliases=("username", "login"))
-    key: Secret | None = option(
-        default=None, doc="Private key: the text of its file.", example="${secret:supplier-gateway-key}"
-    )
-    key_file: str = option(
-        default="",
-        doc="File with the private key instead, relative to the workspace; keep it out of version control.",
-        example="keys/supplier-gateway",
-        aliases=("identity", "private_key"),
+    key: Annotated[Secret | str | None, KeyKind()] = option(
+        default=None,
+        doc="Private key: its file, relative to the workspace (keep it out of version control), or the text of it as a secret.",
+        example="${secret:supplier-gateway-key}",
+        aliases=("identity", "private_key", "key_file"),
     )
     passphrase: Secret | None = option(
         default=None, doc="Passphrase of the private key.", example="${secret:supplier-gateway-passphrase}"
@@ -68,11 +85,9 @@ class SftpConnection:
     )
 
     def check(self, node: Node, reader: Reader) -> None:
-        if not (self.key or self.key_file or self.password):
-            hint = "write `key: ${secret:name}`, `key_file: keys/name` or `password: ${secret:name}`"
+        if not (self.key or self.password):
+            hint = "write `key: ${secret:name}`, `key: keys/name` or `password: ${secret:name}`"
             reader.problem("ESB102", "a connector of type `sftp` needs a login", node, hint=hint)
-        if self.key and self.key_file:
-            reader.problem("ESB107", "`key` and `key_file` exclude each other", spot(node, "key_file"), hint="keep one")
         if bool(self.known_hosts) == self.trust_all:
             reader.problem(
                 "ESB107",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from esb.endpoints._sql.dialects import DRIVERS, NAME, binds, upsert
+from esb.endpoints.addresses import has_port
 from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
 from esb.language import Expression
 from esb.message import EMPTY, Message
@@ -138,6 +139,8 @@ class SqlConnection:
         if re.search(r"://[^/@]*:[^/@]+@", self._text) and not isinstance(self.url, Secret):
             hint = "write `user: …` and `password: ${secret:name}` beside it"
             reader.problem("ESB501", "`url` holds a password", at, label="value hidden", hint=hint)
+        if not has_port(self._text):
+            reader.problem("ESB103", "the port of a database is a number up to 65535", at)
         names = {part.partition("=")[0].lower() for part in self._text.partition("?")[2].split("&")}
         for name in sorted(names & _FORBIDDEN):
             reader.problem("ESB103", f"`{name}` may not stand in the address of a database", at, hint="take it out")

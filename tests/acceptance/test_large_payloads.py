@@ -103,7 +103,7 @@ def test_a_file_of_any_size_goes_over_sftp_in_constant_memory(tmp_path: Path) ->
         (tmp_path / "connectors").mkdir()
         (tmp_path / "connectors" / "gate.yaml").write_text(
             "connector: gate\ntype: sftp\nhost: 127.0.0.1\n"
-            f"port: {server.port}\nuser: {server.user}\nkey_file: {server.key}\nknown_hosts: {server.known_hosts}\n",
+            f"port: {server.port}\nuser: {server.user}\nkey: {server.key}\nknown_hosts: {server.known_hosts}\n",
             encoding="utf-8",
         )
         (tmp_path / "routes" / "r.yaml").write_text(OVER.replace("FILES", str(server.files)), encoding="utf-8")

@@ -95,7 +95,7 @@ def test_a_wrong_key_is_refused_and_told_without_it(sshd: OpenSsh) -> None:
     assert "PRIVATE" not in str(refused.value) + refused.value.hint
     with pytest.raises(Unavailable, match="private key cannot be read"):
         connects(sshd, key=Secret("no key"))
-    connects(sshd, key=None, key_file=str(sshd.key))
+    connects(sshd, key=str(sshd.key))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ type: sftp
 host: 127.0.0.1
 port: {port}
 user: {user}
-key_file: {key}
+key: {key}
 known_hosts: {known}
 """
 ROUTE = """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from esb.endpoints.addresses import has_port
 from esb.errors import Invalid, Position
 from esb.language import TextTemplate
 from esb.language.base import compile_at
@@ -118,6 +119,8 @@ class UrlKind(Kind):
         match = ORIGIN.match(text)
         rest = text[match.end() :] if match else text
         if match is not None and (not rest or rest[0] in "/?"):
+            if not has_port(match[0]):
+                return reader.problem("ESB103", "an address has a port between 1 and 65535", node)
             return match[0]
         authority = re.split(r"[/?]", re.sub(r"^[A-Za-z]+://", "", text), maxsplit=1)[0]
         if "{{" in authority or text.startswith("{{"):

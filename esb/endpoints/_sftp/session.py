@@ -18,6 +18,7 @@ from esb.endpoints.base import ConnectionContext
 from esb.endpoints.expiries import Expiries
 from esb.endpoints.folders import apart
 from esb.errors import Unavailable
+from esb.secret import Secret
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SFTPClientFile, SFTPName, SSHClientConnection
@@ -206,7 +207,7 @@ class Session:
 
         options = self._options
         login: dict[str, Any] = {"client_keys": None, "password": None}
-        if options.key or options.key_file:
+        if options.key:
             login["client_keys"] = [self._private_key()]
         if options.password is not None:
             login["password"] = options.password.reveal()
@@ -245,11 +246,11 @@ class Session:
     def _private_key(self) -> Any:
         import asyncssh  # noqa: PLC0415 - the driver loads when it connects
 
-        options = self._options
-        secret = options.passphrase.reveal() if options.passphrase is not None else None
-        if options.key:
-            return asyncssh.import_private_key(options.key.reveal().strip() + "\n", secret)
-        return asyncssh.read_private_key(str(self._path(options.key_file)), secret)
+        key, passphrase = self._options.key, self._options.passphrase
+        secret = passphrase.reveal() if passphrase is not None else None
+        if isinstance(key, Secret):
+            return asyncssh.import_private_key(key.reveal().strip() + "\n", secret)
+        return asyncssh.read_private_key(str(self._path(str(key))), secret)
 
     def _path(self, text: str) -> Path:
         return self._context.workspace / text
@@ -282,9 +283,7 @@ class Session:
                 f"{where}: login of {self._options.user} refused", hint="check `user` and key or password"
             )
         if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
-            return Unavailable(
-                f"{where}: the private key cannot be read", hint="check `key` or `key_file`, `passphrase`"
-            )
+            return Unavailable(f"{where}: the private key cannot be read", hint="check `key` and `passphrase`")
         if isinstance(error, asyncssh.KeyExchangeFailed):
             hint = "the server offers only algorithms that are no longer safe; it needs an update"
             return Unavailable(f"{where}: no common algorithm", hint=hint)

@@ -36,8 +36,9 @@ def problems_of(root: Path, more: str, source: str = "connector: gw,", sink: str
     return [f"{problem.code} {problem.message} | {problem.hint}" for problem in problems]
 
 
-def test_a_connector_with_key_and_known_hosts_is_enough(tmp_path: Path) -> None:
-    assert problems_of(tmp_path, "key: ${secret:gw}\nknown_hosts: connectors/gw.known_hosts") == []
+@pytest.mark.parametrize("key", ["${secret:gw}", "keys/gw", "${GW_KEY:-/etc/esb/keys/gw}"])
+def test_a_connector_with_key_and_known_hosts_is_enough(tmp_path: Path, key: str) -> None:
+    assert problems_of(tmp_path, f"key: {key}\nknown_hosts: connectors/gw.known_hosts") == []
 
 
 @pytest.mark.parametrize(
@@ -46,9 +47,9 @@ def test_a_connector_with_key_and_known_hosts_is_enough(tmp_path: Path) -> None:
         ("known_hosts: gw.known_hosts", "needs a login"),
         ("key: ${secret:gw}", "exactly one of `known_hosts`, `trust_all: true`"),
         ("key: ${secret:gw}\nknown_hosts: x\ntrust_all: true", "exactly one of `known_hosts`, `trust_all: true`"),
-        ("key: ${secret:gw}\nkey_file: k\nknown_hosts: x", "`key` and `key_file` exclude each other"),
         ("key: ${secret:gw}\nknown_hosts: x\npatience: 10ms", "`patience` must be at least 1s"),
-        ("key: plain text\nknown_hosts: x", "a secret is written in the file"),
+        ("key: |\n  -----BEGIN OPENSSH PRIVATE KEY-----\n  b3Bl\nknown_hosts: x", "a secret is written in the file"),
+        ("key_file: keys/gw\nknown_hosts: x", "here it is `key`"),
         ("password: ${secret:gw}\nknown_hosts: x\nport: 70000", "port"),
     ],
 )

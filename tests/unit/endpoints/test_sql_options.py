@@ -101,6 +101,7 @@ def test_what_a_sink_refuses(tmp_path: Path, lines: tuple[str, ...], code: str) 
         ("url: sqlite:///.esb/../.esb/bus.db", "ESB103"),
         ("url: postgresql+psycopg://esb:geheim@db/erp", "ESB501"),
         ("url: postgresql+psycopg://db/erp?service=x", "ESB103"),
+        ("url: postgresql+psycopg://db:abc/erp", "ESB103"),
     ],
 )
 def test_addresses_that_are_refused(tmp_path: Path, url: str, code: str) -> None:

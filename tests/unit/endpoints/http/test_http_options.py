@@ -26,6 +26,7 @@ from esb.secret import Secret
         ({"url": "ftp://erp/x"}, "ESB103"),
         ({"url": "//erp/x"}, "ESB103"),
         ({"url": "erp/x"}, "ESB103"),
+        ({"url": "http://erp:99999/x"}, "ESB103"),
         ({"url": "file:///etc/passwd"}, "ESB103"),
         ({"url": "http://erp\\@evil/x"}, "ESB501"),
         ({"url": "http://erp#@evil/"}, "ESB501"),
@@ -67,6 +68,7 @@ def test_a_sink_that_cannot_work_is_an_error_at_load(value: Any, code: str, opti
     [
         ({}, "ESB102"),
         ({"base_url": "erp.example.com"}, "ESB103"),
+        ({"base_url": "https://erp.example.com:70000"}, "ESB103"),
         ({"base_url": "https://erp.example.com?x=1"}, "ESB103"),
         ({"base_url": "https://erp.example.com/{{ body.a }}"}, "ESB103"),
         ({"base_url": "https://u:p@erp.example.com"}, "ESB501"),

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from esb.clock import Clock
 from esb.config.model import Settings
+from esb.errors import StoreBusy
 from esb.message import EMPTY, State
 from esb.observe.kpis import KEPT
 from esb.runtime.keeping import ENDS, Rule, export, keeping_of
@@ -75,6 +76,8 @@ class Prunes(Store, Protocol):
     ) -> list[int]: ...
 
     def used_bytes(self) -> int: ...
+
+    def make_room(self) -> bool: ...
 
     def sweep(self) -> int: ...
 
@@ -162,7 +165,7 @@ class Housekeeping:
 
     async def _remove(self, rule: Rule, before: datetime, now: datetime, *, once: int = 0) -> int:
         """Remove what is older, in small pieces, each written to the export first where there is one; ``once`` only so many."""
-        removed, store, piece = 0, self._store, once or CHUNK
+        removed, store, piece, tight = 0, self._store, once or CHUNK, False
         while True:
             only: list[int] = []
             if self._keep.export:
@@ -170,7 +173,15 @@ class Housekeeping:
                 if not only:
                     break
                 await asyncio.to_thread(export, store, only, self._root / self._keep.export, now)
-            count = await store.purge(before, rule.states, piece, routes=rule.routes, but=rule.but, only=only)
+            try:
+                count = await store.purge(before, rule.states, piece, routes=rule.routes, but=rule.but, only=only)
+            except StoreBusy:  # to remove takes room, too: less at a time takes less
+                if piece == 1 or not store.make_room():
+                    raise
+                piece, tight = max(1, piece // 8), True
+                continue
+            if tight:
+                store.make_room()
             removed += count
             if once or not count:
                 break

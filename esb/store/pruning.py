@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from esb.store.codes import CODES
 from esb.store.queries import Queries
 from esb.store.reader import Reader
 from esb.store.values import micros
-from esb.store.writer import Words
+from esb.store.writer import Words, Writer
 
 
 class Pruning:
@@ -25,7 +26,13 @@ class Pruning:
     _queries: Queries
     _words: Words
 
+    _writer: Writer | None
+    _short: bool
+
     def _tell_unheard(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def _look_at_disk(self) -> None:
         raise NotImplementedError
 
     def purge(
@@ -87,6 +94,16 @@ class Pruning:
         spared = [n for name in but if (n := number(name)) is not None]
         codes = [CODES[state] for state in states]
         return retention.Old(micros(before), codes, known if not routes else known or [-1], spared, only)
+
+    def make_room(self) -> bool:
+        """Put the log of the store into its file, so that it begins anew, where the disk is short. False where that is no help."""
+        self._look_at_disk()
+        if not self._short or self._writer is None:
+            return False
+        try:
+            return self._writer.connection.put_away()
+        except sqlite3.Error:  # a commit is under way, or the disk is ill
+            return False
 
     def used_bytes(self) -> int:
         """Bytes of the store that hold something: in the database, and payload files."""

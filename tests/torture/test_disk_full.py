@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from examples.demo.harness import call, until
+from tests.acceptance.commands import items
 from tests.torture.conftest import MakeRig
 from tests.torture.rig import Rig
 from tests.torture.tier import LONG
+
+#: Bytes: more than it takes to open a store and to write one small transaction, less than a large one needs.
+LITTLE = 512 << 10
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts of Linux"),
@@ -71,6 +75,21 @@ def test_short_space_closes_the_intake_says_why_and_opens_it_again(make_rig: Mak
     assert rig.verdict().faults == []
     assert rig.conserved() == []
     rig.settled()
+
+
+def test_what_is_old_can_be_removed_where_hardly_any_room_is_left(make_rig: MakeRig, small_disk: Path) -> None:
+    """All at once it would take more than there is: the log of the store grows by what it removes."""
+    rig = make_rig(settings=f"bus: torture\nstore: sqlite:///{small_disk}/bus.db\n")
+    rig.start()
+    with rig.load("before") as load:
+        load.until(lambda load: load.acked >= 1_000)
+    rig.drained()
+    rig.settled()
+    fill(small_disk / "ballast")
+    os.truncate(small_disk / "ballast", (small_disk / "ballast").stat().st_size - LITTLE)
+    (item,) = items("db", "prune", "--done", "0s", cwd=rig.root)
+    assert item["removed"] >= 1_000
+    assert items("db", "verify", cwd=rig.root) == []
 
 
 def fill(ballast: Path) -> None:

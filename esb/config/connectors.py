@@ -159,6 +159,11 @@ def _operation(key: ScalarNode, value: Node, sink: Component, reader: WorkspaceR
         if isinstance(value, MapNode) and (given := value.get(EXAMPLES)) is not None:
             _check_examples(given, reader)
             value = MapNode(value.position, tuple(entry for entry in value.entries if entry[0].text != EXAMPLES))
+        if isinstance(value, MapNode) and (wrapped := value.key(sink.name)) is not None and len(value.entries) == 1:
+            hint = f"leave `{sink.name}:` out: the connector says so for all of its operations"
+            return reader.problem(
+                "ESB101", f"`{sink.name}` stands around the options of `{key.text}`", wrapped, hint=hint
+            )
         return read_options(sink.cls, value, reader)
 
 

@@ -319,6 +319,9 @@ class SqlSink:
     What the statement returns is the answer (`meta.reply.body`): rows, or `{ rows: n }`, how many it changed. A lost connection, a lock
     or a deadlock is `unavailable`, a violated constraint or a wrong value is `rejected`. A statement that was repeated because its
     answer got lost has its effect twice, unless it is an `upsert`, or `once: true` keeps a ledger of deliveries in the database.
+
+    With `batch` deliveries that are under way at the same time share a transaction. Each keeps its own verdict: what the database
+    refuses, locks or does slowly is taken out and sent by itself. A commit that fails or gets lost is `unavailable` for all of them.
     """
 
     statement: Sql | None = option(
@@ -342,7 +345,6 @@ class SqlSink:
         default=None,
         doc="List whose items are the rows, in one transaction; in `values` the item is `body`.",
         example="body.lines",
-        aliases=("batch",),
     )
     result: Literal["rows", "row", "value"] = option(
         default="rows", doc="What a query answers: all rows, the first (or null), or the first value.", example="row"
@@ -355,6 +357,15 @@ class SqlSink:
         doc="Rows that must change for each set of values, else nothing is changed and the delivery is `rejected`.",
         example=1,
         minimum=0,
+    )
+    batch: int = option(
+        default=1,
+        doc="Most deliveries of this statement that share a transaction and its commit, of those that are under way at the same time"
+        " (`concurrency` of the connector and of the route). None waits for others; one that fails is sent again by itself.",
+        example=50,
+        minimum=1,
+        maximum=1000,
+        aliases=("batch_size", "batchSize"),
     )
     once: bool = option(
         default=False,

@@ -20,6 +20,8 @@ DRIVERS = {
     "mssql+pyodbc": ("sqlserver", "mssql"),
     "oracle+oracledb": ("oracle", "oracle"),
 }
+#: mark of a connection whose transactions only read
+READS = "esb_reads"
 _SKIP_LOCKED = frozenset({"postgresql", "mysql"})
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from esb.endpoints._sql.dialects import READS
+from esb.endpoints._sql.groups import Groups
 from esb.endpoints.base import ConnectionContext
 from esb.errors import Timeout, Unavailable
 
@@ -31,8 +33,6 @@ T = TypeVar("T")
 LOST = 8
 #: free connections that wait for the next delivery
 KEPT = 8
-#: mark of a connection whose transactions only read
-READS = "esb_reads"
 #: seconds that opening a connection may take
 CONNECT = 10
 
@@ -111,6 +111,7 @@ class LiveSql:
         self.engine = make_engine(options, context)
         self.lost: set[threading.Thread] = set()
         self.ledger_ready = False
+        self.groups = Groups(self)
         self._free: list[Session] = []
         self._closed = False
 
@@ -142,6 +143,7 @@ class LiveSql:
 
     async def close(self) -> None:
         self._closed = True
+        await self.groups.close()
         for session in self._free:
             session.close()
         self._free.clear()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection
 
-from esb.endpoints._sql.dialects import locked, outbox, page
+from esb.endpoints._sql.dialects import READS, locked, outbox, page
 from esb.endpoints._sql.faults import fault_of
 from esb.endpoints._sql.listen import Listener
-from esb.endpoints._sql.live import READS, LiveSql, Session
+from esb.endpoints._sql.live import LiveSql, Session
 from esb.endpoints._sql.rows import Marking, Read, Statement, key_of, numbered, only_reads, read
 from esb.endpoints._sql.values import earlier, mark_of, of_mark
 from esb.endpoints.base import Incoming, SourceContext

@@ -13,8 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from esb.endpoints._sql.dialects import binds, escaped
-from esb.endpoints._sql.live import READS
+from esb.endpoints._sql.dialects import READS, binds, escaped
 from esb.endpoints._sql.values import row_body
 from esb.errors import Invalid
 from esb.formats.json import Json

@@ -70,7 +70,7 @@ def test_what_a_source_refuses(tmp_path: Path, lines: tuple[str, ...], code: str
     [
         ("statement: insert into t (a) values (:a)", "values: { a: body.a }"),
         ("upsert: { table: t, key: [lot], sequence: seq }", "values: { lot: body.lot, seq: body.n }"),
-        ("statement: call post(:lot)", "values: { lot: body.lot }", "once: true"),
+        ("statement: call post(:lot)", "values: { lot: body.lot }", "once: true", "batch: 50"),
     ],
 )
 def test_what_a_sink_takes(tmp_path: Path, lines: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from esb.message import Envelope, State
 from esb.runtime.expectations import SPACE, shown
+from esb.runtime.leftovers import left_behind
 from esb.store.base import DeadGroup, Filter, RouteCounts, Store, Stored
 
 STATES = tuple(state.value for state in State)
@@ -44,11 +45,13 @@ def instant(value: datetime | None) -> str | None:
 def status(store: Store, now: datetime, live: RouteFacts | None = None) -> list[dict[str, Any]]:
     """Per route its state, version, ``accepted``, one count per message state, ``purged``, oldest age, throughput."""
     counts = {count.route: count for count in store.counts()}
-    names = sorted(set(counts) | set(live.names() if live is not None else ()))
+    behind = left_behind(store)
+    names = sorted(set(counts) | set(live.names() if live is not None else ()) | set(behind))
     return [
         {
             **_status_item(name, counts.get(name), now, live.facts(name) if live is not None else {}),
             "expect": shown(store.get_state(SPACE, name)),
+            "left_behind": behind.get(name, []),
         }
         for name in names
     ]

@@ -92,6 +92,9 @@ def status(root: Path, as_json: bool) -> None:
     for item in words["items"]:
         if (window := item.get("expect")) is not None and window["state"] == "missed":
             click.echo(f"! {item['route']}: too little has come, it was expected by {window['missed_at']}", err=True)
+        for one in item.get("left_behind", ()):
+            files = ", ".join(one["files"]) or "what it had in hand"
+            click.echo(f"! {item['route']}: left behind at {one['place']}: {files} ({one['why']})", err=True)
     about = gateway.get("")["items"][0] if gateway.is_running else {}  # a stopped bus has no files that are not live
     for problem in about.get("problems", []):
         if problem["severity"] == "error":

@@ -235,6 +235,23 @@ class RunningSource(Protocol):
     async def stop(self) -> None: ...
 
 
+class ClaimingSource(RunningSource, Protocol):
+    """A source that puts aside what it takes before that is accepted, so that the end of the process may leave it there."""
+
+    @property
+    def place(self) -> str:
+        """Where it takes what from, in words that are those of no other place."""
+        ...
+
+    async def hand_back(self, known: Callable[[str], str]) -> list[str]:
+        """While it does not run: give back what lies aside, and end what is stored; the names of what stays there.
+
+        ``known`` gives the message that was accepted under a ``source_key``, empty where none was. Raises OSError or EsbError
+        where the place fails.
+        """
+        ...
+
+
 class Source(Protocol):
     """A frozen dataclass of options, registered with ``@source``."""
 

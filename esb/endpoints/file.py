@@ -27,7 +27,8 @@ class FileSource(FolderSource):
     A file is taken when it is complete (`ready`), claimed by a rename into `.esb-claim/` beside it, read whole, stored, and only
     then moved or deleted. After a crash the claimed files are read again; what was stored before is recognised by `seen_by`
     and only moved. The same file again is logged as `file.duplicate` with the message it belongs to, and filed away like the
-    first. A file of any size is taken in constant memory (`max_size`); what is decoded as a whole must fit `limits.in_memory`. Links, hard-linked files, hidden names and names that end in `.part`, `.tmp`, `.filepart` or `~` are left alone.
+    first. Where the crash is followed by an edit of `path` or the end of the route, they are given back to their folder, or filed away
+    where they were stored; what cannot be is said as `source.left_behind` and by `esb status`. A file of any size is taken in constant memory (`max_size`); what is decoded as a whole must fit `limits.in_memory`. Links, hard-linked files, hidden names and names that end in `.part`, `.tmp`, `.filepart` or `~` are left alone.
     """
 
     watch: bool = option(

@@ -76,6 +76,8 @@ class Desk(ABC):
 
     #: the folder before the first wildcard, as people write it
     where: str
+    #: the server and the whole pattern
+    place: str
     scanner: Scanner
 
     def __init__(self, options: FolderSource) -> None:

@@ -44,10 +44,12 @@ class LocalDesk(Desk):
 
     def __init__(self, options: FolderSource, context: SourceContext) -> None:
         super().__init__(options)
-        pattern = Pattern.of(options.begins(context.route, context.site), context.workspace)
+        text = options.begins(context.route, context.site)
+        pattern = Pattern.of(text, context.workspace)
         own = {os.path.normpath(context.workspace / name) for name in OWN_FOLDERS}
         self.base = Path(pattern.base)
         self.where = str(pattern.base)
+        self.place = f"file {context.workspace / text}"
         self.scanner = Scanner(options, pattern, own)
         self._workspace = context.workspace
         self._spool = context.spool

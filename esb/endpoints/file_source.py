@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -164,9 +164,7 @@ class FilePoller(Poller):
         finally:
             line.leave(place)
             if taken is not None:
-                taken.close()
-                if taken.blob is not None and self._context.spool is not None:
-                    self._context.spool.release(taken.blob)
+                self._let_go(taken)
 
     def _trouble_with(self, found: Found, error: str, hint: str = "") -> None:
         """Said once per file and fault, not at every look."""
@@ -234,6 +232,40 @@ class FilePoller(Poller):
         self._log(
             "warning", "file.failed", file=taken.path, message=report.message_id, error=report.reason, moved=place
         )
+
+    @property
+    def place(self) -> str:
+        return self._desk.place
+
+    async def hand_back(self, known: Callable[[str], str]) -> list[str]:
+        """See :class:`~esb.endpoints.base.ClaimingSource`."""
+        stays = []
+        for found in await self._desk.look(self._context.clock.monotonic()):
+            if not found.claimed or (taken := await self._desk.take(found)) is None:
+                continue
+            try:
+                await self._hand_back(taken, "" if taken.refused else known(self._identity(taken)))
+            except (OSError, EsbError) as error:
+                self._trouble_with(found, _words(error), getattr(error, "hint", ""))
+                stays.append(taken.path)
+            else:
+                stays += [taken.path] if found.path in self._desk.scanner.unsure else []
+            finally:
+                self._let_go(taken)
+        return stays
+
+    async def _hand_back(self, taken: Taken, message_id: str) -> None:
+        if message_id:
+            await self._settle(taken, Receipt(message_id, "", "known"))
+            return
+        await self._desk.put_back(taken)
+        if taken.found.path not in self._desk.scanner.unsure:
+            self._log("info", "file.given_back", file=taken.path, folder=self._desk.where)
+
+    def _let_go(self, taken: Taken) -> None:
+        taken.close()
+        if taken.blob is not None and self._context.spool is not None:
+            self._context.spool.release(taken.blob)
 
     async def report(
         self, meta: Mapping[str, Any], reason: str, rows: Sequence[BadRow], original: bytes | None = None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from esb.clock import Clock
 from esb.config.loader import Loaded, read_workspace
 from esb.config.model import RouteSpec, Workspace
 from esb.config.settings import SETTINGS
@@ -39,7 +40,7 @@ def recall(route: str, digest: str, now: Workspace, live: RouteSpec | None, benc
     ``now`` is the workspace as it is live, ``live`` the route's version in it, ``bench`` the tools of that.
     """
     try:
-        loaded, spec, texts = _made(route, digest, now, live, bench)
+        loaded, spec, texts = made(route, digest, now, live, bench.store, bench.clock)
     except Gone as gone:
         bench.log(
             "warning",
@@ -63,16 +64,17 @@ def recall(route: str, digest: str, now: Workspace, live: RouteSpec | None, benc
     return spec, own, Births(resources.registry, site, watch, bench.observer)
 
 
-def _made(
-    route: str, digest: str, now: Workspace, live: RouteSpec | None, bench: Bench
+def made(
+    route: str, digest: str, now: Workspace, live: RouteSpec | None, store: Store, clock: Clock
 ) -> tuple[Loaded | None, RouteSpec, Mapping[str, str]]:
-    known = known_of(bench.store, route, digest)
+    """What was read, the version in it, and its texts; as :func:`recall`. Raises Gone."""
+    known = known_of(store, route, digest)
     if live is not None and known and live.known == known:
         return None, live, {}
     why = ""
-    files = bench.store.version(route, digest) or {}
-    for texts in texts_of(bench.store, route, digest, now):
-        loaded = read_workspace(now.root, texts=texts, clock=bench.clock)
+    files = store.version(route, digest) or {}
+    for texts in texts_of(store, route, digest, now):
+        loaded = read_workspace(now.root, texts=texts, clock=clock)
         specs = [doc.spec for doc in loaded.docs if doc.spec is not None and doc.spec.name == route]
         for spec in specs:
             if spec.digest == digest or (known and spec.known == known):
@@ -116,4 +118,4 @@ def _code(place: Path) -> str | None:
         return None
 
 
-__all__ = ["Gone", "RouteVersion", "recall", "texts_of"]
+__all__ = ["Gone", "RouteVersion", "made", "recall", "texts_of"]

@@ -16,7 +16,7 @@ from typing import Any
 from esb.clock import Clock
 from esb.config.model import RouteSpec, Workspace
 from esb.config.settings import SETTINGS
-from esb.endpoints.base import Ingress, ReportingSource, RunningSource, SourceContext
+from esb.endpoints.base import Ingress, ReportingSource, RunningSource
 from esb.errors import EsbError, Problem
 from esb.failpoints import hit
 from esb.message import Envelope, State, short_version
@@ -29,11 +29,12 @@ from esb.runtime.history import START, is_new, note_live, note_version
 from esb.runtime.intake import RouteIntake
 from esb.runtime.items import spec_item
 from esb.runtime.lanes import LaneId
+from esb.runtime.leftovers import Leftovers
 from esb.runtime.payload import observe
 from esb.runtime.recall import RouteVersion, recall
 from esb.runtime.reports import reporter_of
 from esb.runtime.runner import RouteRunner
-from esb.runtime.stored import StoredState
+from esb.runtime.sources import bound
 from esb.runtime.targets import Targets
 from esb.runtime.throttles import Throttles
 from esb.runtime.turns import Turns
@@ -83,6 +84,7 @@ class Supervisor:
     routes: dict[str, LiveRoute] = field(default_factory=dict)
     targets: Targets = field(init=False)
     turns: Turns = field(init=False)
+    leftovers: Leftovers = field(init=False)
     throttles: Throttles = field(default_factory=Throttles)
     observer: Observer = field(default_factory=Observer)
     draining: bool = False
@@ -93,6 +95,7 @@ class Supervisor:
         self.turns = Turns(self.clock)
         self._version = Version.of(self.workspace.root, self.workspace.texts)
         self.targets = Targets(self.clock, self.workspace.root, self.workspace.registry, self.log)
+        self.leftovers = Leftovers(self)
         observe(self.observer, self.workspace, self.log)
 
     # -- Gate and Hub -------------------------------------------------------------------------------------------------
@@ -139,15 +142,18 @@ class Supervisor:
         self._refill()
         self.store.when_unheard(self.look_again)
         await self._audit_start()
+        await self.leftovers.at_start(self.workspace.routes)
         for name, spec in self.workspace.routes.items():
             await note_version(self.store, spec, self.clock.now(), "bus", START)
             with placed(spec):
                 await self._start_source(name, spec)
         await self._note_live("bus", START)
+        self.leftovers.start()
 
     async def stop(self, grace: timedelta) -> None:
         """Drain: no new messages, work in flight ends within ``grace``, everything else stays in the store."""
         self.draining = True
+        await self.leftovers.stop()
         sources = [live.source for live in self.routes.values() if live.source is not None]
         if (
             ending := {asyncio.create_task(source.stop()) for source in sources} | self._ending
@@ -213,6 +219,7 @@ class Supervisor:
             live.intake.limits = workspace.settings.limits
         for name in removed:
             await self._stop_source(name)
+        await self.leftovers.sweep()
         await self._note_live(actor, reason)
         change = Change(tuple(added), tuple(changed), tuple(removed), tuple(problems))
         if not change.nothing:
@@ -406,24 +413,12 @@ class Supervisor:
             await self._stop_source(name)
             live.digest = spec.digest
             return
-        context = SourceContext(
-            route=name,
-            intake=live.intake,
-            clock=self.clock,
-            workspace=self.workspace.root,
-            state=StoredState(self.store, f"source:{name}"),
-            ingress=self.ingress,
-            log=self.log,
-            connection=await self.targets.connection(spec.source.connector) if spec.source.connector else None,
-            site=spec.site_values(self.workspace.settings.site),
-            timezone=spec.zone_name(self.workspace.settings.timezone),
-            spool=self.store.blobs,
-        )
-        fresh: RunningSource = spec.source.options.bind(context)
-        old = live.source
+        fresh = await bound(self, spec)
+        old = before = live.source
         if old is not None and not getattr(fresh, "overlaps", False):
             await old.stop()
             live.source = old = None
+        await self.leftovers.moved(spec, fresh, before)
         await fresh.start()
         if old is not None:
             self._end(old)

@@ -73,6 +73,7 @@ NEWER_DONE = (
     " OR (m.overtakes = 1 AND (o.state IS NULL OR o.state = ?))"
     " OR EXISTS (SELECT 1 FROM ledger l WHERE l.seq = m.seq)) ORDER BY m.seq DESC LIMIT 1"
 )
+_TAKEN = "SELECT mid FROM dedupe WHERE route = ? AND space = 'source' AND key = ?"
 _GONE = "no message {seq} in the store"
 
 
@@ -110,6 +111,19 @@ class Queries:
         values = {"name": name, "value": value, "route": number, "after": after_seq, "whole": self._words.number(whole)}
         rows = self._reader.rows(_TRACKED, values)
         return [row[0] for row in rows]
+
+    def states(self, prefix: str, after: tuple[str, str], limit: int) -> list[tuple[str, str, Any]]:
+        rows = self._reader.rows(
+            "SELECT space, name, value FROM state WHERE space >= ? AND space < ? AND (space, name) > (?, ?)"
+            " ORDER BY space, name LIMIT ?",
+            (prefix, prefix + "\U0010ffff", *after, limit),
+        )
+        return [(space, name, load_any(value)) for space, name, value in rows]
+
+    def taken_under(self, route: str, key: str) -> str:
+        number = self._words.number(route)
+        row = self._reader.row(_TAKEN, (number, key)) if number is not None else None
+        return id_of(row[0]) if row is not None else ""
 
     def arrivals(self, route: str, since: datetime, until: datetime, most: int) -> list[datetime]:
         number = self._words.number(route)

@@ -357,12 +357,10 @@ class SqlStore(Pruning):
         return self._hot_queries.arrivals(route, since, until, most)
 
     def states(self, prefix: str, after: tuple[str, str], limit: int) -> list[tuple[str, str, Any]]:
-        rows = self._hot.rows(
-            "SELECT space, name, value FROM state WHERE space >= ? AND space < ? AND (space, name) > (?, ?)"
-            " ORDER BY space, name LIMIT ?",
-            (prefix, prefix + "\U0010ffff", *after, limit),
-        )
-        return [(space, name, load_any(value)) for space, name, value in rows]
+        return self._hot_queries.states(prefix, after, limit)
+
+    def taken_under(self, route: str, key: str) -> str:
+        return self._hot_queries.taken_under(route, key)
 
     def get_state(self, space: str, name: str) -> Any:
         row = self._hot.row("SELECT value FROM state WHERE space = ? AND name = ?", (space, name))

@@ -56,11 +56,13 @@ class RemoteDesk(Desk):
 
     def __init__(self, options: FolderSource, context: SourceContext) -> None:
         super().__init__(options)
-        pattern = Pattern.of(options.begins(context.route, context.site), PurePosixPath())
+        text = options.begins(context.route, context.site)
+        pattern = Pattern.of(text, PurePosixPath())
         self.where = str(pattern.base)
         self.scanner = Scanner(options, pattern)
         self._context = context
         self._session: Session = context.connection
+        self.place = f"{self._session.address} {text}"
         self._skipped: set[str] = set()
         self._in_place = False
         #: files that were taken and could not be removed: path → size and time

@@ -79,6 +79,7 @@ class Session:
         self._told = ""
         self._closed = False
         self._expiries = Expiries(self._expire)
+        self.address = f"sftp {options.user}@{options.host}:{options.port}"
         self.patience = options.patience.total_seconds()
         #: whether a plain rename of this server is known to refuse a name that is taken
         self.careful_rename = False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from esb.admin.assembly import Admin, admin_of, admin_tls, check_admin, is_plain, note_regulated
+from esb.beside import beside
 from esb.clock import Clock, SystemClock
 from esb.config.kpis import Kpi
 from esb.config.loader import load_workspace
@@ -254,9 +255,7 @@ class Bus:
     async def reload(self, actor: str = "bus", reason: str = "") -> dict[str, Any]:
         """Read the workspace again; all or nothing: with any error the last good version goes on."""
         async with self._reloading:
-            workspace, problems = await asyncio.to_thread(
-                partial(load_workspace, self.root, need_secrets=self.need_secrets)
-            )
+            workspace, problems = await beside(partial(load_workspace, self.root, need_secrets=self.need_secrets))
             errors = [problem for problem in problems if problem.severity == "error"]
             if workspace is None or errors:
                 await self._audit_refusal(actor, reason, errors)

@@ -6,7 +6,7 @@ a reason, and is in the audit before the first file is written.
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from esb.admin.actions import Actions
 from esb.admin.answers import ExactJson, Gate, answer, body_of, listed, problem, who_of
 from esb.admin.api import BusFacts
 from esb.admin.by import By
+from esb.beside import beside
 from esb.clock import Clock
 from esb.config.model import Workspace
 from esb.errors import ConfigError
@@ -67,12 +68,12 @@ class Authoring:
     async def openapi(self, request: Request) -> Response:
         self._actions.permit_all(who_of(request), Right.READ)
         workspace, url = self._bus.described()
-        return ExactJson(await asyncio.to_thread(openapi, workspace, url))
+        return ExactJson(await beside(partial(openapi, workspace, url)))
 
     async def asyncapi(self, request: Request) -> Response:
         self._actions.permit_all(who_of(request), Right.READ)
         workspace, _ = self._bus.described()
-        return ExactJson(await asyncio.to_thread(asyncapi, workspace))
+        return ExactJson(await beside(partial(asyncapi, workspace)))
 
     async def live(self, request: Request) -> Response:
         """The texts of everything that is live, or was when the bus stopped; no item where no bus ran yet."""
@@ -108,7 +109,7 @@ class Authoring:
         wanted = versions.texts_of(self._store, name, str(words.get("version") or ""))
         shared = wire.flag(words, "shared")
         try:
-            plan = await asyncio.to_thread(versions.restoration, self._bus.root, name, wanted["files"], shared=shared)
+            plan = await beside(partial(versions.restoration, self._bus.root, name, wanted["files"], shared=shared))
         except ConfigError as error:
             hint = "mend the other files first, or give --shared: `esb lint` names what is wrong"
             return problem(409, "not-valid", f"with that version the workspace would have faults: {error}", hint=hint)
@@ -127,7 +128,7 @@ class Authoring:
                 raise NotAllowed("rollback needs a reason", hint='add --reason "…"; it is kept in the audit')
             detail = {"version": wanted["digest"], "files": item["files"]}
             entry = AuditEntry(who.actor, "route.rollback", name, who.reason, {**detail, **signed(who, detail)})
-            drafts = await asyncio.to_thread(versions.drafted, self._bus.root, plan.write)
+            drafts = await beside(partial(versions.drafted, self._bus.root, plan.write))
             try:
                 await self._store.audit(entry, self._clock.now())
                 for draft in drafts:

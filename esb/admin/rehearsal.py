@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,7 @@ from msgspec import structs
 
 from esb import views
 from esb.admin import render
+from esb.beside import beside
 from esb.config.routes import parts_of, steps_of
 from esb.errors import ConfigError
 from esb.message import Envelope, short_version
@@ -56,7 +58,7 @@ class Rehearsal:
         if payload is not None:
             trial = replace(trial, envelope=structs.replace(trial.envelope, body=payload))
         async with self._turn:
-            tried = await asyncio.to_thread(_tried, self._files.root, stored.envelope.route, trial)
+            tried = await beside(partial(_tried, self._files.root, stored.envelope.route, trial))
         return {"route": stored.envelope.route, **tried}
 
     async def steps(self, id_: str, may_run: Callable[[str], bool]) -> dict[str, Any]:
@@ -69,7 +71,7 @@ class Rehearsal:
         stored, trial = self._trial(id_, failures=True)
         code = may_run(stored.envelope.route)
         async with self._turn:
-            return await asyncio.to_thread(_steps, self._files.root, self._store, stored.envelope, trial, code)
+            return await beside(partial(_steps, self._files.root, self._store, stored.envelope, trial, code))
 
     def _trial(self, id_: str, *, failures: bool) -> tuple[Stored, Trial]:
         from esb.testing.rehearse import Trial  # noqa: PLC0415 - a bus that nobody asks for a dry run does without it

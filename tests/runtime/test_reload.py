@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from esb.beside import SHORT, USUAL
 from esb.bus import Bus
+from esb.config.loader import load_workspace
 from esb.endpoints.base import Incoming
 from esb.errors import EsbError, Unavailable
 from esb.steps.base import Reply
@@ -243,6 +246,30 @@ def test_a_file_that_is_saved_while_the_bus_starts_goes_live(tmp_path: Path) -> 
             await bus.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_reload_reads_the_workspace_in_a_thread_that_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"esb.yaml": PORTS, "routes/a.yaml": IDLE})
+    intervals: list[float] = []
+
+    def load(*args: Any, **options: Any) -> Any:
+        intervals.append(sys.getswitchinterval())
+        return load_workspace(*args, **options)
+
+    async def scenario() -> None:
+        bus = await Bus.open(tmp_path, log=lambda *_a, **_k: None)
+        await bus.start()
+        try:
+            monkeypatch.setattr("esb.bus.load_workspace", load)
+            await bus.reload()
+        finally:
+            await bus.stop()
+
+    run(scenario())
+    assert intervals == [pytest.approx(SHORT)]
+    assert sys.getswitchinterval() == pytest.approx(USUAL)
 
 
 def test_a_folder_that_nobody_can_list_for_a_while_takes_no_route_away(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from esb.blob import Blob
 from esb.endpoints.base import Delivery
 from esb.endpoints.file_options import FolderSink
+from esb.endpoints.folders import OPEN_FILES_STAY
 from esb.endpoints.paths import clean_name, render_path, with_mark
 from esb.errors import Invalid, MessageError, Rejected, Unavailable
 from esb.formats.json import Json
@@ -119,6 +120,11 @@ def told(where: str) -> Iterator[None]:
             reply={"status": None, "headers": {}, "body": {"path": where, "conflict": True}},
         ) from error
     except PermissionError as error:
+        if OPEN_FILES_STAY:
+            raise Unavailable(
+                f"may not write {where!r} now",
+                hint="does another program have it open? else give the bus's user the right to write in that folder",
+            ) from error
         raise Rejected(
             f"may not write {where!r}", hint="give the bus's user the right to write in that folder"
         ) from error

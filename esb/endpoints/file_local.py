@@ -17,7 +17,18 @@ from esb.endpoints.base import SourceContext
 from esb.endpoints.file_desk import BAD_NAME, Desk, Taken, too_big
 from esb.endpoints.file_options import FolderSource
 from esb.endpoints.file_scan import CLAIM, Entry, Found, Parts, Pattern, Scanner, advance
-from esb.endpoints.folders import CREATE, READ, Folder, apart, give_back, is_file, move_free, take_lock, write_all
+from esb.endpoints.folders import (
+    CREATE,
+    OPEN_FILES_STAY,
+    READ,
+    Folder,
+    apart,
+    give_back,
+    is_file,
+    move_free,
+    take_lock,
+    write_all,
+)
 from esb.endpoints.paths import OWN_FOLDERS, SafePath, clean_name, is_hostile
 from esb.failpoints import hit
 
@@ -182,8 +193,15 @@ class LocalDesk(Desk):
         return True
 
     # -- out ----------------------------------------------------------------------------------------------------------
+    @staticmethod
+    def _let_go(taken: Taken) -> None:
+        """Its lock is held until the file has gone, where a file that is open can go; elsewhere until just before."""
+        if OPEN_FILES_STAY:
+            taken.close()
+
     async def put_back(self, taken: Taken) -> None:
         def work() -> None:
+            self._let_go(taken)
             with self._folder(taken.found.parts) as folder, folder.child(CLAIM) as claim:
                 self._unclaim(taken.found, folder, claim)
 
@@ -196,6 +214,7 @@ class LocalDesk(Desk):
 
     async def remove(self, taken: Taken) -> None:
         def work() -> None:
+            self._let_go(taken)
             with self._folder(taken.found.parts) as folder, folder.child(CLAIM) as claim:
                 claim.discard(taken.found.name)
 
@@ -203,6 +222,7 @@ class LocalDesk(Desk):
 
     async def move(self, taken: Taken, to: SafePath, name: str) -> str:
         def work() -> str:
+            self._let_go(taken)
             with (
                 self._folder(taken.found.parts) as folder,
                 folder.child(CLAIM) as claim,

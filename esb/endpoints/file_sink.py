@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING
 
 from esb.endpoints.base import Delivery
 from esb.endpoints.file_letter import Letter, part_names, prepare, told
-from esb.endpoints.folders import APPEND, CREATE, READ, Folder, apart, is_file, publish, take_lock, write_all
+from esb.endpoints.folders import (
+    APPEND,
+    CREATE,
+    READ,
+    Folder,
+    apart,
+    is_file,
+    publish,
+    sync_found,
+    take_lock,
+    write_all,
+)
 from esb.endpoints.paths import OWN_FOLDERS
 from esb.errors import Rejected, Timeout, Unavailable
 from esb.failpoints import hit
@@ -121,7 +132,7 @@ def _is_there(folder: Folder, letter: Letter) -> bool:
         fd = folder.open(name, READ)
         try:
             if is_file(os.fstat(fd)) and _digest(fd) == letter.sha256:
-                os.fsync(fd)  # an earlier attempt may have died before its own
+                sync_found(fd)  # an earlier attempt may have died before its own
                 folder.sync()
                 return True
         finally:

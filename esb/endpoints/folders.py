@@ -21,13 +21,19 @@ from typing import Self, TypeVar
 
 from esb.endpoints.paths import clean_name, numbered
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 T = TypeVar("T")
 
 #: whether the system opens names relative to an open folder
 BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
+#: Windows moves, replaces and removes no file that somebody has open, and speaks of a missing permission then
+OPEN_FILES_STAY = sys.platform == "win32"
+#: and locks bytes: one behind all content, as far as its C library can tell of places
+_LOCKED_BYTE = (1 << 31) - 2
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 #: a pipe in place of the file must not block the reader
@@ -185,6 +191,14 @@ def _make(path: Path) -> None:
 def take_lock(fd: int) -> bool:
     """Own an open file against other pollers; freed when it is closed, also by a crash. False: somebody else owns it."""
     if sys.platform == "win32":
+        at = os.lseek(fd, 0, os.SEEK_CUR)
+        os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EDEADLK)  # else a share without locks
+        finally:
+            os.lseek(fd, at, os.SEEK_SET)
         return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,6 +217,12 @@ def is_file(state: os.stat_result) -> bool:
 
 def is_folder(state: os.stat_result) -> bool:
     return stat.S_ISDIR(state.st_mode)
+
+
+def sync_found(fd: int) -> None:
+    """Make a file durable that was opened to read; Windows does that for its writers alone, which have done it."""
+    if not OPEN_FILES_STAY:
+        os.fsync(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -347,6 +367,7 @@ __all__ = [
     "APPEND",
     "BY_DESCRIPTOR",
     "CREATE",
+    "OPEN_FILES_STAY",
     "READ",
     "Folder",
     "apart",
@@ -355,6 +376,7 @@ __all__ = [
     "is_folder",
     "move_free",
     "publish",
+    "sync_found",
     "take_lock",
     "write_all",
 ]

@@ -90,7 +90,7 @@ def _write(source: Path, fresh: Path) -> None:
         found = [row[0] for row in writer.execute("PRAGMA quick_check(3)")]
         if found != ["ok"]:
             raise StoreCorrupt(f"the copy of {source} is damaged: {found[0]}", hint="esb db verify")
-    handle = os.open(fresh, os.O_RDONLY)
+    handle = os.open(fresh, os.O_RDWR)  # Windows syncs for writers alone
     try:
         os.fsync(handle)
     finally:

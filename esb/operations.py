@@ -164,8 +164,9 @@ class Operations:
         return _result(stored, pending.state.value)
 
     async def discard(self, filter_: Filter, who: Who, *, dry_run: bool = False) -> list[dict[str, Any]]:
-        """Give up dead or open messages for good; needs a reason. Their lanes go on."""
-        _need_reason(who, "discard")
+        """Give up dead or open messages for good; needs a reason, unless it only looks. Their lanes go on."""
+        if not dry_run:
+            _need_reason(who, "discard")
         results = []
         wanted = (State.DEAD,) if not filter_.states else filter_.states
         async for stored in self._paced(filter_, wanted, None):

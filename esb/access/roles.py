@@ -33,6 +33,10 @@ class Right(StrEnum):
     PEOPLE = "people"  #: users and tokens
 
 
+#: What a right is to do, where its name is no verb.
+_DOES: Mapping[Right, str] = MappingProxyType(
+    {Right.PAYLOAD: "see sensitive payloads", Right.AUDIT: "read the audit", Right.PEOPLE: "manage users and tokens"}
+)
 _OPERATOR = frozenset({Right.READ, Right.RETRY, Right.DISCARD, Right.REPLAY, Right.PAUSE, Right.APPROVE})
 #: What each role holds.
 ROLES: Mapping[str, frozenset[Right]] = MappingProxyType(
@@ -111,6 +115,16 @@ class Principal:
         """Whether the right is held without regard to sites."""
         held = any(right in grant.rights and not grant.site for grant in self.grants)
         return held and (self.limit is None or self.limit.everywhere(right))
+
+    def refusal(self, right: Right) -> tuple[str, str]:
+        """What whoever may not is told, and what helps: the rights of a token are those that it was made with."""
+        narrow = self.method == "api-token" and not any(right in grant.rights for grant in self.grants)
+        hint = (
+            f"another token can: esb tokens create NAME --scope {right}"
+            if narrow
+            else "an admin grants it: esb users roles"
+        )
+        return f"{self.actor} may not {_DOES.get(right, right)}", hint
 
 
 def all_rights(actor: str, method: str) -> Principal:

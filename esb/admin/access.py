@@ -81,7 +81,8 @@ class Access:
             return problem(401, "unauthorized", words, headers={"www-authenticate": "Bearer"})
         request.state.who = who
         if not (who.everywhere(right) if right in WHOLE else who.somewhere(right)):
-            return problem(403, "forbidden", f"{who.actor} may not {right}", hint="an admin grants it: esb users roles")
+            words, hint = who.refusal(right)
+            return problem(403, "forbidden", words, hint=hint)
         return None
 
     def refuse_early(self, request: Request, *, returning: bool = False) -> Response | None:

@@ -332,7 +332,7 @@ def set_session(request: Request, response: Response, session: Session, longest:
 
 def forbidden(request: Request, right: Right) -> Fault:
     """What somebody is told who may not."""
-    return Fault(403, "forbidden", f"{who_of(request).actor} may not {right}", "an admin grants it: esb users roles")
+    return Fault(403, "forbidden", *who_of(request).refusal(right))
 
 
 def own_path(text: str) -> str:

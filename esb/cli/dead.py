@@ -268,7 +268,7 @@ def _show_tried(found: dict[str, Any], as_json: bool) -> None:
     else:
         show_rehearsed(item)
         for one in (item["error"] or {}).get("errors", ()):
-            click.echo(safe(f"  {one['pointer']}: {one['detail']}"))
+            click.echo(safe("  " + ": ".join(word for word in (one["pointer"], one["detail"]) if word)))
         click.echo("nothing was changed or sent")
     if item["state"] != "done":
         raise SystemExit(exits.NO)

@@ -108,6 +108,9 @@ def test_an_unknown_message_is_missing_and_a_missing_reason_is_not_allowed(tmp_p
     id_ = items("dlq", "ls", cwd=root)[0]["id"]
     esb("dlq", "edit", id_, "-d", "{}", cwd=root, code=77)
     esb("dlq", "discard", id_, cwd=root, code=77)
+    assert [item["result"] for item in items("dlq", "discard", id_, "--dry-run", cwd=root)] == ["would discard"]
+    tried = esb("dlq", "edit", id_, "-d", "{", "--dry-run", cwd=root, code=1).stdout
+    assert "\n  line 1, column 1: it ends" in tried, "no pointer of the body can be named"
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{running.admin}/api/v1/replay", timeout=20)
     with refused.value as answer:

@@ -142,8 +142,12 @@ def test_users_and_tokens_on_the_command_line(plant: Target) -> None:
     elsewhere = {"ESB_SERVER": plant.bus.admin, "ESB_TOKEN": token}
     far = esb("status", "--json", cwd=plant.root.parent, **elsewhere)
     assert [item["route"] for item in json.loads(far.stdout)["items"]] == ["probe"]
-    refused = esb("routes", "pause", "probe", cwd=plant.root.parent, **elsewhere)
-    assert (refused.returncode, "may not pause" in refused.stderr) == (77, True)
+    for words, said in [
+        (("routes", "pause", "probe"), "token:wall may not pause\n  = help: another token can: esb tokens create NAME --scope pause"),
+        (("audit", "ls"), "token:wall may not read the audit\n  = help: another token can: esb tokens create NAME --scope audit"),
+    ]:  # fmt: skip
+        refused = esb(*words, cwd=plant.root.parent, **elsewhere)
+        assert (refused.returncode, said in refused.stderr) == (77, True), refused.stderr
     for words, code, said in [
         (("users", "add", "otto", "--role", "viewer", "--generate"), 77, "is taken"),
         (("users", "add", "x", "--role", "opertor", "--generate"), 2, "did you mean `operator`?"),

@@ -388,6 +388,11 @@ _SETTINGS = {
     "ESB805": Code(
         "an unknown locale", "Locales are names such as `de-DE` or `en-US`, or `c` for numbers as programs write them."
     ),
+    "ESB806": Code(
+        "a certificate that is not there",
+        "A warning: `tls` of a listener in esb.yaml names a file that this machine does not have. The bus does not start without it; where it "
+        "lies on the machine of the bus only, allow it with the reason.",
+    ),
 }
 
 CODES: Mapping[str, Code] = MappingProxyType(

@@ -65,6 +65,13 @@ class Files:
         except OSError:
             return True
 
+    def lacks(self, path: str) -> bool:
+        """Whether the disk has nothing of that name, absolute or from the workspace; of given texts nobody knows."""
+        try:
+            return self._only is None and not (self.root / path).exists()
+        except OSError:
+            return False
+
     def taken(self, path: str) -> bool:
         """Whether anything has that name, also a folder or a link that leads nowhere: reading it says what is wrong with it."""
         return path in self._only if self._only is not None else os.path.lexists(self.root / path)

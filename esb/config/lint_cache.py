@@ -22,6 +22,7 @@ _FILE = ".esb/lint.json"
 KEPT = 100
 _FOLDERS = ("routes", "connectors", "schemas", "transforms", "kpis", ".secrets")
 _NAMES = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
+_CERTIFICATES = re.compile(r"\b(?:cert|key|client_ca):\s*['\"]?([^'\"#\s,}]+)")
 _SECRETS = re.compile(r"^secrets:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
 
 
@@ -107,7 +108,10 @@ class LintCache:
     def _files(self) -> Iterator[str]:
         settings = self.root / "esb.yaml"
         yield from _stat(settings)
-        found = _SECRETS.search(settings.read_text(encoding="utf-8", errors="replace")) if settings.is_file() else None
+        text = settings.read_text(encoding="utf-8", errors="replace") if settings.is_file() else ""
+        for name in _CERTIFICATES.findall(text):
+            yield from _stat(self.root / name)
+        found = _SECRETS.search(text)
         for folder in (*_FOLDERS, *([found[1]] if found else [])):
             yield from _stats(self.root / folder)
 

@@ -64,6 +64,10 @@ class Resources:
         """Whether the workspace has this file."""
         return self.assets.files.exists(path)
 
+    def lacks(self, path: str) -> bool:
+        """Whether a file that the bus reads when it starts is not on this machine."""
+        return self.assets.files.lacks(path)
+
     # -- scopes -------------------------------------------------------------------------------------------------------
     @contextmanager
     def document(self) -> Iterator[Scope]:

@@ -116,6 +116,8 @@ def check_alert(given: Node | None, known: Iterable[str], reader: Reader) -> Non
 def _check(node: MapNode, reader: WorkspaceReader) -> None:
     check_zone(node.get("timezone"), reader)
     _check_store(node.get("store"), reader)
+    for listener in ("http", "admin"):
+        _check_tls(node.get(listener), reader)
     _check_policy(node.get("policy"), reader)
     alerts, presets = node.get("alerts"), node.get("criticality")
     known = [key.text for key, _ in alerts.entries] if isinstance(alerts, MapNode) else []
@@ -137,6 +139,24 @@ def _check_store(store: Node | None, reader: WorkspaceReader) -> None:
     elif re.search(r"://[^/@]*:[^/@]+@", text) and not isinstance(store.value, Secret):
         hint = "write `${secret:store}` in its place and set ESB_SECRET_STORE"
         reader.problem("ESB501", "`store` holds a password", store, label="value hidden", hint=hint)
+
+
+def _check_tls(listener: Node | None, reader: WorkspaceReader) -> None:
+    """Point out the files of a listener's certificate that are not here; they may be where the bus runs."""
+    tls = listener.get("tls") if isinstance(listener, MapNode) else None
+    for key, value in tls.entries if isinstance(tls, MapNode) else ():
+        if key.text not in ("cert", "key", "client_ca") or not isinstance(value, ScalarNode) or value.unknown:
+            continue
+        if isinstance(value.value, str) and value.value and reader.resources.lacks(value.value):
+            reader.problem(
+                "ESB806",
+                f"there is no file {value.value}, and the bus does not start without it",
+                value,
+                label="not there",
+                hint="put it there, or write its path from the folder of esb.yaml; where only the machine of the bus has it,"
+                " `# esb: allow ESB806 <why>`",
+                severity="warning",
+            )
 
 
 def _zone_hint(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from esb.endpoints._sql.dialects import DRIVERS, NAME, binds, upsert
 from esb.endpoints.addresses import has_port
 from esb.endpoints.base import ConnectionContext, Delivery, LiveConnection, RunningSource, SourceContext
+from esb.endpoints.http import HttpTls
 from esb.language import Expression
 from esb.message import EMPTY, Message
 from esb.registry import connection, sink, source
@@ -93,6 +94,10 @@ class SqlConnection:
     )
     user: str = option(default="", doc="Who logs in.", example="esb", aliases=("username", "login"))
     password: Secret | None = option(default=None, doc="Its password.", example="${secret:erp-db}")
+    tls: HttpTls | None = option(
+        default=None,
+        doc="Certificates, on PostgreSQL: nothing is sent to a server that cannot show one. Others take it in their address.",
+    )
 
     @property
     def scheme(self) -> str:
@@ -144,8 +149,21 @@ class SqlConnection:
         names = {part.partition("=")[0].lower() for part in self._text.partition("?")[2].split("&")}
         for name in sorted(names & _FORBIDDEN):
             reader.problem("ESB103", f"`{name}` may not stand in the address of a database", at, hint="take it out")
+        if self.tls is not None:
+            self._check_tls(node, names, reader)
         if scheme == "sqlite" and (self._text.count("/") < 3 or "/.esb/" in self._text or self._text == "sqlite:///"):
             reader.problem("ESB103", "`url` names no file of its own", at, hint="write `sqlite:///data/mes.db`")
+
+    def _check_tls(self, node: Node, names: set[str], reader: Reader) -> None:
+        at = _spot(node, "tls")
+        if self.dialect == "sqlite":
+            reader.problem("ESB107", "a file of SQLite has no `tls`", at, hint="take it out")
+        elif self.dialect != "postgresql":
+            hint = "write it behind the `?` of `url`, in the words of its driver (`ssl_ca=…` for MySQL)"
+            reader.problem("ESB107", f"`tls` is for PostgreSQL only, not for {self.dialect}", at, hint=hint)
+        elif said := sorted(name for name in names if name.startswith("ssl")):
+            words = f"`tls` beside `{said[0]}` in the address"
+            reader.problem("ESB107", words, at, hint=f"take `{said[0]}` out of `url`")
 
     async def open(self, context: ConnectionContext) -> LiveConnection:
         from esb.endpoints._sql.live import LiveSql  # noqa: PLC0415 - the library loads when it is used

@@ -43,6 +43,7 @@ class Postgres:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
         self.data = self.folder / "data"
         self.port = free_port()
+        self.settings: tuple[str, ...] = ()  #: more of postgresql.conf, as `name=value`
         self._process: subprocess.Popen[bytes] | None = None
         command = [
             str(initdb),
@@ -67,6 +68,7 @@ class Postgres:
         """``durable``: commits wait for the disk, as on a real server."""
         sync = "fsync=on" if durable else "fsync=off"
         options = ["-k", "", "-c", "listen_addresses=127.0.0.1", "-c", sync, "-c", "max_connections=60"]
+        options += [word for setting in self.settings for word in ("-c", setting)]
         command = [str(self._postgres), "-D", str(self.data), "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -26,6 +27,7 @@ from esb.endpoints.base import ConnectionContext
 from esb.errors import Timeout, Unavailable
 
 if TYPE_CHECKING:
+    from esb.endpoints.http import HttpTls
     from esb.endpoints.sql import SqlConnection
 
 T = TypeVar("T")
@@ -152,8 +154,9 @@ class LiveSql:
 def make_engine(options: SqlConnection, context: ConnectionContext) -> Engine:
     """The engine of a connector. Raises Unavailable where its driver is not installed."""
     address = options.address(context.workspace)
+    arguments = {**_arguments(address), **(_certificates(options.tls, context.workspace) if options.tls else {})}
     try:
-        engine = create_engine(address, poolclass=NullPool, hide_parameters=True, connect_args=_arguments(address))
+        engine = create_engine(address, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
     except ModuleNotFoundError as error:
         extra = options.extra
         hint = f"install it on the bus: pip install 'plantbus[{extra}]'"
@@ -180,6 +183,16 @@ def _arguments(address: URL) -> dict[str, Any]:
         case "mssql":
             return {"timeout": CONNECT}
     return {}
+
+
+def _certificates(tls: HttpTls, workspace: Path) -> dict[str, str]:
+    """TLS in the words of libpq: the server's certificate and its name are checked, unless all are trusted."""
+    found = {"sslmode": "require"} if tls.trust_all else {"sslmode": "verify-full", "sslrootcert": "system"}
+    if tls.ca:
+        found["sslrootcert"] = str(workspace / tls.ca)
+    if tls.cert:
+        found |= {"sslcert": str(workspace / tls.cert), "sslkey": str(workspace / (tls.key or tls.cert))}
+    return found
 
 
 def _postgresql_connect(connection: Any, _record: Any) -> None:

@@ -69,7 +69,7 @@ WORDS: dict[str, str] = {
     "sink topic": "topic",
     "sink route": "route",
     "connection http": "base_url auth tls",
-    "connection sql": "url",
+    "connection sql": "url tls",
     "connection amqp": "url tls",
     "connection sftp": "host port user key known_hosts",
     "connection smtp": "host port tls",

@@ -109,6 +109,20 @@ def test_addresses_that_are_refused(tmp_path: Path, url: str, code: str) -> None
     assert code in codes(tmp_path, route, url)
 
 
+@pytest.mark.parametrize(
+    ("url", "codes_found"),
+    [
+        ("postgresql+psycopg://db/erp", []),
+        ("postgresql+psycopg://db/erp?sslmode=require", ["ESB107"]),
+        ("sqlite:///data/mes.db", ["ESB107"]),
+        ("mysql+pymysql://db/erp", ["ESB107"]),
+    ],
+)
+def test_certificates_are_for_a_server_of_postgresql(tmp_path: Path, url: str, codes_found: list[str]) -> None:
+    lines = f"url: {url}\ntls: {{ ca: tls/ca.crt }}"
+    assert codes(tmp_path, "route: r\nfrom: { timer: { every: 1h } }\nsteps: [ { log: x } ]\n", lines) == codes_found
+
+
 def test_a_login_stands_beside_the_address() -> None:
     options = SqlConnection(url="postgresql+psycopg://db:5433/erp", user="esb", password=Secret("geheim"))
     address = options.address(Path("/plant"))

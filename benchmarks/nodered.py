@@ -6,6 +6,8 @@ import contextlib
 import json
 import subprocess
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,4 +75,21 @@ def running(target: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         command = ["node", str(home / "node_modules/node-red/red.js"), "-s", str(root / "settings.js"), "-u", name]
         with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)) as it:
             wait_for(port, it)
+            _wait_for_flow(f"http://127.0.0.1:{port}/through", it)
             yield f"http://127.0.0.1:{port}", it
+
+
+def _wait_for_flow(url: str, process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Return once the flow answers: its listener is there before it, and says 404 until then."""
+    ask = urllib.request.Request(url, core.payload(1), {"Content-Type": "application/json"})
+    until, said = time.monotonic() + seconds, ""
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urllib.request.urlopen(ask, timeout=10) as answer:
+                if answer.status == 200:
+                    return
+                said = str(answer.status)
+        except OSError as error:
+            said = str(error)
+        time.sleep(0.05)
+    raise Skipped(f"the flow of Node-RED does not answer with 200: {said}")

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Clamped, Context, Decimal, Inexact, InvalidOperation, Overflow, Rounded
 from typing import Any, BinaryIO, ClassVar
 
 import msgspec
@@ -17,7 +17,7 @@ from esb.formats.charset import UTF8_BOM, Encoding, decode_text, looks_like_utf1
 from esb.formats.faults import invalid
 from esb.formats.json_items import json_items
 from esb.formats.numbers import BOUND, in_bounds, numbers_in
-from esb.language.values import MAX_DIGITS
+from esb.language.values import MAX_DIGITS, MAX_EXPONENT
 from esb.registry import format_
 from esb.spec import option
 
@@ -40,10 +40,21 @@ def _plain(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain).encode
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+#: Takes only decimals that are within the bounds by far, so that those need no second look.
+_BOUNDED = Context(
+    prec=MAX_DIGITS,
+    Emin=MAX_DIGITS - 1 - MAX_EXPONENT,  # no digit stands behind the place of the least exponent, be it a zero
+    Emax=MAX_EXPONENT,
+    traps=[Clamped, Inexact, InvalidOperation, Overflow, Rounded],
+)
+_decode = msgspec.json.Decoder(float_hook=_BOUNDED.create_decimal).decode
 #: Texts up to this many bytes are read as quickly with all care; bytes that show whether a text is written with blanks;
-#: containers that are too few to be nested too deeply, and how each begins.
-_SHORT, _BEGINNING, _FEW, _OPENING = 400, 64, 150, b"{["
+#: containers that are too few to be nested too deeply.
+_SHORT, _BEGINNING, _FEW = 400, 64, 150
+#: So many digits in a row of every so many bytes stand in each whole number that is too long.
+_EVERY = 50
+_LONG_WHOLE = b"0" * (MAX_DIGITS // _EVERY)
+_UNREAD: Any = object()
 
 
 @format_("json")
@@ -69,13 +80,15 @@ class Json:
             data = decode_text(data, self.encoding, _BAD).encode("utf-8", "surrogatepass")
         if data[:3] == UTF8_BOM:
             data = data[3:]
-        classes = data.translate(_CLASSES, _OPENING)
+        body = _quickly(data)
+        if body is not _UNREAD:
+            return body
         try:
-            body = parse(data, len(data) - len(classes))
+            body = _carefully(data)
         except ValueError as error:
             raise _unreadable(data, str(error)) from None
-        if _BIG_EXPONENT in classes or _LONG_RUN in classes:
-            _check_bounds(body, classes)
+        if may_be_out_of_bounds(data):
+            _check_bounds(body, data.translate(_CLASSES))
         return body
 
     def streams(self, path: tuple[str, ...]) -> bool:
@@ -96,37 +109,48 @@ class Json:
         except (TypeError, ValueError, RecursionError) as error:
             raise invalid(_UNWRITABLE, _encode_fault(error)) from None
         # msgspec writes a Decimal NaN as `NaN` and a float NaN as `null`
-        if b"NaN" in data or b"Infinity" in data or b"null" in data:
+        if data.find(b"NaN") >= 0 or data.find(b"Infinity") >= 0 or data.find(b"null") >= 0:
             _check_finite(body)
-        classes = data.translate(_CLASSES)
-        if _BIG_EXPONENT in classes or _LONG_RUN in classes:
-            _check_bounds(body, classes, _UNWRITABLE)  # nobody could read it back
+        if may_be_out_of_bounds(data):
+            _check_bounds(body, data.translate(_CLASSES), _UNWRITABLE)  # nobody could read it back
         return data if self.encoding == "utf-8" else _transcode(data.decode(), self.encoding)
 
 
-def parse(data: bytes, containers: int | None = None) -> Any:
-    """The value, its numbers unbounded (see :func:`may_be_out_of_bounds`). Raises ValueError.
+def parse(data: bytes) -> Any:
+    """The value, its numbers unbounded (see :func:`may_be_out_of_bounds`). Raises ValueError."""
+    body = _quickly(data)
+    return _carefully(data) if body is _UNREAD else body
 
-    ``containers``: how many braces and brackets open in it, where they are counted already.
+
+def _quickly(data: bytes) -> Any:
+    """The value, its numbers within bounds, or ``_UNREAD``.
+
     The quick reader knows neither duplicate keys nor a bound of nesting. What it has read is only taken where it is written
     as exactly these bytes: then no key and no digit of them was lost, and no text could be read in another way.
     """
-    if containers is None:
-        containers = len(data) - len(data.translate(None, _OPENING)) if len(data) > _SHORT else 0
-    if len(data) > _SHORT and containers < _FEW and b'": ' not in data[:_BEGINNING]:
+    if (
+        len(data) > _SHORT
+        and data.find(b'": ', 0, _BEGINNING) < 0
+        and len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) < _FEW
+    ):
         try:
             value = _decode(data)
-            if _encode(value) == data:
+            if _encode(value) == data and data[::_EVERY].translate(_CLASSES).find(_LONG_WHOLE) < 0:
                 return value
         except (ValueError, ArithmeticError, RecursionError):
-            pass  # it is said what is wrong below
+            pass  # the careful reader says what is wrong
+    return _UNREAD
+
+
+def _carefully(data: bytes) -> Any:
     return from_json(data, float_mode="decimal", catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="keys")
 
 
 def may_be_out_of_bounds(data: bytes) -> bool:
     """Whether a number in it has to be looked at; also where the bytes are no whole value."""
     classes = data.translate(_CLASSES)
-    return _BIG_EXPONENT in classes or _LONG_RUN in classes
+    # not `in`: that raises and forgets an error each time, before it looks for bytes
+    return classes.find(_BIG_EXPONENT) >= 0 or classes.find(_LONG_RUN) >= 0
 
 
 def _transcode(text: str, encoding: str) -> bytes:

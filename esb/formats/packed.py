@@ -47,7 +47,7 @@ def holds_bytes(value: Any) -> bool:
 
 def may_be_packed(data: bytes) -> bool:
     """Whether JSON that :func:`packed` was written to may have something that :func:`unpacked` changes."""
-    return _MARK_TEXT in data
+    return data.find(_MARK_TEXT) >= 0  # quicker than `in`
 
 
 def packed(value: Any) -> Any:

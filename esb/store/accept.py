@@ -156,7 +156,7 @@ class Draft(Struct, frozen=True, gc=False):
             mid,
             created,
             columns,
-            claims_in(body, vars_) if vars_ is not None or CLAIM_CHECK in body else (),
+            claims_in(body, vars_) if vars_ is not None or body.find(CLAIM_CHECK) >= 0 else (),
             None if new.error is None else dump_error(new.error),
             None if new.ending is None else _told_before(new.ending),
             [Draft.of(other) for other in new.beside] if new.beside else (),

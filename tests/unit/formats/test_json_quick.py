@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from jiter import from_json
 
+from esb.errors import Invalid
 from esb.formats import json as json_format
-from esb.formats.json import parse
+from esb.formats.json import Json, parse
+from esb.formats.numbers import in_bounds
 
 PIECES = [
     b'{"a":1}', b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b'{"a":{"b":[1,2,{"c":null}]}}', b"[]", b"{}", b"", b" ", b"1", b"-0", b"-0.0", b"0.0",
@@ -89,3 +91,25 @@ def test_a_number_with_a_point_is_a_decimal_and_one_without_is_whole() -> None:
         (int, "10000000000000000000000"),
         (Decimal, "0.10"),
     ]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0", "0.0", "-0.0", "0e400", "0e401", "0e-400", "0e-401", "0e-500", "0." + "0" * 400, "0." + "0" * 401, "1e400", "1e401", "-9.9e400", "99e400", "1e-400",
+        "1e-401", "1.5e-400", "12e-401", "1e-399", "1.23e-399", "9" * 400, "9" * 401, "-" + "9" * 401, "1." + "0" * 399, "1." + "0" * 400, "0." + "1" * 400,
+        "0." + "1" * 401, "9" * 4_000, "9" * 5_000, "1e5", "1e999999999", "1e99999999999999999999", "123456789.123456789",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["%s", '{"a":[%s]}', '{"a":"b","c":%s,"d":"' + "x" * 99 + '"}'])
+def test_the_quick_reader_keeps_to_the_bounds_of_numbers(number: str, text: str) -> None:
+    data = (text % number).encode()
+    plain = Decimal(number) if set(number) & set(".e") and "99999999999" not in number else None
+    fits = in_bounds(plain) if plain is not None else "e" not in number and len(number.lstrip("-")) <= 400
+    try:
+        body = Json().decode(data)
+    except Invalid:
+        assert not fits
+    else:
+        assert fits
+        assert repr(body) == repr(careful(data))

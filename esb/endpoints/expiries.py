@@ -24,10 +24,13 @@ class Expiries(Generic[T]):
         self._ends: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._rings = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, what: T, seconds: float) -> None:
         """Watch ``what`` for so many seconds."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asked for once: each time it is a call of the system
+            loop = self._loop = asyncio.get_running_loop()
         end = self._ends[what] = loop.time() + seconds
         if self._timer is None or end < self._rings:
             self._ring_at(loop, end)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from esb.durations import Rate
@@ -338,9 +339,14 @@ class HttpSink:
         """See :class:`esb.endpoints.base.BeginsSink`."""
         if connection is None or self.batch is not None or self.etag is not None:
             return None
-        from esb.endpoints._http.begin import begin  # noqa: PLC0415 - the client library loads when it is used
+        return _beginner()(self, message, delivery, connection, answered)
 
-        return begin(self, message, delivery, connection, answered)
+
+@cache  # an `import` looks up more than a call, for each delivery
+def _beginner() -> Callable[..., Callable[[], None] | None]:
+    from esb.endpoints._http.begin import begin  # noqa: PLC0415 - the client library loads when it is used
+
+    return begin
 
 
 def _no_log(*_args: object, **_fields: object) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from esb.endpoints.base import Outcome
+from esb.endpoints.expiries import Expiries
 
 #: Hears the end of a message, or None where it did not come in time.
 Told = Callable[[Outcome | None], None]
@@ -34,25 +34,15 @@ class Meter:
 class Waiting:
     """One caller that waits for the end of a message. It is told once, and must not fail."""
 
-    __slots__ = ("_late", "_outcomes", "_told", "message_id")
+    __slots__ = ("_outcomes", "message_id", "told")
 
-    def __init__(self, outcomes: Outcomes, message_id: str, timeout: float, told: Told) -> None:
+    def __init__(self, outcomes: Outcomes, message_id: str, told: Told) -> None:
         self.message_id = message_id
-        self._outcomes, self._told = outcomes, told
-        self._late = asyncio.get_running_loop().call_later(timeout, self._too_late)
-
-    def tell(self, outcome: Outcome | None) -> None:
-        self._late.cancel()
-        self._told(outcome)
+        self._outcomes, self.told = outcomes, told
 
     def give_up(self) -> None:
         """The caller waits no longer."""
-        self._late.cancel()
         self._outcomes.forget(self)
-
-    def _too_late(self) -> None:
-        self._outcomes.forget(self)
-        self._told(None)
 
 
 class Outcomes:
@@ -61,6 +51,7 @@ class Outcomes:
     def __init__(self) -> None:
         self._waiting: dict[str, list[Waiting]] = {}
         self._recent: dict[str, Outcome] = {}
+        self._ends: Expiries[Waiting] = Expiries(self._too_late)
 
     def recent(self, message_id: str) -> Outcome | None:
         """The outcome of a message that ended a moment before somebody asked."""
@@ -68,11 +59,13 @@ class Outcomes:
 
     def expect(self, message_id: str, timeout: float, told: Told) -> Waiting:
         """``told`` hears when the message ends (done, dead, expired …), or None after ``timeout`` seconds."""
-        waiting = Waiting(self, message_id, timeout, told)
+        waiting = Waiting(self, message_id, told)
+        self._ends.begin(waiting, timeout)
         self._waiting.setdefault(message_id, []).append(waiting)
         return waiting
 
     def forget(self, waiting: Waiting) -> None:
+        self._ends.end(waiting)
         others = self._waiting.get(waiting.message_id, [])
         if waiting in others:
             others.remove(waiting)
@@ -83,7 +76,7 @@ class Outcomes:
         """Everybody who still waits is told that the end did not come: here it will not any more."""
         for message_id in list(self._waiting):
             for waiting in self._waiting.pop(message_id, ()):
-                waiting.tell(None)
+                self._tell(waiting, None)
 
     def tell(self, message_id: str, outcome: Outcome) -> None:
         if outcome.response is not None and message_id not in self._waiting:
@@ -91,4 +84,13 @@ class Outcomes:
             if len(self._recent) > KEPT:
                 del self._recent[next(iter(self._recent))]
         for waiting in self._waiting.pop(message_id, ()):
-            waiting.tell(outcome)
+            self._tell(waiting, outcome)
+
+    def _tell(self, waiting: Waiting, outcome: Outcome | None) -> None:
+        self._ends.end(waiting)
+        waiting.told(outcome)
+
+    def _too_late(self, waiting: Waiting) -> None:
+        if waiting in self._waiting.get(waiting.message_id, ()):
+            self.forget(waiting)
+            waiting.told(None)

@@ -280,6 +280,7 @@ class PlainPool:
         self._sweeping: asyncio.TimerHandle | None = None
         self.last: _Head | None = None
         self._deadlines = Deadlines()
+        self._loop = asyncio.get_running_loop()
 
     async def request(self, method: str, data: bytes, limit: int, connect: float) -> Answer:
         """One request, as :func:`written` gives it, whose answer is read to its end. Raises Unavailable, Invalid.
@@ -291,7 +292,7 @@ class PlainPool:
             fresh = connection is None
             if connection is None:
                 connection = await self._connect(connect)
-            answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            answered: asyncio.Future[None] = self._loop.create_future()
             connection.ask(data, limit, partial(_resolve, answered))
             try:
                 await answered
@@ -317,7 +318,7 @@ class PlainPool:
     def free(self, connection: Connection) -> None:
         """It can serve the next request."""
         if connection.usable:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._loop.time()
             self._idle.append(connection)
             self._sweep_later()
         else:
@@ -342,7 +343,7 @@ class PlainPool:
 
     # -- connections --------------------------------------------------------------------------------------------------
     async def _connect(self, seconds: float) -> Connection:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         try:
             with self._deadlines.within(seconds):
                 # all addresses of a name: one of them may be of a machine that is down
@@ -362,18 +363,18 @@ class PlainPool:
         """A connection that is free, for the next request; None where there is none."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and asyncio.get_running_loop().time() - connection.idle_since < self._keepalive:
+            if connection.usable and self._loop.time() - connection.idle_since < self._keepalive:
                 return connection
             connection.abort()
         return None
 
     def _sweep_later(self) -> None:
         if self._sweeping is None:
-            self._sweeping = asyncio.get_running_loop().call_later(self._keepalive, self._sweep)
+            self._sweeping = self._loop.call_later(self._keepalive, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = None
-        oldest = asyncio.get_running_loop().time() - self._keepalive
+        oldest = self._loop.time() - self._keepalive
         while self._idle and self._idle[0].idle_since <= oldest:
             self._idle.popleft().abort()
         if self._idle:

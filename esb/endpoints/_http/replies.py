@@ -26,18 +26,20 @@ def accepted_answer(receipt: Receipt, reply: str) -> Response | None:
     """The answer to a stored message; None where its end is waited for."""
     if reply == "none":
         return Response(204, b"", _headers(receipt))
-    correlation = receipt.correlation_id
-    if (
-        reply == "accepted"
-        and receipt.state == "queued"
-        and (correlation == receipt.message_id or _UNQUOTED.fullmatch(correlation))
-    ):
-        # what nearly every request is answered, written in one piece
-        body = f'{{"message_id":"{receipt.message_id}","correlation_id":"{correlation}","state":"queued"}}'.encode()
-        return Response(202, body, {"content-type": "application/json", "x-correlation-id": correlation})
+    if reply == "accepted" and (answer := _in_one_piece(202, receipt, receipt.state)) is not None:
+        return answer
     if reply == "accepted" or receipt.state == "duplicate":
         return _json(202 if reply == "accepted" else 200, _facts(receipt), _headers(receipt))
     return None
+
+
+def _in_one_piece(status: int, receipt: Receipt, state: str) -> Response | None:
+    """What nearly every request is answered, written at once; None where it takes more than that."""
+    correlation = receipt.correlation_id
+    if receipt.state != "queued" or not (correlation == receipt.message_id or _UNQUOTED.fullmatch(correlation)):
+        return None
+    body = f'{{"message_id":"{receipt.message_id}","correlation_id":"{correlation}","state":"{state}"}}'.encode()
+    return Response(status, body, {"content-type": "application/json", "x-correlation-id": correlation})
 
 
 def ended_answer(receipt: Receipt, outcome: Outcome | None) -> Response:
@@ -50,6 +52,10 @@ def ended_answer(receipt: Receipt, outcome: Outcome | None) -> Response:
             message_id=receipt.message_id,
             headers=_headers(receipt),
         )
+    if outcome.response is None and outcome.left_out is None and outcome.error is None:
+        answer = _in_one_piece(200, receipt, outcome.state)
+        if answer is not None:
+            return answer
     return outcome_answer(outcome, _facts(receipt), _headers(receipt))
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from esb.endpoints._http.replies import accepted_answer
+from esb.endpoints._http.replies import accepted_answer, ended_answer
 from esb.endpoints.base import Outcome, Receipt
 from esb.endpoints.http import HttpSource
 from esb.endpoints.http_auth import HmacClient, InboundAuth, sign
 from esb.errors import StoreBusy, StoreCorrupt
 from esb.formats.json import Json
+from esb.message import State
 from esb.secret import Secret
 
 BODY = b'{"lot": "0012"}'
@@ -256,7 +257,10 @@ def test_requests_behind_each_other_are_answered_in_their_order(bus: Any, tools:
     run(story())
 
 
-@pytest.mark.parametrize("correlation", ["c-1", "order 7", 'a "b"', "a\\b", "ä", "\t", "", "x" * 128, "a:b/c+d=._"])
+CORRELATIONS = ["c-1", "order 7", 'a "b"', "a\\b", "ä", "\t", "", "x" * 128, "a:b/c+d=._"]
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
 @pytest.mark.parametrize("state", ["queued", "duplicate", "known", "dead"])
 def test_the_quick_202_is_written_as_the_slow_one(correlation: str, state: Any) -> None:
     receipt = Receipt("m-1", correlation, state, "m-0")
@@ -268,3 +272,25 @@ def test_the_quick_202_is_written_as_the_slow_one(correlation: str, state: Any) 
     assert answered.body == Json().encode(facts)
     printable = bool(re.fullmatch(r"[ -~]+", correlation))
     assert answered.headers.get("x-correlation-id") == (correlation if printable else None)
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+@pytest.mark.parametrize("state", ["queued", "duplicate", "known"])
+@pytest.mark.parametrize("end", ["done", State.DONE, "superseded"])
+def test_the_quick_answer_to_an_end_is_written_as_the_slow_one(correlation: str, state: Any, end: str) -> None:
+    answered = ended_answer(Receipt("m-1", correlation, state, "m-0"), Outcome(end))
+    facts = {"message_id": "m-1", "correlation_id": correlation, "state": end}
+    if state == "duplicate":
+        facts["duplicate_of"] = "m-0"
+    assert (answered.status, answered.body) == (200, Json().encode(facts))
+    printable = bool(re.fullmatch(r"[ -~]+", correlation))
+    assert answered.headers.get("x-correlation-id") == (correlation if printable else None)
+    assert answered.headers.get("idempotent-replayed") == ("true" if state == "known" else None)
+
+
+def test_an_end_with_more_to_say_is_not_answered_in_one_piece() -> None:
+    receipt = Receipt("m-1", "c-1", "queued")
+    assert ended_answer(receipt, None).status == 504
+    assert ended_answer(receipt, Outcome("dead", error={"class": "internal", "message": "m"})).status == 500
+    assert ended_answer(receipt, Outcome("done", response=(201, {}, "made"))).body == b"made"
+    assert ended_answer(receipt, Outcome("done", left_out=200)).status == 410

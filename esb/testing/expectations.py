@@ -171,6 +171,7 @@ def _branch(name: str, wanted: BranchWanted, own: Sequence[Stored], at: Position
 
 def _sent(wanted: SentWanted, facts: Facts) -> Iterator[Failure]:
     own = [asked for asked in facts.taken if asked.to == wanted.to]
+    calls = sum(asked.to == wanted.to for asked in facts.asked)
     faults = [sent_faults(wanted, asked) for asked in own]
     count = sum(not lines for lines in faults)
     if count != wanted.times:
@@ -182,11 +183,10 @@ def _sent(wanted: SentWanted, facts: Facts) -> Iterator[Failure]:
             lines = [
                 f"{asked.to} said {asked.said}" for asked in facts.asked if asked.to == wanted.to and not asked.taken
             ]
-            lines = list(dict.fromkeys(lines)) or [f"{wanted.to} was not asked"]
+            lines = list(dict.fromkeys(lines)) or [f"{wanted.to} {_asked(calls)}"]
         else:
             lines = [f"sent: {show(asked.body)}" for asked in own]
         yield Failure(wanted.places.get("times", wanted.position), words, lines)
-    calls = sum(asked.to == wanted.to for asked in facts.asked)
     if wanted.calls is not None and wanted.calls != calls:
         at = wanted.places["calls"]
         yield Failure(at, f"expected {wanted.to} to be asked {wanted.calls} times, it was {calls} times")
@@ -211,6 +211,12 @@ def _header_faults(wanted: Mapping[str, str], got: Mapping[str, Any]) -> list[st
         for name, value in wanted.items()
         if got.get(name.lower()) != value
     ]
+
+
+def _asked(calls: int) -> str:
+    if calls > 1:
+        return f"was asked {calls} times; a repeat under the same delivery id counts once (`calls` counts it, too)"
+    return "was asked once" if calls else "was not asked"
 
 
 def _times(count: int) -> str:

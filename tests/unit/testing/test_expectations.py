@@ -31,6 +31,12 @@ KINDS = {
         "sent: { to: erp.decide, times: 2 }",
         "expected 2 deliveries to erp.decide, got 1",
     ),
+    "sent once": ("sent: { to: store.keep }", "sent: { to: store.keep, times: 2 }", "store.keep was asked once"),
+    "sent again": (
+        "{ state: [done, duplicate], sent: { to: store.keep } }\nfaults: { kill_after: 'to:store.keep' }",
+        "{ sent: { to: store.keep, times: 2 } }\nfaults: { kill_after: 'to:store.keep' }",
+        "store.keep was asked 2 times; a repeat under the same delivery id counts once",
+    ),
     "sent json": (
         "sent: { to: erp.decide, json: { qty: 12.10 } }",
         "sent: { to: erp.decide, json: { qty: 12.1 } }",

@@ -11,6 +11,8 @@ from esb.errors import Invalid
 #: the system in which a change began
 ORIGIN = "x-esb-origin"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+#: Characters of a ``tracestate`` that everybody passes on, by W3C Trace Context.
+_LONGEST_STATE = 512
 #: attributes of an event that have a place of their own on every protocol
 _TRAVEL = frozenset({"traceparent", "tracestate", "datacontenttype"})
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -20,6 +22,16 @@ def trace_of(traceparent: str) -> str:
     """The trace id of a ``traceparent``; empty where it is none."""
     found = _TRACEPARENT.fullmatch(traceparent)
     return found["trace"] if found is not None else ""
+
+
+def trace_of_message(scope: Mapping[str, Any]) -> dict[str, str]:
+    """``traceparent`` and, with it, ``tracestate`` for a target. A replay has a trace of its own: the state is another one's."""
+    meta = scope.get("meta", {})
+    if not (parent := meta.get("traceparent", "")):
+        return {}
+    state = "" if "replayed_trace" in meta else str(scope.get("headers", {}).get("tracestate", ""))
+    usable = 0 < len(state) <= _LONGEST_STATE and state.isascii() and state.isprintable()
+    return {"traceparent": parent, "tracestate": state} if usable else {"traceparent": parent}
 
 
 def correlation_id(headers: Mapping[str, str], trace: str) -> str:

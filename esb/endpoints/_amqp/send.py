@@ -10,7 +10,7 @@ from esb.endpoints._amqp.properties import outgoing, short
 from esb.endpoints._amqp.publish import Parcel, Publisher
 from esb.endpoints._http.media import written
 from esb.endpoints.base import Answered, Delivery
-from esb.endpoints.carried import event_of
+from esb.endpoints.carried import event_of, trace_of_message
 from esb.errors import InternalFault
 from esb.message import Message
 from esb.steps.base import Reply
@@ -52,9 +52,8 @@ def parcel_of(sink: AmqpSink, message: Message, delivery: Delivery) -> Parcel:
     scope = delivery.scope
     body, content_type = written(message.body if sink.body is None else sink.body(scope), sink.format)
     headers = {name: template.render(scope) for name, template in sink.headers.items()}
-    traceparent = scope.get("meta", {}).get("traceparent", "")
-    if traceparent:
-        headers.setdefault("traceparent", traceparent)
+    for name, value in trace_of_message(scope).items():
+        headers.setdefault(name, value)
     for name, value in event_of(scope).items():
         headers.setdefault(f"cloudEvents:{name}", value)
     return Parcel(

@@ -26,7 +26,7 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*")
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _PLAIN_PATH = re.compile(r"body((?:\.[A-Za-z_][A-Za-z0-9_]*)*)")
 #: what the outer request says for all of its items
-_OUTSIDE = frozenset({"x-correlation-id", "traceparent", "user-agent"})
+_OUTSIDE = frozenset({"x-correlation-id", "traceparent", "tracestate", "user-agent"})
 
 
 async def send(sink: HttpSink, message: Message, delivery: Delivery, live: LiveHttp) -> Reply:

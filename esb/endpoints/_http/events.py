@@ -45,8 +45,9 @@ def unwrapped(request: Request) -> Request | Response:
     headers = {name: value for name, value in request.headers.items() if name[:3] != "ce-"}
     headers |= {f"ce-{name}": value.replace("%", "%25") for name, value in attributes.items()}
     headers["content-type"] = kind
-    if "traceparent" in attributes:
-        headers.setdefault("traceparent", attributes["traceparent"])
+    if "traceparent" in attributes and "traceparent" not in headers:
+        headers.pop("tracestate", None)
+        headers |= {name: attributes[name] for name in ("traceparent", "tracestate") if name in attributes}
     try:
         return replace(request, headers=headers, body=_data(event, kind))
     except (binascii.Error, ValueError):

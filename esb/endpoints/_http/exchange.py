@@ -14,7 +14,7 @@ from esb.endpoints._http.client import CONNECT, Call, LiveHttp, Progress
 from esb.endpoints._http.media import AT_ONCE, decoded, json_of, read_reply, written
 from esb.endpoints._http.urls import quoted
 from esb.endpoints.base import Delivery
-from esb.endpoints.carried import ORIGIN, event_of, header_value
+from esb.endpoints.carried import ORIGIN, event_of, header_value, trace_of_message
 from esb.errors import InternalFault, Invalid, Rejected, Timeout, Unavailable
 from esb.formats.odata import error_text
 from esb.message import EMPTY, Message
@@ -154,8 +154,7 @@ def _trace(headers: dict[str, str], delivery: Delivery) -> None:
     scope = delivery.scope
     if _fits(correlation := delivery.correlation_id):
         headers["X-Correlation-ID"] = correlation
-    if _fits(parent := scope.get("meta", EMPTY).get("traceparent", "")):
-        headers["traceparent"] = parent
+    headers.update((name, value) for name, value in trace_of_message(scope).items() if _fits(value))
     if _fits(origin := str(scope.get("headers", EMPTY).get(ORIGIN, ""))):
         headers["X-ESB-Origin"] = origin
 

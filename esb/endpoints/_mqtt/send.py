@@ -13,7 +13,7 @@ from paho.mqtt.properties import Properties
 from esb.endpoints._http.media import written
 from esb.endpoints._mqtt.link import Address, Link, Log, Session
 from esb.endpoints.base import Delivery
-from esb.endpoints.carried import header_value
+from esb.endpoints.carried import header_value, trace_of_message
 from esb.errors import InternalFault, Invalid, MessageError, Rejected, Timeout, Unavailable
 from esb.message import Message
 from esb.steps.base import Reply
@@ -136,8 +136,7 @@ def _properties(sink: MqttSink, delivery: Delivery, content_type: str) -> Proper
     own = {"message-id": delivery.id}
     if delivery.correlation_id and delivery.correlation_id.isprintable():
         own["x-correlation-id"] = delivery.correlation_id
-    if traceparent := delivery.scope.get("meta", {}).get("traceparent", ""):
-        own["traceparent"] = traceparent
+    own |= trace_of_message(delivery.scope)
     own |= {name: header_value(name, template.render(delivery.scope)) for name, template in sink.headers.items()}
     made.UserProperty = list(own.items())
     return made

@@ -23,6 +23,7 @@ EVENT = {
     "subject": "100% Läufer",
     "correlationid": "c-7",
     "traceparent": TRACE,
+    "tracestate": "plant=7",
     "sequence": 12,
     "data": {"lot": "0012"},
 }
@@ -57,6 +58,8 @@ def test_a_structured_event_is_the_same_message_as_a_binary_one(bus: Any, run: A
             "ce-correlationid: c-7",
             f"ce-traceparent: {TRACE}",
             f"traceparent: {TRACE}",
+            "ce-tracestate: plant=7",
+            "tracestate: plant=7",
             "ce-sequence: 12",
         ),
     )
@@ -69,6 +72,7 @@ def test_a_structured_event_is_the_same_message_as_a_binary_one(bus: Any, run: A
     assert one.headers["ce-subject"] == "100% Läufer"
     assert (one.correlation_id, two.correlation_id) == ("c-7", "c-7")
     assert (one.meta["traceparent"], one.content_type) == (TRACE, "application/json")
+    assert one.headers["tracestate"] == two.headers["tracestate"] == "plant=7"
     assert json.loads(one.payload) == {"lot": "0012"}  # what the store keeps is the data
 
 

@@ -87,6 +87,23 @@ def test_a_delivery_carries_its_id_and_its_correlation(send: Any, answer: Any) -
     assert (reply.status, reply.body, reply.headers["x-lot"]) == (201, {"price": Decimal("12.10")}, "7")
 
 
+@pytest.mark.parametrize(
+    ("meta", "state", "sent"),
+    [
+        ({"traceparent": "00-ab-cd-01"}, "a=1,b=2", "a=1,b=2"),
+        ({"traceparent": "00-ab-cd-01"}, "a=" + "1" * 511, None),
+        ({"traceparent": "00-ab-cd-01", "replayed_trace": "ab"}, "a=1", None),
+        ({}, "a=1", None),
+    ],
+    ids=["goes along", "too long", "a replay has a trace of its own", "without its parent it says nothing"],
+)
+def test_the_state_of_a_trace_goes_along_with_its_parent(
+    send: Any, answer: Any, meta: dict[str, str], state: str, sent: str | None
+) -> None:
+    target, _ = send(answer(), meta=meta, headers={"tracestate": state})
+    assert target.seen[0].headers.get("tracestate") == sent
+
+
 EVENT = {"ce-specversion": "1.0", "ce-id": "e 1", "ce-source": "/s", "ce-type": "hold", "ce-subject": "50% Läufer"}
 
 

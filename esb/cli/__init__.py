@@ -145,13 +145,10 @@ def main(argv: list[str] | None = None) -> Any:
 
 
 def _main(argv: list[str] | None) -> Any:
-    from esb.cli.streams import secure
+    from esb.cli.streams import encode, secure
 
     secure()
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")  # a console that is not UTF-8 must not break a command
+    encode()
     from esb.cli.exits import check_planted, guarded
 
     check_planted()

@@ -94,11 +94,13 @@ def run(
 
 def _loop(main: Coroutine[Any, Any, int]) -> int:
     """Run on uvloop where it exists."""
+    new_loop: Callable[[], asyncio.AbstractEventLoop]
     try:
-        import uvloop
+        from uvloop import new_event_loop as new_loop
     except ImportError:  # Windows
-        return asyncio.run(main)
-    return uvloop.run(main)
+        from esb.cli.proactor import new_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
 
 
 def keep_loaded() -> None:
@@ -184,7 +186,8 @@ def _on_hangup(bus: Bus, manager: Notifier, stop: Callable[[], None]) -> None:
 
 def _on_signals(act: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
+    # SIGBREAK is of Windows alone: Ctrl-Break, a console that is closed, the end of the session or of the machine
+    for name in filter(None, (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGBREAK", None))):
         try:
             loop.add_signal_handler(name, act)
         except NotImplementedError:  # Windows: Ctrl-C and Ctrl-Break come as plain signals

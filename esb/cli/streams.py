@@ -28,6 +28,15 @@ def secure() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+def encode(windows: bool = os.name == "nt") -> None:
+    """A console that lacks a sign must not break a command; files and programs get UTF-8, as JSON must be, on Windows, too."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            ours = windows and "PYTHONIOENCODING" not in os.environ and not stream.isatty()
+            reconfigure(encoding="utf-8" if ours else None, errors="backslashreplace")
+
+
 def tell(text: str, *, err: bool = False) -> None:
     """A line for whoever started the bus; where it cannot be written (a full disk, a reader that left) the bus goes on."""
     stream, number = (sys.stderr, 2) if err else (sys.stdout, 1)

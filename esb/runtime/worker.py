@@ -7,6 +7,7 @@ effect outside of it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -385,12 +386,17 @@ def work(source: BinaryIO, sink: BinaryIO, memory: int, parent: int) -> int:
         return NO_MEMORY
     except ConnectionError:
         return 0
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what Windows says of a pipe whose other end is gone
+            raise
     return 0
 
 
 def main(memory: int, parent: int) -> int:
     """Serve as a program of its own. The standard streams are the protocol's alone: what a step prints goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the bus, which ends its workers when it has drained
+    # Ctrl-C (and Ctrl-Break of Windows) reaches the bus, which ends its workers when it has drained
+    for name in filter(None, (signal.SIGINT, getattr(signal, "SIGBREAK", None))):
+        signal.signal(name, signal.SIG_IGN)
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return work(sys.stdin.buffer, sink, memory, parent)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
-from esb.cli.output import WIDEST, table
+from esb.cli.output import WIDEST, emit_json, table
+from esb.cli.streams import encode
 
 WORDS = "the target answered 503: it is closed for the inventory of the year until Monday at six, ask the desk"
 
@@ -33,3 +37,22 @@ def test_what_is_cut_at_the_edge_of_a_terminal_says_so(
     table([{"key": "4711", "why": WORDS}], (("KEY", "key"), ("WHY", "why")), empty="nothing")
     _, line = capsys.readouterr().out.splitlines()
     assert (line.endswith("…"), len(line) <= 60) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "windows", "encoding"),
+    [({}, True, "utf-8"), ({}, False, "cp1252"), ({"PYTHONIOENCODING": "cp1252"}, True, "cp1252")],
+)
+def test_another_program_is_given_utf_8_on_windows_too(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], windows: bool, encoding: str
+) -> None:
+    """JSON is nothing else; the system's own code page is used where somebody asks for it."""
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    encode(windows)
+    emit_json({"lot": "Gr\u00f6\u00dfe"})
+    stream.flush()
+    assert stream.buffer.getvalue() == '{\n  "lot": "Gr\u00f6\u00dfe"\n}\n'.encode(encoding)  # type: ignore[attr-defined]  # a BytesIO

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from esb.cli.notify import Notifier
-from esb.cli.run import _on_hangup, _run
+from esb.cli.run import _on_hangup, _on_signals, _run
 from esb.observe.logs import Log
 
 
@@ -100,3 +100,22 @@ def test_whoever_hears_that_the_bus_is_ready_may_have_it_read_its_files_again(
     assert asyncio.run(_run(tmp_path, None, None, False, None, Log(level="error"))) == 0
     assert len(found) == 2
     assert signal.SIG_DFL not in found
+
+
+def test_ctrl_break_and_the_end_of_a_session_of_windows_stop_the_bus_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR2, raising=False)
+
+    async def go() -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        _on_signals(stopped.set)
+        try:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            async with asyncio.timeout(30):
+                await stopped.wait()
+        finally:
+            for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+                loop.remove_signal_handler(name)
+
+    asyncio.run(go())

@@ -77,7 +77,10 @@ def export(store: Store, seqs: Sequence[int], folder: Path, now: datetime) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"messages-{now:%Y-%m-%d}.jsonl.gz"
     part = gzip.compress(b"".join(_lines(store, seqs)), mtime=0)  # members of a gzip file may follow each other
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    flags = (
+        os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    )  # Windows would write each 10 as 13 and 10
+    descriptor = os.open(path, flags, 0o600)
     try:
         while part:
             part = part[os.write(descriptor, part) :]

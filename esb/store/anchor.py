@@ -35,7 +35,8 @@ class Anchor:
         if self.key is not None:
             line["mac"] = mac(self.key, line)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self.path, flags, 0o600)
         try:
             os.write(descriptor, json.dumps(line).encode() + b"\n")
             os.fsync(descriptor)

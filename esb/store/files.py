@@ -10,10 +10,11 @@ import contextlib
 import errno
 import os
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -32,6 +33,8 @@ OLDEST_SQLITE = (3, 31, 0)
 _STEPS_BETWEEN_LOOKS = 100_000
 RESTORE = "`esb db restore` puts a backup back"
 
+#: What Windows calls the drive of a share.
+_REMOTE = 4
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.rclone"})
 
 
@@ -337,8 +340,22 @@ def probe_sync(folder: Path) -> float:
     return median(times)
 
 
+def is_remote(place: PurePath, kind_of: Callable[[str], int]) -> bool:
+    """Whether Windows has a path on another machine: by its name, or by what ``kind_of`` (`GetDriveTypeW`) says of its drive."""
+    unc = place.drive.startswith("\\\\") and place.drive[2:4] not in ("?\\", ".\\")
+    return unc or place.drive[4:8].upper() == "UNC\\" or kind_of(place.anchor) == _REMOTE
+
+
 def refuse_network(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
     """Raise StoreError for a folder on a network share: file locks there are not to be trusted."""
+    if sys.platform == "win32":
+        import ctypes  # noqa: PLC0415 - on Windows alone
+
+        if is_remote(folder.resolve(), ctypes.windll.kernel32.GetDriveTypeW):
+            raise StoreError(
+                f"{folder} is on a network share, where SQLite's locks cannot be trusted",
+                hint="put the store on a local disk: `store: sqlite:///C:/esb/bus.db`",
+            )
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

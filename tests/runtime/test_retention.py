@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,37 @@ def test_what_goes_is_written_to_the_export_first_whole_and_once(start: Any) -> 
             assert path.stat().st_mode & 0o077 == 0
 
     asyncio.run(scenario())
+
+
+def test_what_was_exported_can_be_read_where_files_are_text_unless_they_are_opened_as_bytes(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows: each line feed that is written to a descriptor of text becomes two bytes, also within what is compressed."""
+    opening, writing, texts, as_bytes = os.open, os.write, set(), 1 << 28
+
+    def opens(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        fd = opening(path, flags & ~as_bytes, *rest, **more)
+        (texts.discard if flags & as_bytes else texts.add)(fd)
+        return fd
+
+    def writes(fd: int, data: bytes) -> int:
+        if fd not in texts:
+            return writing(fd, data)
+        writing(fd, bytes(data).replace(b"\n", b"\r\n"))
+        return len(data)
+
+    for name, value in (("O_BINARY", as_bytes), ("open", opens), ("write", writes)):
+        monkeypatch.setattr(os, name, value, raising=False)
+
+    async def main() -> None:
+        async with start(files("done: 1d, export: archive")) as bus:
+            await fill(bus, *(f"L{n}" for n in range(150)))
+            bus.clock.advance(timedelta(days=2))
+            await keep_house(bus)
+            (path,) = (bus.root / "archive").iterdir()
+            assert len(gzip.decompress(path.read_bytes()).splitlines()) == 300
+
+    asyncio.run(main())
 
 
 def test_payloads_are_in_the_export_before_they_go(start: Any) -> None:

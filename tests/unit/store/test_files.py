@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -214,6 +214,20 @@ class TestDisk:
             with pytest.raises(StoreError, match="network share") as caught:
                 files.refuse_network(Path(folder), mounts)
             assert "local disk" in caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("place", "remote"),
+        [
+            (r"C:\bus\.esb", False),
+            (r"Z:\bus\.esb", True),
+            (r"\\server\share\bus", True),
+            (r"\\?\C:\bus", False),
+            (r"\\?\UNC\server\share\bus", True),
+        ],
+    )
+    def test_windows_knows_a_share_by_its_name_or_its_drive(self, place: str, remote: bool) -> None:
+        kinds = {"Z:\\": 4}
+        assert files.is_remote(PureWindowsPath(place), lambda drive: kinds.get(drive, 3)) is remote
 
     def test_the_probe_leaves_nothing_behind(self, tmp_path: Path) -> None:
         assert files.probe_sync(tmp_path) > 0

@@ -13,6 +13,7 @@ from typing import Any
 import amqp
 import pytest
 
+from esb.endpoints._amqp import receive
 from esb.endpoints._amqp.consume import Arrival
 from esb.endpoints._amqp.hand import Hand
 from esb.endpoints._amqp.publish import Parcel
@@ -391,5 +392,42 @@ def test_tls_trusts_the_named_authority_only(plant: Plant) -> None:
         bodies = await apart(plant.take)
         assert len(bodies) == 21
         assert max(map(len, bodies)) > 500_000
+
+    asyncio.run(scenario())
+
+
+def test_what_is_in_hand_when_the_connector_is_edited_does_not_come_twice(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no id by which it would be known: it is acknowledged over the connection that it came by, or not taken."""
+
+    async def scenario() -> None:
+        plant.declare()
+        files = plant.files()
+        took = (
+            files["routes/forward.yaml"].partition("steps:")[0] + "steps: [ { log: taken } ]\n"
+        )  # nothing uses the way out
+        files["routes/forward.yaml"] = took
+        with plant.node.channel() as channel:
+            for n in range(4):  # large enough to be on their way to the store for a while
+                body = b'{"n":%d,"pad":"%s"}' % (n, b"x" * 3_000_000)
+                words = {"content_type": "application/json", "delivery_mode": 2}
+                channel.basic_publish(amqp.basic_message.Message(body, **words), "", f"{plant.q}.in")
+        held = asyncio.Event()
+        monkeypatch.setattr(receive, "failpoint", lambda name: held.wait())  # stored, and not acknowledged
+        async with running(plant.root, files) as bus:
+            source: Any = bus.supervisor.routes["forward"].source
+            await until(lambda: bool(bus.counts("forward")))
+            edited = files["connectors/broker.yaml"].replace("concurrency: 200", "concurrency: 100")
+            reload = asyncio.create_task(bus.reload({"connectors/broker.yaml": edited}))
+            await until(lambda: source._stopping)
+            held.set()
+            assert not (await reload).problems
+            await until(lambda: bus.counts("forward").get("done", 0) >= 4)
+            listed = ("-q", "list_queues", "name", "messages")  # with those that somebody has in hand
+            async with asyncio.timeout(60):
+                while f"{plant.q}.in\t0" not in await apart(plant.node.ctl, *listed):
+                    await asyncio.sleep(0.05)
+            assert bus.counts("forward") == {"done": 4}
 
     asyncio.run(scenario())

@@ -174,7 +174,8 @@ class SqlConnection:
 @dataclass(frozen=True, slots=True)
 class Watermark:
     """A column that only grows: rows beyond the last value are new. With another `column` or `tie` it begins anew, and what is
-    unchanged since it was taken is known."""
+    unchanged since it was taken is known. In another database it goes on from the last value, and the log says so
+    (`sql.goes_on_elsewhere`); where that one counts anew, the route needs another name."""
 
     column: Name = option(doc="Column of the query's result that only grows.", example="changed_at", shorthand=True)
     tie: Name = option(

@@ -184,8 +184,8 @@ class Supervisor:
         if touched or removed:  # entered before it takes effect: after a kill in the middle the next start tells of it
             about = {"touched": touched, "removed": removed}
             await self.store.put_state(*RELOADING, {"actor": actor, "reason": reason, "detail": about})
-        for name, live in self.routes.items():  # what a source has in hand ends over the connection that it came by
-            shared = live.runner.spec.source.connector
+        for name, up in self.routes.items():  # what a source has in hand ends over the connection that it came by
+            shared = up.runner.spec.source.connector
             if shared and _digest(before, shared) != _digest(workspace, shared):
                 await self._stop_source(name)
         self.workspace = workspace

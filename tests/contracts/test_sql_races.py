@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 from psycopg import Rollback
 
+from esb.endpoints.base import Incoming, Receipt
 from esb.endpoints.sql import Mark, SqlSource, Watermark
+from esb.errors import StoreBusy, StoreError
 from tests.contracts.source_contract import DurableIntake
 from tests.contracts.sql_rigs import Pg, RowRig, Sqlite, State, bound
 from tests.servers.postgres import Postgres
@@ -289,5 +292,113 @@ def test_a_watermark_on_another_column_begins_anew(tmp_path: Path) -> None:
         asked = intake.asked
         await look("version")
         assert intake.asked == asked
+
+    asyncio.run(scenario())
+
+
+def test_a_look_that_goes_on_and_on_ends_with_its_source(tmp_path: Path) -> None:
+    """An edit of the route waits for the rows in hand, not for all that there are."""
+    database, intake = Sqlite(tmp_path), DurableIntake()
+    database.do("create table jobs (id integer primary key)")
+    database.do("insert into jobs select value from json_each('[' || ? || ']')", ",".join(map(str, range(1, 5001))))
+
+    async def scenario() -> None:
+        options = SqlSource(query="select id from jobs", watermark=Watermark(column="id", tie="id"), batch=10)
+        source = await bound(options, database, intake, State())
+        await source.start()
+        while not intake.committed:
+            await asyncio.sleep(0)
+        await source.stop()
+        assert len(intake.committed) < 5000
+
+    asyncio.run(scenario())
+
+
+def test_a_watermark_that_goes_on_in_another_database_says_so(tmp_path: Path) -> None:
+    intake, state, logs = DurableIntake(), State(), []
+
+    async def look(name: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        database = Sqlite(tmp_path / name)
+        database.do("create table if not exists jobs (id integer primary key)")
+        database.do("insert or ignore into jobs values (1), (2)")
+        options = SqlSource(query="select id from jobs", watermark=Watermark(column="id", tie="id"))
+        source: Any = await bound(options, database, intake, state)
+        source.context = replace(source.context, log=lambda level, event, **fields: logs.append((event, fields)))
+        await source.poll_once()
+        await source.stop()
+
+    async def scenario() -> None:
+        await look("one")
+        await look("one")
+        assert not logs
+        await look("two")
+        await look("two")
+        ((event, fields),) = logs
+        assert (event, fields["mark"]) == ("sql.goes_on_elsewhere", "2")
+        assert fields["now"].endswith("two/plant.db")
+
+    asyncio.run(scenario())
+
+
+def test_a_row_of_whose_commit_nobody_knows_is_not_stored_twice(tmp_path: Path) -> None:
+    """The store reports an error for a commit that took effect, the one before it is fine: a server that died in the middle."""
+    database = Sqlite(tmp_path)
+    database.do("create table notes (id integer primary key, sent integer default 0)")
+    database.do("insert into notes (id) values (1), (2), (3)")
+
+    class InDoubt(DurableIntake):
+        doubt = True
+
+        async def accept(self, incoming: Incoming) -> Receipt:
+            receipt = await super().accept(incoming)
+            if self.doubt and len(self.committed) == 3:
+                self.doubt = False
+                raise StoreError("the server closed the connection")
+            return receipt
+
+    async def scenario() -> None:
+        intake = InDoubt()
+        query = "select id from notes where sent = 0 order by id"
+        options = SqlSource(query=query, mark=Mark(update="update notes set sent = 1 where id = :id"), every=FAST)
+        source: Any = await bound(options, database, intake, State())
+        assert await source.poll_once() == 2
+        source.rest(0.0)
+        assert await source.poll_once() == 1
+        assert [json.loads(payload)["id"] for payload in intake.payloads] == [1, 2, 3]
+        database.do("update notes set sent = 0")
+        assert await source.poll_once() == 3
+        assert len(intake.payloads) == 6, "they were set back by somebody"
+        await source.stop()
+
+    asyncio.run(scenario())
+
+
+def test_rows_that_are_alike_are_each_stored_where_the_store_takes_one_at_a_time(tmp_path: Path) -> None:
+    database = Sqlite(tmp_path)
+    database.do("create table notes (id integer primary key, n integer, sent integer default 0)")
+    database.do("insert into notes (id, n) values (1, 7), (2, 7), (3, 7)")
+
+    class Narrow(DurableIntake):
+        left = 1
+
+        async def accept(self, incoming: Incoming) -> Receipt:
+            if not self.left:
+                raise StoreBusy("the queue is full")
+            self.left -= 1
+            return await super().accept(incoming)
+
+    async def scenario() -> None:
+        intake = Narrow()
+        mark = "update notes set sent = 1 where id = (select min(id) from notes where sent = 0 and n = :n)"
+        options = SqlSource(query="select n from notes where sent = 0 order by id", mark=Mark(update=mark))
+        source: Any = await bound(options, database, intake, State())
+        for _ in range(3):
+            intake.left = 1
+            source.rest(0.0)
+            await source.poll_once()
+        assert len(intake.payloads) == 3
+        assert database.do("select count(*) from notes where sent = 0") == [(0,)]
+        await source.stop()
 
     asyncio.run(scenario())

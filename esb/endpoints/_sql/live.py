@@ -143,6 +143,12 @@ class LiveSql:
             with contextlib.suppress(Exception):  # it has ended meanwhile
                 driver.interrupt()
 
+    @property
+    def where(self) -> str:
+        """The database, whoever logs in."""
+        url = self.engine.url
+        return url.set(drivername=self.dialect, username=None, password=None, query={}).render_as_string()
+
     async def close(self) -> None:
         self._closed = True
         await self.groups.close()

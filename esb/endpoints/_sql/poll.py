@@ -63,6 +63,11 @@ class SqlPoller(Poller):
     def dialect(self) -> str:
         return self._live.dialect
 
+    @property
+    def where(self) -> str:
+        """The database that is read."""
+        return self._live.where
+
     async def start(self) -> None:
         await super().start()
         if self._listener is not None:
@@ -176,6 +181,7 @@ class ByWatermark:
             # the route was edited: rows of another order, most of which the store knows
             poller.context.log("warning", "sql.begins_anew", route=poller.context.route, before=saved["of"])
             saved = None
+        saved = await self._goes_on(poller, saved)
         start, values = self._start(saved)
         total = 0
         while True:
@@ -190,13 +196,25 @@ class ByWatermark:
             if last is not None:
                 mark, tie = self._value(last.row, self._options.column), self._value(last.row, self._options.tie)
                 if self._options.overlap is None or saved is None or not _before(mark, of_mark(saved["mark"])):
-                    saved = {"mark": mark_of(mark), "tie": mark_of(tie), "of": columns}
+                    saved = {"mark": mark_of(mark), "tie": mark_of(tie), "of": columns, "at": poller.where}
                     await poller.context.state.put("watermark", saved)
                 start, values = "after", {"esb_mark": self._bound(mark), "esb_tie": tie}
-            if not whole or not poller.full(rows):
+            if not whole or not poller.full(rows) or poller.resting:  # an edit need not wait until all is read
                 break
         self._forget()
         return total
+
+    @staticmethod
+    async def _goes_on(poller: SqlPoller, saved: Any) -> Any:
+        """The number that was come to; where it is that of another database, whether it means something here is a person's to know."""
+        if saved is None or saved.get("at", poller.where) == poller.where:
+            return saved
+        up_to = {"mark": str(of_mark(saved["mark"])), "before": saved["at"], "now": poller.where}
+        hint = "rows up to there are not read; where this database counts anew, give the route another name"
+        poller.context.log("warning", "sql.goes_on_elsewhere", route=poller.context.route, **up_to, hint=hint)
+        saved = {**saved, "at": poller.where}
+        await poller.context.state.put("watermark", saved)
+        return saved
 
     def _start(self, saved: Any) -> tuple[str, dict[str, Any]]:
         if saved is None:
@@ -244,8 +262,8 @@ def _before(one: Any, other: Any) -> bool:
 class ByMark:
     """Rows that are marked or deleted once they are stored, in the transaction that has read them.
 
-    A row's ``source_key`` holds a generation that grows with every marking: a row that somebody sets back to be sent again
-    is a new message, one whose marking was cut is not.
+    A row's ``source_key`` holds a generation that grows with every page that was marked, and where a marked row comes again: one that
+    somebody sets back to be sent again is a new message, one whose marking was cut, or of whose commit nobody knows, is not.
     """
 
     def __init__(self, options: SqlSource, dialect: str) -> None:
@@ -258,6 +276,7 @@ class ByMark:
         self._query = Statement(locked(dialect, query))
         self._marking = Marking(mark, dialect)
         self._generation: int | None = None
+        self._marked: set[str] = set()  #: keys of this generation
 
     async def take(self, poller: SqlPoller) -> int:
         if self._generation is None:
@@ -265,15 +284,26 @@ class ByMark:
         rows: list[Read] = await poller.run(lambda c: self._read(poller, c))
         if not rows:
             return 0
-        safe = await poller.store([(one, key_of(one.payload, self._generation, at)) for one, at in numbered(rows)])
+        keyed = self._keyed(rows)
+        if not self._marked.isdisjoint(key for _, key in keyed):
+            await self._next(poller)
+            keyed = self._keyed(rows)
+        safe = await poller.store(keyed)
         stored = [one.row for one, is_safe in zip(rows, safe, strict=True) if is_safe]
         await poller.run(lambda c: self._let_go(c, stored))
-        if stored:
-            self._generation += 1
-            await poller.context.state.put("generation", self._generation)
+        self._marked.update(key for (_, key), is_safe in zip(keyed, safe, strict=True) if is_safe)
         if len(stored) == len(rows):
+            await self._next(poller)
             poller.full(rows)
         return len(stored)
+
+    def _keyed(self, rows: Sequence[Read]) -> list[tuple[Read, str]]:
+        return [(one, key_of(one.payload, self._generation or 0, at)) for one, at in numbered(rows)]
+
+    async def _next(self, poller: SqlPoller) -> None:
+        self._generation = (self._generation or 0) + 1
+        self._marked.clear()
+        await poller.context.state.put("generation", self._generation)
 
     def _read(self, poller: SqlPoller, connection: Connection) -> list[Read]:
         connection.info.pop(READS, None)

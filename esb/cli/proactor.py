@@ -12,9 +12,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any
 
-#: What the system says of a caller that is gone: ERROR_NETNAME_DELETED, WSAECONNABORTED, WSAECONNRESET, WSAENOTCONN.
-_GONE = frozenset({64, 10053, 10054, 10057})
-#: Seconds after any other fault, such as want of memory for one more connection.
+#: Seconds until the next try where none could be begun, such as for want of memory for one more connection.
 _PAUSE = 1.0
 
 Accept = Callable[[socket], "asyncio.Future[Any]"]
@@ -40,7 +38,7 @@ class Accepting(asyncio.Future[Any]):
         try:
             self._try = self._accept(self._listener)
         except OSError as error:
-            self._failed(error)
+            self._failed(error, _PAUSE)
         else:
             self._try.add_done_callback(self._ended)
 
@@ -50,19 +48,17 @@ class Accepting(asyncio.Future[Any]):
         if one.cancelled():
             super().cancel()
         elif isinstance(error := one.exception(), OSError):
-            self._failed(error)
+            self._failed(error, 0.0)  # that of a caller: the next one may be fine
         elif error is not None:
             self.set_exception(error)
         else:
             self.set_result(one.result())
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: OSError, pause: float) -> None:
         if self._listener.fileno() == -1:
             self.set_exception(error)
-        elif getattr(error, "winerror", None) in _GONE:
-            self._loop_of_it.call_soon(self._begin)
         else:
-            self._loop_of_it.call_later(_PAUSE, self._begin)
+            self._loop_of_it.call_later(pause, self._begin)
 
 
 def tell_others(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

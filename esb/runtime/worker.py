@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -384,11 +385,11 @@ def work(source: BinaryIO, sink: BinaryIO, memory: int, parent: int) -> int:
         Worker(source, sink, memory).serve()
     except MemoryError:
         return NO_MEMORY
-    except ConnectionError:
-        return 0
     except OSError as error:
-        if error.errno != errno.EINVAL:  # what Windows says of a pipe whose other end is gone
+        if not isinstance(error, ConnectionError) and error.errno != errno.EINVAL:  # so says Windows of such a pipe
             raise
+        with suppress(OSError):
+            sink.close()  # what it still holds has nobody to read it
     return 0
 
 

@@ -131,6 +131,8 @@ def service_print(directory: Path, user: str, kind: str) -> None:
 def service_install(directory: Path, user: str, units: Path, force: bool) -> None:
     """Write the systemd unit of the bus, and say how it is started. Starts nothing by itself."""
     name, text = _text("systemd", workspace_folder(directory, "service install"), user)
+    if sys.platform == "win32":
+        raise exits.Exit("Windows has no systemd", exits.USAGE, hint="`esb service print` gives the file for WinSW")
     place = units / name
     if place.exists() and place.read_text(encoding="utf-8") != text and not force:
         raise exits.Exit(f"{place} is there already, and differs", exits.NOT_ALLOWED, hint="--force replaces it")

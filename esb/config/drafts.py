@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Windows replaces no file that somebody reads just then: the bus that hears of a change, an editor, a search for viruses.
+_TRIES = 20 if os.name == "nt" else 1
+_BETWEEN_TRIES = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,11 @@ class Draft:
     def publish(self) -> None:
         """Take the place. Raises OSError."""
         with _named(self.place):
+            for _ in range(_TRIES - 1):
+                with suppress(PermissionError):
+                    self.fresh.replace(self.place)
+                    return
+                time.sleep(_BETWEEN_TRIES)
             self.fresh.replace(self.place)
 
     def drop(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from esb.config import drafts as module
 from esb.config.drafts import drafts, write_whole
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
@@ -51,3 +52,28 @@ def test_of_several_drafts_none_is_left_where_one_cannot_be_written(tmp_path: Pa
     with pytest.raises(OSError):
         drafts({tmp_path / "a.yaml": b"a", tmp_path / "file" / "b.yaml": b"b"})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("tries", "written"), [(1, False), (3, True)])
+def test_a_file_that_somebody_reads_just_then_is_replaced_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int, written: bool
+) -> None:
+    """On Windows, where nothing can take the place of an open file; elsewhere there is one try."""
+    place, replace, refused = tmp_path / "a.yaml", Path.replace, [PermissionError(13, "in use")] * 2
+    place.write_text("a", encoding="utf-8")
+
+    def busy(self: Path, target: Path) -> Path:
+        if refused:
+            raise refused.pop()
+        return replace(self, target)
+
+    monkeypatch.setattr(module, "_TRIES", tries)
+    monkeypatch.setattr(module, "_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(Path, "replace", busy)
+    if not written:
+        with pytest.raises(PermissionError, match=r"a\.yaml"):
+            write_whole(place, "b")
+    else:
+        write_whole(place, "b")
+    assert place.read_text(encoding="utf-8") == ("b" if written else "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]

@@ -24,9 +24,13 @@ from esb.message import EMPTY, OPEN_STATES, Envelope, State
 from esb.observe.indicators import Observer
 from esb.runtime.births import Birth, Births
 from esb.runtime.sagas import rounds, unfinished
+from esb.steps.split_stream import born_of
 from esb.store.base import Accepted, AuditEntry, Filter, Memo, NewMessage, Pending, Store, Stored
 from esb.store.chain import canonical
 from esb.store.codes import ABSORBED
+
+#: Why the payload of a message of which items are born stays as it is: what is next counts the items of this one.
+_BORN = "{} of its items are messages of their own already: correct those that are dead, or discard it and send the corrected payload as a new one"
 
 
 class NotAllowed(EsbError):
@@ -190,11 +194,13 @@ class Operations:
         """Replace the payload of a dead message; the original stays in its trace. Needs a reason. Does not retry it.
 
         ``replaces`` is the SHA-256 of the payload that the new one was made from: what somebody else made of it meanwhile is
-        not undone. Raises Invalid for a new payload that is no JSON where the message is JSON: a retry could only end dead again.
+        not undone, nor is a payload changed of which items were born one by one. Raises Invalid for a new payload that is no JSON where the message is JSON: a retry could only end dead again.
         """
         _need_reason(who, "edit")
         stored = self._one(id_)
-        before, _ = self.store.payload(stored.envelope.seq)
+        before, ledger = self.store.payload(stored.envelope.seq)
+        if born := born_of(ledger):
+            return _result(stored, "skipped", _BORN.format(born))
         media = parse_content_type(str(before.meta.get("content_type") or ""))[0]
         if before.content in ("json", "packed") or (before.content == "source" and media.endswith(("/json", "+json"))):
             Json().decode(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from esb.errors import InternalFault, Invalid
@@ -80,6 +80,11 @@ def begun(each: Expression, context: Context) -> tuple[int | None, int]:
     if at and before != each.text:
         raise _another(f"`each: {each.text}` was `{before}`", at, int(known["count"]))
     return int(known["count"]), at
+
+
+def born_of(ledger: Mapping[str, Any]) -> int:
+    """How many items of a payload are messages of their own already, by what is kept of it."""
+    return sum(int(at or 0) for name, at in ledger.items() if name.endswith(NEXT))
 
 
 def same_count(count: int, begun_with: int, at: int) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from esb.endpoints.base import Incoming
-from esb.errors import Unavailable
+from esb.errors import Rejected, Unavailable
 from esb.formats.csv import Csv
 from esb.steps import split, split_stream
+from esb.store.base import Filter, State
+from tests.runtime.conftest import WHO
 
 ROUTE = """
 route: rows
@@ -191,6 +193,27 @@ def test_the_bad_items_that_memory_holds_are_bounded(start: Any, probe: Any, mon
             assert whole.error.message.startswith("6 of 54 items are bad, more than `max_bad: 5` allows")
             assert probe.got == []
             assert report.envelope.scope == "split/report"
+            bus.whole()
+
+    asyncio.run(scenario())
+
+
+def test_a_payload_of_which_items_are_born_is_not_edited(start: Any, probe: Any) -> None:
+    """Nobody would see which of the corrected rows go out: it is said instead."""
+    probe.script["end"] = [Rejected("no")]
+
+    async def scenario() -> None:
+        route = files()["routes/r.yaml"].replace('log: "split {{ vars.file }}"', "to: { probe: end }")
+        async with start({**files(), "routes/r.yaml": route}) as bus:
+            await give(bus, (f"L{n},{n}" for n in range(300)))
+            await until(lambda: bus.states("rows").count("done") == 300, bus)
+            (dead,) = bus.messages(route="rows", states=(State.DEAD,))
+            edited = await bus.operations.edit(dead.envelope.id, b"lot,n\nX,1\n", WHO)
+            assert edited["result"] == "skipped"
+            assert edited["why"].startswith("300 of its items are messages of their own already")
+            await bus.operations.retry(Filter(ids=(dead.envelope.id,)), WHO)
+            await until(lambda: bus.state(dead.envelope.id) == "done", bus)
+            assert len(probe.bodies("row")) == 300
             bus.whole()
 
     asyncio.run(scenario())

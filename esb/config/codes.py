@@ -351,6 +351,12 @@ _RELIABILITY = {
         "`track` or a `contract` that look into the body, or a step that does not work piece by piece. Such a file is dead at once. The hint says "
         "what to write instead; or lower `max_size`.",
     ),
+    "ESB612": Code(
+        "endpoints that only their place tells apart",
+        "A warning: a block sends to several endpoints of one kind that stand in the route and have no `name`. What a message has delivered is "
+        "kept under the step, which is `to:http`, `to:http#2`, … then. Once one is put before another, or taken out, a message that is retried on the new version "
+        "takes the delivery to the one for the delivery to the other: it is left out, or sent again under another id.",
+    ),
     "ESB620": Code(
         "a field of another system is written",
         "`ownership` in esb.yaml says which system a field belongs to, `writes` of a connector which fields its operations change. A route that "

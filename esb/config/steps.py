@@ -185,11 +185,15 @@ class StepsReader:
             tentative = name or prefix + _numbered(kind, counts[kind] + 1)
             with reader.inside(kind), self._resources.inside(Frame(tentative, places_of(value))):
                 step = read_options(component.cls, value, reader)
-            base = kind
+            base, target = kind, None
             if step is not MISSING and (target := _target_of(step)) is not None:
                 base = f"{kind}:{target.name}"
             counts[base] += 1
             step_id = name or prefix + _numbered(base, counts[base])
+            if not name and kind == "to" and target is not None:
+                counts[f"{base} by place"] += 1
+                if counts[f"{base} by place"] > 1:
+                    self._known_by_place(target, key, reader)
             beside = self._modifiers(node, step_id, reader)
         if step is MISSING or beside is MISSING or name is MISSING:
             return MISSING
@@ -214,6 +218,20 @@ class StepsReader:
             on_timeout=beside.on_timeout,
             into=beside.into,
             continue_on_error=beside.continue_on_error,
+        )
+
+    @staticmethod
+    def _known_by_place(target: Target, key: ScalarNode, reader: Reader) -> None:
+        """An endpoint in the route that is told from another by the number before it alone: what was delivered is kept under that."""
+        if "." in target.name or _stays_inside(target):
+            return
+        reader.problem(
+            "ESB612",
+            f"only its place tells this `{key.text}: {{ {target.name}: … }}` from the one before it",
+            key,
+            label="what was delivered to it is kept under its place",
+            hint="write `name: …` beside both: one more or one less then shifts nothing for messages in flight",
+            severity="warning",
         )
 
     def _modifiers(self, node: MapNode, step_id: str, reader: Reader) -> Any:

@@ -325,20 +325,47 @@ def test_a_locked_row_holds_up_its_own_delivery_only(stock: Pg) -> None:
     run(stock, scenario)
 
 
-def test_who_has_no_turn_in_time_was_not_sent(stock: Pg) -> None:
+def test_one_that_waits_for_a_lock_is_not_in_the_way_of_those_behind_it(stock: Pg) -> None:
+    async def scenario(db: Open) -> None:
+        with held(stock.server, "select * from t where n = 3 for update") as let_go:
+            first = db.begin(COUNT, 3, timeout=600)
+            await moment()
+            await asyncio.gather(
+                *[db.begin(COUNT, n, timeout=600) for n in (4, 5)]
+            )  # an eighth of its time would be too long
+            assert not first.done()
+            let_go()
+            assert (await first).body == ONE
+
+    run(stock, scenario)
+
+
+def test_who_waits_too_long_for_others_goes_by_itself(stock: Pg) -> None:
+    """The group before it hangs in its statement, which no lock explains."""
+    hangs = SqlSink(statement="select pg_sleep(:s)", values={"s": expression("body")}, batch=50)
+
+    async def scenario(db: Open) -> None:
+        first = db.begin(hangs, 5, timeout=60)
+        await moment()
+        assert (await db.begin(hangs, 0, timeout=2.0)).body == [{"pg_sleep": ""}]
+        assert not first.done()
+        first.cancel()
+        await asyncio.wait([first])
+
+    run(stock, scenario)
+
+
+def test_who_goes_away_before_its_turn_is_not_sent(stock: Pg) -> None:
     async def scenario(db: Open) -> None:
         with held(stock.server, "lock table t in access exclusive mode") as let_go:
             first = db.begin(COUNT, 0, timeout=60)
             await moment()
-            waits = [db.begin(COUNT, 1, timeout=0.2), db.begin(COUNT, 2, timeout=60)]
-            with pytest.raises(Unavailable, match="nothing was sent"):
-                await waits[0]
-            given_up = db.begin(COUNT, 3, timeout=60)
+            waits, given_up = db.begin(COUNT, 2, timeout=60), db.begin(COUNT, 3, timeout=60)
             await moment()
             given_up.cancel()
             await asyncio.wait([given_up])
             let_go()
-            await asyncio.gather(first, waits[1])
+            await asyncio.gather(first, waits)
         assert stock.do("select n from t where v > 0 order by n") == [(0,), (2,)]
 
     run(stock, scenario)
@@ -356,7 +383,7 @@ def test_a_frozen_database_costs_no_more_than_the_deadline_of_each(postgres: Pos
                 found = await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             postgres.thaw()
-        assert kinds(found) == [Timeout] * 5 + [Unavailable] * 5
+        assert set(kinds(found)) <= {Timeout, Unavailable}
 
     run(stock, scenario)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from esb.endpoints._sql.faults import fault_of
 from esb.endpoints._sql.pipelined import can_pipeline, sent
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 #: part of its time that a delivery spends in a group, waiting for its turn or in a transaction with others
 SHARE = 0.25
-#: part of its time without which a delivery is not begun: what came of it would not be heard
-ENOUGH = 0.1
+#: SQLSTATE of a row that stays locked, and of a statement that takes too long
+SLOW = frozenset({"55P03", "57014"})
 #: seconds that a group waits for a locked row, so that others need not
 LOCK = 0.2
 #: deliveries that fail in one group before every other goes by itself, too
@@ -47,6 +48,11 @@ class Turn:
         self.until = loop.time() + seconds
         self.told: asyncio.Future[Reply | None] = loop.create_future()
         self.begun = False
+
+    def leave(self) -> None:
+        """It has waited enough for those before it."""
+        if not self.begun:
+            self.tell(None)
 
     def tell(self, answer: Reply | MessageError | None) -> None:
         """The answer, None where it goes by itself; nobody may hear it any more."""
@@ -77,17 +83,14 @@ class Groups:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         queue.append(turn)
+        patience = loop.call_later(seconds * SHARE, turn.leave)
         try:
             async with asyncio.timeout(seconds):
                 return await turn.told
         except TimeoutError:
-            if turn.begun:
-                raise Timeout(f"{self._live.name}: the database did not answer within {seconds:g}s") from None
-            raise self._no_turn(turn) from None
-
-    def _no_turn(self, turn: Turn) -> Unavailable:
-        words = f"no turn within {turn.seconds:g}s, the database is busy with others; nothing was sent"
-        return Unavailable(f"{self._live.name}: {words}")
+            raise Timeout(f"{self._live.name}: the database did not answer within {seconds:g}s") from None
+        finally:
+            patience.cancel()
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -108,16 +111,15 @@ class Groups:
             for turn in (*turns, *queue):  # the connection is closed; else all of them have their answer
                 turn.tell(Unavailable(f"{self._live.name}: the connection was closed"))
 
-    def _take(self, queue: deque[Turn]) -> list[Turn]:
+    @staticmethod
+    def _take(queue: deque[Turn]) -> list[Turn]:
         now = asyncio.get_running_loop().time()
         taken: list[Turn] = []
         while queue and len(taken) < (taken[0] if taken else queue[0]).part.sink.batch:
             turn = queue.popleft()
             if turn.told.done():
                 continue  # its time was up, or nobody wants it any more
-            if (left := turn.until - now) < turn.seconds * ENOUGH:
-                turn.tell(self._no_turn(turn))
-            elif left < turn.seconds * (1 - SHARE):
+            if turn.until - now < turn.seconds * (1 - SHARE):
                 turn.tell(None)  # it has waited enough
             else:
                 turn.begun = True
@@ -152,7 +154,7 @@ class Groups:
 def _together(parts: Sequence[Part], live: LiveSql, budget: float, connection: Connection) -> list[Outcome]:
     """Run the parts in one transaction. Raises where nobody knows what came of it: the connection or the commit failed."""
     if len(parts) == 1:
-        return [alone(parts[0], live, budget, connection)]
+        return [_one(parts[0], live, budget, connection)]
     try:
         ready(parts, live, budget, connection)
         aside: set[int] = set()
@@ -169,6 +171,16 @@ def _together(parts: Sequence[Part], live: LiveSql, budget: float, connection: C
             connection.rollback()
         raise
     return ["alone"] * len(parts)
+
+
+def _one(part: Part, live: LiveSql, budget: float, connection: Connection) -> Outcome:
+    """The part that was there; others wait behind it, so it is not long in their way."""
+    try:
+        return alone(part, live, budget * SHARE, connection, lock=LOCK)
+    except DBAPIError as error:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) not in SLOW:
+            raise
+        return "alone"
 
 
 def _attempt(

@@ -28,11 +28,11 @@ class Part:
     delivery: str
 
 
-def alone(part: Part, live: LiveSql, seconds: float, connection: Connection) -> Reply:
+def alone(part: Part, live: LiveSql, seconds: float, connection: Connection, *, lock: float | None = None) -> Reply:
     """One part in a transaction of its own. Raises what the driver raises, and Rejected."""
     try:
         ready((part,), live, seconds, connection)
-        limit(connection, live, seconds * 0.9)
+        limit(connection, live, seconds * 0.9, lock=lock)
         reply = applied(part, live, connection)
         connection.commit()
         return reply

@@ -26,6 +26,8 @@ _LETTERS = {
     "Z": "%z", "z": "%Z",
 }  # fmt: skip
 _TOKEN = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+")
+#: the year within what strftime is given
+_YEARS = re.compile(r"%([%YyGF])")
 _KNOWN = frozenset("aAbBdHIjmMpSfyYzZGVuUWw%T FR".replace(" ", ""))
 _TIME = frozenset("HIMSfpTR")
 #: formats of digits without separators must match in length: strptime would read 2026131 as January 31st
@@ -317,4 +319,14 @@ def _from_epoch(value: Any, name: str, per_second: int) -> datetime:
 def _write(moment: datetime | date, form: str) -> str:
     if "%3f" in form and isinstance(moment, datetime):
         form = form.replace("%3f", f"{moment.microsecond // 1000:03d}")
+    if moment.year < 1900:  # Linux writes the year of `0001-01-01` as `1`, and Windows knows no `%y` of these
+        form = _YEARS.sub(lambda found: _year(moment, found[1]), form)
     return moment.strftime(form)
+
+
+def _year(moment: datetime | date, letter: str) -> str:
+    if letter == "y":
+        return f"{moment.year % 100:02d}"
+    if letter == "G":
+        return f"{moment.isocalendar().year:04d}"
+    return {"Y": f"{moment.year:04d}", "F": f"{moment.year:04d}-%m-%d"}.get(letter, "%%")

@@ -91,6 +91,9 @@ def test_what_is_no_such_date_is_an_error(text: Any, pattern: str) -> None:
         ("2026-01-01T00:00:00.250Z", "unix_ms", None, "1767225600250"),
         (datetime(2026, 1, 31, 23, 30, tzinfo=UTC), "%H:%M", "UTC", "23:30"),
         (date(2026, 1, 31), "%j", None, "031"),
+        ("0001-01-01", "yyyyMMdd", None, "00010101"),  # what ERP systems write for no date at all
+        ("0001-01-01", "dd.MM.yy", None, "01.01.01"),
+        ("0999-01-02", "%G-W%V %F 100%% %%Y", None, "0999-W01 0999-01-02 100% %Y"),
         (None, "%Y", None, None),
     ],
 )

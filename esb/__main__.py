@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 
-def main() -> Any:
+def main() -> object:
     """Ctrl-C is quiet from the first line on: loading the command line alone takes a tenth of a second."""
     try:
         from esb.cli import main as command  # noqa: PLC0415 - in here, so that Ctrl-C is heard

@@ -154,16 +154,16 @@ def catalog(kind: str | None, name: str | None, as_json: bool) -> None:
     from esb.config.editor import documents
     from esb.registry import load
 
-    items = [
-        item
-        for item in [*build(load()), *documents()]
-        if kind in (None, item["family"]) and name in (None, item["name"])
-    ]
+    known = [*build(load()), *documents()]
+    items = [item for item in known if kind in (None, item["family"]) and name in (None, item["name"])]
+    if not items:
+        meant = [f"esb catalog {item['family']} {item['name']}" for item in known if kind == item["name"]]
+        raise exits.Exit(
+            f"nothing is called {kind} {name or ''}".rstrip(), exits.MISSING, hint=" or ".join(meant) or "esb catalog"
+        )
     if as_json:
         emit_json({"kind": "Catalog", "items": json.loads(json.dumps(items, default=str))})
         return
-    if not items:
-        raise exits.Exit(f"nothing is called {kind} {name or ''}".rstrip(), exits.MISSING, hint="esb catalog")
     if name is None:
         table(
             items,

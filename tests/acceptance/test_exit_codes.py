@@ -64,6 +64,13 @@ def test_a_folder_that_is_no_workspace_is_said_and_left_as_it_is(words: list[str
     assert list(there.iterdir()) == []
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_component_is_asked_for_with_its_kind(form: list[str], tmp_path: Path) -> None:
+    done = esb("catalog", "http", *form, cwd=tmp_path, code=exits.MISSING)
+    assert done.stdout == ""
+    assert "= help: esb catalog source http or esb catalog sink http" in done.stderr
+
+
 def test_a_store_that_never_was_is_not_whole(tmp_path: Path) -> None:
     root = workspace(tmp_path, routes__a_yaml=TO_FILE)
     assert "has not run here yet" in esb("db", "verify", cwd=root, code=exits.MISSING).stderr

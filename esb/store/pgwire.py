@@ -7,7 +7,6 @@ for SQLite; what is wrong with one statement stays the driver's own error, and f
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sqlite3
 import threading
@@ -342,8 +341,11 @@ class Watchdog:
 
 def _hang_up(handle: int) -> None:
     """Close both ways of a connection that another thread waits on; the handle itself stays the driver's."""
-    with socket.socket(fileno=os.dup(handle)) as one:
+    one = socket.socket(fileno=handle)  # no copy: Windows has none of a socket
+    try:
         one.shutdown(socket.SHUT_RDWR)
+    finally:
+        one.detach()
 
 
 __all__ = [

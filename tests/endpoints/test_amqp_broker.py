@@ -13,7 +13,7 @@ from typing import Any
 import amqp
 import pytest
 
-from esb.endpoints._amqp import receive
+from esb.endpoints._amqp import receive, waiting
 from esb.endpoints._amqp.consume import Arrival
 from esb.endpoints._amqp.hand import Hand
 from esb.endpoints._amqp.publish import Parcel
@@ -298,6 +298,21 @@ def test_a_source_finds_its_queue_again_after_it_was_deleted(plant: Plant) -> No
             plant.declare()
             plant.put(1, 1)
             await until(lambda: bus.counts("forward") == {"done": 2})
+
+    asyncio.run(scenario())
+
+
+def test_messages_go_in_and_out_where_the_system_has_no_poll(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, which waits for sockets alone, and by `select`."""
+    monkeypatch.setattr(waiting, "poller", waiting.Selecting)
+    monkeypatch.setattr("os.pipe", None)
+
+    async def scenario() -> None:
+        plant.declare()
+        async with running(plant.root, plant.files()) as bus:
+            plant.put(300)
+            await until(lambda: bus.counts("forward") == {"done": 300}, 120.0)
+        assert await apart(plant.take) == {b'{"n":%d}' % n for n in range(300)}
 
     asyncio.run(scenario())
 

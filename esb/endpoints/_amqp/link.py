@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import select
+import socket
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from esb.endpoints._amqp import waiting
 from esb.endpoints._amqp.wire import SOCKET_SETTINGS, WIRE_ERRORS, Wire
 
 Log = Callable[..., None]
@@ -96,9 +96,9 @@ class Link:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._outbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._ear, self._bell = os.pipe()
-        os.set_blocking(self._ear, False)
-        os.set_blocking(self._bell, False)
+        self._ear, self._bell = socket.socketpair()  # no pipe: Windows waits for sockets alone
+        self._ear.setblocking(False)
+        self._bell.setblocking(False)
         self._rung = False
         self._about_to = False  #: ring, when this turn of the loop is over
         self._chance = random.Random()  # noqa: S311 - spreads clients, guards nothing; the module's own is not this thread's
@@ -112,7 +112,7 @@ class Link:
         if not self._rung:
             self._rung = True
             with suppress(OSError):
-                os.write(self._bell, b"!")
+                self._bell.send(b"!")
 
     def wake_soon(self) -> None:
         """The same when the loop has done what it is at: what comes until then goes over with one call."""
@@ -137,7 +137,7 @@ class Link:
         if self._ended.is_set():  # nobody listens: whoever rings later must not ring at a file that has got the number
             self._rung = True
             for end in (self._ear, self._bell):
-                os.close(end)
+                end.close()
 
     # -- from the thread ----------------------------------------------------------------------------------------------
     def tell(self, what: Callable[..., None], *arguments: Any) -> None:
@@ -191,8 +191,8 @@ class Link:
 
     def _serve(self, wire: Wire) -> None:
         transport = wire.transport
-        poller = select.poll()
-        poller.register(self._ear, select.POLLIN)
+        poller, ear = waiting.poller(), self._ear.fileno()
+        poller.register(ear, waiting.READ)
         beat = time.monotonic()
         while not self._closing.is_set():
             if len(transport.out) < MOST_UNSENT:
@@ -200,13 +200,13 @@ class Link:
             wire.work_off()
             flushed = transport.flush()
             self._hand_over()
-            poller.register(transport.sock, select.POLLIN | (0 if flushed else select.POLLOUT))
+            poller.register(transport.sock, waiting.READ | (0 if flushed else waiting.WRITE))
             events = poller.poll(0 if transport.unread or transport.frames else 500)
             for handle, _ in events:
-                if handle == self._ear:
+                if handle == ear:
                     self._hear()
                     break
-            if transport.unread or any(handle != self._ear for handle, _ in events):
+            if transport.unread or any(handle != ear for handle, _ in events):
                 wire.pump()
             if (now := time.monotonic()) >= beat:
                 wire.heartbeat_tick()
@@ -216,7 +216,7 @@ class Link:
     def _hear(self) -> None:
         self._rung = False
         with suppress(BlockingIOError):
-            os.read(self._ear, 4096)
+            self._ear.recv(4096)
 
     def _pause(self, seconds: float) -> None:
         self._closing.wait(seconds)

@@ -6,7 +6,6 @@ Bodies stay raw bytes: nothing is decoded, inflated or unpickled here.
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import time
@@ -22,7 +21,7 @@ from amqp import spec
 from amqp.exceptions import UnexpectedFrame, error_for_code
 from amqp.transport import _AbstractTransport
 
-from esb.endpoints._amqp import frames
+from esb.endpoints._amqp import frames, waiting
 from esb.endpoints._amqp.frames import ACK, DELIVER, Content
 
 #: What ends a connection: its errors, and whatever a broken peer makes the parser raise.
@@ -150,8 +149,8 @@ class WireTransport(_AbstractTransport):  # type: ignore[misc]  # py-amqp has no
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the broker did not answer in time")
-            wait = select.poll()
-            wait.register(self.sock, select.POLLIN | (select.POLLOUT if pending else 0))
+            wait = waiting.poller()
+            wait.register(self.sock, waiting.READ | (waiting.WRITE if pending else 0))
             wait.poll(left * 1000)
             self.fill()
         return self.frames.popleft()

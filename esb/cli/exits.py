@@ -62,7 +62,7 @@ class Exit(click.ClickException):
 @contextmanager
 def guarded() -> Iterator[None]:
     """Turn the errors of the bus into exit codes; anything else is a bug and says so."""
-    from esb.errors import FULL, EsbError, StoreBusy, StoreCorrupt, StoreError
+    from esb.errors import FULL, ConfigError, EsbError, StoreBusy, StoreCorrupt, StoreError
 
     try:
         yield
@@ -70,7 +70,7 @@ def guarded() -> Iterator[None]:
         _end(error, AGAIN)
     except StoreCorrupt as error:
         _end(error, BAD_INPUT)
-    except StoreError as error:
+    except (StoreError, ConfigError) as error:
         _end(error, BAD_CONFIG)
     except EsbError as error:
         _end(error, NO)

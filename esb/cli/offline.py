@@ -15,7 +15,7 @@ from esb.config.kpis import Kpi
 from esb.config.loader import load_workspace, settings_at
 from esb.config.model import RouteSpec, Settings, Workspace
 from esb.config.site_items import site_items
-from esb.errors import ConfigError, NotRunning
+from esb.errors import ConfigError, NotRunning, StoreError
 from esb.message import Envelope, short_version
 from esb.observe.indicators import Observer
 from esb.observe.meters import Meters
@@ -215,8 +215,8 @@ def store_url(root: Path) -> str | Secret:
 
 
 def settings_of(root: Path) -> Settings:
-    """The settings of a workspace, also where its routes are broken. Raises NotRunning where ``esb.yaml`` is."""
+    """The settings of a workspace, also where its routes are broken. Raises StoreError where ``esb.yaml`` is."""
     settings = settings_at(root)
     if settings is None:
-        raise NotRunning("esb.yaml has faults, so nobody knows where the store is", hint="esb lint")
+        raise StoreError("esb.yaml has faults, so nobody knows where the store is", hint="esb lint")
     return settings

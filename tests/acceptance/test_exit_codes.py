@@ -77,6 +77,35 @@ def test_a_store_that_never_was_is_not_whole(tmp_path: Path) -> None:
     assert not (root / ".esb").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["graph"],
+        ["config"],
+        ["explain", "lots"],
+        ["docs", "build", "--out", "site"],
+        ["ping"],
+        ["metrics", "rules"],
+        ["secrets", "check"],
+        ["kpi", "ls"],
+        ["send", "lots", "-d", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_files_with_faults_are_a_bad_configuration(words: list[str], root: Path) -> None:
+    """1 would be the word of a check, such as `ping` of a system that does not answer."""
+    (root / "routes" / "a.yaml").write_text("route: lots\nfrom: { http: { path: /lots } }\nsteps: [ { sett: {} } ]\n")
+    done = esb(*words, cwd=root, code=exits.BAD_CONFIG)
+    assert done.stdout == ""
+    assert "ESB203" in done.stderr or "esb lint" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["status"], ["db", "verify"], ["users", "ls"]], ids=" ".join)
+def test_settings_with_faults_are_a_bad_configuration(words: list[str], root: Path) -> None:
+    (root / "esb.yaml").write_text("bus: [\n")
+    assert "esb.yaml has faults" in esb(*words, cwd=root, code=exits.BAD_CONFIG).stderr
+
+
 def test_a_store_that_vanished_is_damage(root: Path) -> None:
     (root / ".esb" / "bus.db").unlink()
     assert "is missing" in esb("db", "verify", cwd=root, code=exits.BAD_INPUT).stderr

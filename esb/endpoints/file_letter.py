@@ -12,7 +12,7 @@ from typing import Any
 from esb.blob import Blob
 from esb.endpoints.base import Delivery
 from esb.endpoints.file_options import FolderSink
-from esb.endpoints.folders import OPEN_FILES_STAY
+from esb.endpoints.folders import OPEN_FILES_STAY, REMOTE_FAULT
 from esb.endpoints.paths import clean_name, render_path, with_mark
 from esb.errors import Invalid, MessageError, Rejected, Unavailable
 from esb.formats.json import Json
@@ -28,10 +28,10 @@ _PASSING = frozenset(
     for name in (
         "ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN",
         "ENETUNREACH", "ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "ENOTCONN", "ENODEV", "EBUSY", "EAGAIN", "EINTR", "ENOLCK",
-        "EDEADLK", "EREMOTEIO",
+        "EDEADLK",
     )
     if hasattr(errno, name)
-)  # fmt: skip
+) | {REMOTE_FAULT}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC",
 
 #: what `link` answers where a file system has no hard links, or forbids one to a stranger's file
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)
+#: what a server says that knows no better word; Windows has no number for it
+REMOTE_FAULT: int = getattr(errno, "EREMOTEIO", 121)
 #: what `flock` answers on a share without locks; NFS wants a descriptor that may write
 _NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 
@@ -369,6 +371,7 @@ __all__ = [
     "CREATE",
     "OPEN_FILES_STAY",
     "READ",
+    "REMOTE_FAULT",
     "Folder",
     "apart",
     "give_back",

@@ -19,7 +19,7 @@ from esb.endpoints.base import SourceContext
 from esb.endpoints.file_desk import BAD_NAME, Desk, Taken, shown, too_big
 from esb.endpoints.file_options import FolderSource
 from esb.endpoints.file_scan import CLAIM, Entry, Found, Parts, Pattern, Scanner, advance
-from esb.endpoints.folders import apart
+from esb.endpoints.folders import REMOTE_FAULT, apart
 from esb.endpoints.paths import SafePath, clean_name, is_hostile, numbered
 from esb.errors import StoreBusy
 from esb.failpoints import pause as failpoint
@@ -39,7 +39,7 @@ _NO_RENAME_HINT = (
 )
 _KEPT_HINT = "the server lets us neither move nor remove it; it is not taken again while its size and time stay"
 #: what a server says that does not let us rename, or make the folder to rename into
-_NO_RENAME = (errno.ENOTSUP, errno.EREMOTEIO, errno.EACCES)
+_NO_RENAME = (errno.ENOTSUP, REMOTE_FAULT, errno.EACCES)
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class RemoteDesk(Desk):
         try:
             names = await self._session.listing(self._path(parts))
         except OSError as error:
-            if not parts or error.errno not in (errno.ENOENT, errno.EACCES, errno.EREMOTEIO):
+            if not parts or error.errno not in (errno.ENOENT, errno.EACCES, REMOTE_FAULT):
                 raise
             return None
         found = []
@@ -177,7 +177,7 @@ class RemoteDesk(Desk):
                 if error.errno not in _NO_RENAME:
                     raise
                 self._log("warning", "file.no_rename", error=error.strerror or str(error), hint=_NO_RENAME_HINT)
-                if error.errno != errno.EREMOTEIO:
+                if error.errno != REMOTE_FAULT:
                     self._in_place = True
                     await self._context.state.put("in_place", True)
         taken.place, taken.in_place = original, True

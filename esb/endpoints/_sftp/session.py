@@ -16,7 +16,7 @@ from esb.blob import Blob
 from esb.endpoints._sftp.cork import CorkedTcp, join
 from esb.endpoints.base import ConnectionContext
 from esb.endpoints.expiries import Expiries
-from esb.endpoints.folders import apart
+from esb.endpoints.folders import REMOTE_FAULT, apart
 from esb.errors import Unavailable
 from esb.secret import Secret
 
@@ -144,7 +144,7 @@ class Session:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in (errno.EREMOTEIO, errno.ENOTSUP, errno.EACCES):
+            if error.errno not in (REMOTE_FAULT, errno.ENOTSUP, errno.EACCES):
                 raise
             if await self.exists(new):
                 return False
@@ -344,7 +344,7 @@ def translate(error: Exception) -> OSError | None:
             ((asyncssh.SFTPQuotaExceeded,), errno.EDQUOT),
         ]
         # the usual servers speak version 3, which says `failure` for everything else, a full disk included
-        code = next((code for types, code in kinds if isinstance(error, types)), errno.EREMOTEIO)
+        code = next((code for types, code in kinds if isinstance(error, types)), REMOTE_FAULT)
         return OSError(code, words)
     if isinstance(error, (asyncssh.Error, ConnectionError, EOFError)):
         return ConnectionResetError(errno.ECONNRESET, "connection lost")

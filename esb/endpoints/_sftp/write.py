@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from esb.endpoints._sftp.session import CHUNK, Session, opened, write_whole
 from esb.endpoints.base import Delivery
 from esb.endpoints.file_letter import Letter, part_names, prepare, told
+from esb.endpoints.folders import REMOTE_FAULT
 from esb.errors import InternalFault, Rejected, Timeout, Unavailable
 from esb.failpoints import pause as failpoint
 from esb.message import Message
@@ -155,7 +156,7 @@ class _Write:
         try:
             await self._session.run(lambda c: write_whole(c, self._target, block, mode, before or 0), len(block))
         except OSError as error:
-            if error.errno == errno.EREMOTEIO:
+            if error.errno == REMOTE_FAULT:
                 with suppress(OSError, Unavailable):
                     await self._session.run(lambda client: client.truncate(self._target, before or 0))
             raise

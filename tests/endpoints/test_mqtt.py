@@ -132,6 +132,27 @@ class TestSource(SourceContract):
 
         asyncio.run(scenario())
 
+    def test_what_was_acknowledged_before_a_stop_does_not_come_again(self, mosquitto: Mosquitto) -> None:
+        """The broker sends on while the source stops; it must have read the acknowledgements before the connection ends."""
+        rig: Any = Source(mosquitto, mosquitto)  # no proxy, which reads for both
+
+        async def scenario() -> None:
+            intake = DurableIntake()
+
+            def put() -> None:
+                with mosquitto.client() as client:
+                    for number in range(600):
+                        client.publish(rig.topic, b'{"n": %d}' % number, 1).wait_for_publish(60)
+
+            await asyncio.to_thread(put)
+            for enough in (60, 120, 180, 240, 600):
+                source = await rig.start(intake)
+                await rig.until(lambda enough=enough: len(set(intake.payloads)) >= enough)
+                await source.stop()
+            assert intake.payloads == [b'{"n": %d}' % number for number in range(600)]
+
+        asyncio.run(scenario())
+
     def test_a_restart_of_the_broker_loses_and_doubles_nothing(self, rig: Source) -> None:
         async def scenario() -> None:
             intake = DurableIntake()

@@ -26,6 +26,8 @@ FIRST_WAIT, LAST_WAIT = 0.2, 5.0
 CONNECT, LEAVE = 5.0, 5.0
 #: How often an arrival waits for room before it looks whether the link is closing, in seconds.
 _LOOK = 0.25
+#: A topic that nobody subscribes to.
+_NOWHERE = "esb/nowhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,25 @@ class Link:
         self._listener, self._log, self._name = listener, log, name
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
+        self._asked: int | None = None
+        self._answered = asyncio.Event()
         self._chance = random.Random()  # noqa: S311 - spreads clients, guards nothing
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         if self._task is None and not self._closing.is_set():
             self._task = asyncio.create_task(self._run(), name=f"mqtt {self._name}")
+
+    async def settle(self, client: Any) -> None:
+        """Wait, not for long, until the broker has read all that was sent to it.
+
+        A connection that is closed while something of the broker's is unread takes along what the broker has not read, too. What is
+        asked for has no meaning but that its answer comes behind everything before it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE):
+                self._asked = client.unsubscribe(_NOWHERE)[1]
+                await self._answered.wait()
 
     async def close(self) -> None:
         """Disconnect in good order; the broker keeps the session and what is not acknowledged."""
@@ -205,6 +220,7 @@ class Link:
 
         client.on_connect, client.on_disconnect, client.on_message = on_connect, on_disconnect, on_message
         client.on_subscribe, client.on_publish = on_subscribe, on_publish
+        client.on_unsubscribe = lambda _c, _u, mid, _codes, _p: self._tell(self._unsubscribed, mid)
         return client
 
     def _connect(self, client: Any) -> None:
@@ -216,6 +232,10 @@ class Link:
                 given.ReceiveMaximum = self.session.receive_maximum
             more = {"clean_start": self.session.expiry == 0, "properties": given}
         client.connect(self.address.host, self.address.port, self.address.keepalive, **more)
+
+    def _unsubscribed(self, mid: int) -> None:
+        if mid == self._asked:
+            self._answered.set()
 
     def _stands(self, client: Any, stood: list[bool], session_present: bool) -> None:
         stood.append(True)

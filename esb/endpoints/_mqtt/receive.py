@@ -55,6 +55,7 @@ class MqttReceiver:
         self._worker: asyncio.Task[None] | None = None
         self._stale: tuple[str, ...] = ()
         self._stopping = False
+        self._acknowledged = False  #: something, over this connection
 
     async def start(self) -> None:
         self._stopping = False
@@ -76,6 +77,8 @@ class MqttReceiver:
         if self._worker is not None:
             await self._worker
         if self._link is not None:
+            if self._acknowledged and self._client is not None:
+                await self._link.settle(self._client)
             await self._link.close()
 
     async def _own_name(self) -> str:
@@ -112,7 +115,7 @@ class MqttReceiver:
 
     def lost(self, reason: str) -> None:
         """What was not acknowledged comes again, and in the same order."""
-        self._client = None
+        self._client, self._acknowledged = None, False
         for arrival in self._waiting:
             self._leave(arrival.message)
         self._waiting.clear()
@@ -194,6 +197,7 @@ class MqttReceiver:
             message = self._in_hand.popleft().message
             if message.qos and self._client is not None:
                 self._client.ack(message.mid, message.qos)
+                self._acknowledged = True
 
     async def _accept(self, message: Any) -> Receipt:
         incoming = self._incoming(message)

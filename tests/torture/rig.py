@@ -188,7 +188,8 @@ class Rig:
 
     def settled(self) -> None:
         """Stop the bus in peace and have its store verified: file, conservation, audit chain."""
-        assert self.bus.stop() == 0, self.bus.log()[-3000:]
+        code = self.bus.stop()
+        assert code == 0, f"exit code {code}\n{self.bus.log()[-3000:]}"
         for words in (("db", "verify"), ("audit", "verify")):
             done = self.bus.run(*words)
             assert done.returncode == 0, done.stdout + done.stderr

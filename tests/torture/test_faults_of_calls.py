@@ -39,7 +39,8 @@ def attempt(rig: Rig) -> None:
     try:
         rig.bus.start(within=30)
     except AssertionError:
-        return  # it died, or said that it cannot start
+        rig.bus.kill()  # it died, or said that it cannot start; where it was only slow, it must not hold the store
+        return
     try:
         with rig.load(f"r{rig.ledger.count}", clients=1, lots=1, patience=5.0) as load:
             load.until(lambda load: load.acked + load.refused >= MESSAGES or load.over, within=30)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# the tests start the program some thousand times: it must not compile all of itself each time
+# the tests start the program hundreds of times: it must not compile all of itself each time
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup test check lint types layers unit run bench fuzz docs lock clean torture soak planted

@@ -27,7 +27,8 @@ from esb.endpoints.ingress import HttpIngress
 from esb.endpoints.sftp import SftpConnection, SftpSource
 from esb.language import TextTemplate
 from esb.registry import load
-from esb.runtime.supervisor import StoredState, Supervisor
+from esb.runtime.stored import StoredState
+from esb.runtime.supervisor import Supervisor
 from esb.secret import Secret
 from esb.store import open_store
 from tests.servers.openssh import OpenSsh, openssh

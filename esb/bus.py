@@ -276,7 +276,7 @@ class Bus:
             self._note_settings(workspace.settings)
             anchor = anchor_of(workspace.settings, self.root)
             self.housekeeping.configure(workspace.settings, anchor, classes_of(workspace))
-            self.workspace = workspace
+            self.workspace = self.supervisor.workspace  # where a route goes on as it was, that is what people see
             self.problems = (*problems, *change.problems)
             self._log_change(change)
             return {

@@ -272,6 +272,25 @@ def test_a_reload_reads_the_workspace_in_a_thread_that_gives_way(
     assert sys.getswitchinterval() == pytest.approx(USUAL)
 
 
+def test_what_people_see_of_a_route_that_goes_on_as_it_was_is_what_runs(tmp_path: Path) -> None:
+    route = IDLE.replace("{ route: {} }", '{ moody: "" }')
+    write(tmp_path, {"esb.yaml": PORTS, "routes/a.yaml": route, "connectors/moody.py": MOODY})
+
+    async def scenario() -> None:
+        bus = await Bus.open(tmp_path, log=lambda *_a, **_k: None)
+        await bus.start()
+        try:
+            ran = bus.workspace.routes["idle"].digest
+            write(tmp_path, {"routes/a.yaml": route.replace('""', '"COM7 is taken"')})
+            told = await bus.reload()
+            assert [one["code"] for one in told["problems"]] == ["ESB801"]
+            assert bus.workspace.routes["idle"].digest == bus.supervisor.facts("idle")["digest"] == ran
+        finally:
+            await bus.stop()
+
+    run(scenario())
+
+
 def test_a_folder_that_nobody_can_list_for_a_while_takes_no_route_away(tmp_path: Path) -> None:
     """A deployment with the wrong owner, a share that answers with an error: the files are not gone."""
     write(tmp_path, {"esb.yaml": PORTS, "routes/a.yaml": IDLE})

@@ -91,9 +91,8 @@ class Leftovers:
         """Look at the places of a route but ``place``. Where another source takes from one now, what lies there is its."""
         async with self._lock:
             kept, now = self._kept(route), []
-            others = {place_of(live.source) for name, live in self.bus.routes.items() if name != route}
             for one in kept:
-                if one["place"] == place or one["place"] in others:
+                if one["place"] == place or self._is_of_another(route, one["place"]):
                     continue
                 looks = which == "all" or (which == "left") == ("why" in one)
                 stays = await self._look(route, one, spec, before) if looks else one
@@ -158,6 +157,9 @@ class Leftovers:
             raise Gone(f"there is no connector `{spec.source.connector}` any more")
         return spec
 
+    def _is_of_another(self, route: str, place: str) -> bool:
+        return any(name != route and place_of(live.source) == place for name, live in self.bus.routes.items())
+
     def _place(self, route: str) -> str:
         live = self.bus.routes.get(route)
         return place_of(live.source) if live is not None else ""
@@ -166,7 +168,7 @@ class Leftovers:
         return list(self.bus.store.get_state(SPACE, route) or ())
 
     def _routes(self) -> list[str]:
-        return [name for space, name, _ in self.bus.store.states(SPACE, ("", ""), 100_000) if space == SPACE]
+        return [route for route, _ in _remembered(self.bus.store)]
 
 
 def place_of(source: RunningSource | None) -> str:
@@ -177,11 +179,15 @@ def place_of(source: RunningSource | None) -> str:
 def left_behind(store: Store) -> dict[str, list[dict[str, Any]]]:
     """``place files why`` of what could not be given back, by route."""
     found = {}
-    for space, route, places in store.states(SPACE, ("", ""), 100_000):
-        stays = [{name: one[name] for name in ("place", "files", "why")} for one in places if "why" in one]
-        if space == SPACE and stays:
+    for route, places in _remembered(store):
+        if stays := [{name: one[name] for name in ("place", "files", "why")} for one in places if "why" in one]:
             found[route] = stays
     return found
+
+
+def _remembered(store: Store) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The places of each route that has some."""
+    return [(route, places) for space, route, places in store.states(SPACE, ("", ""), 100_000) if space == SPACE]
 
 
 __all__ = ["Leftovers", "left_behind"]

@@ -358,7 +358,8 @@ def _check_address(name: str, value: str, node: Node, reader: Reader) -> None:
     match = ORIGIN.match(value)
     if match is not None and re.fullmatch(r"(?:/[^\s?#{}\\]*)?", value[match.end() :]):
         if not has_port(value):
-            reader.problem("ESB103", f"`{name}` has a port between 1 and 65535", at)
+            hint = "write it like `https://erp.example.com:8443`, or leave the port out"
+            reader.problem("ESB103", f"`{name}` has a port between 1 and 65535", at, hint=hint)
         return
     if "@" in value:
         reader.problem("ESB501", f"`{name}` holds a user", at, hint="use `auth: { basic: … }`")

@@ -145,7 +145,8 @@ class SqlConnection:
             hint = "write `user: …` and `password: ${secret:name}` beside it"
             reader.problem("ESB501", "`url` holds a password", at, label="value hidden", hint=hint)
         if not has_port(self._text):
-            reader.problem("ESB103", "the port of a database is a number up to 65535", at)
+            hint = "write it like `postgresql+psycopg://db.example.com:5432/erp`, or leave the port out"
+            reader.problem("ESB103", "the port of a database is between 1 and 65535", at, hint=hint)
         names = {part.partition("=")[0].lower() for part in self._text.partition("?")[2].split("&")}
         for name in sorted(names & _FORBIDDEN):
             reader.problem("ESB103", f"`{name}` may not stand in the address of a database", at, hint="take it out")

@@ -120,7 +120,8 @@ class UrlKind(Kind):
         rest = text[match.end() :] if match else text
         if match is not None and (not rest or rest[0] in "/?"):
             if not has_port(match[0]):
-                return reader.problem("ESB103", "an address has a port between 1 and 65535", node)
+                hint = "write it like `https://erp.example.com:8443/orders`, or leave the port out"
+                return reader.problem("ESB103", "an address has a port between 1 and 65535", node, hint=hint)
             return match[0]
         authority = re.split(r"[/?]", re.sub(r"^[A-Za-z]+://", "", text), maxsplit=1)[0]
         if "{{" in authority or text.startswith("{{"):

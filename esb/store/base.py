@@ -368,7 +368,8 @@ class Store(Answers, Protocol):
         ...
 
     @property
-    def blobs(self) -> Spool: ...  # where payloads go that are too large for a row
+    def blobs(self) -> Spool:
+        """Where payloads go that are too large for a row."""
 
     # queries
     @property
@@ -421,15 +422,14 @@ class Store(Answers, Protocol):
 
     def get_state(self, space: str, name: str) -> Any: ...
 
-    # the id of the message that was accepted under a source key, empty where none was
-    def taken_under(self, route: str, key: str) -> str: ...
+    def taken_under(self, route: str, key: str) -> str:
+        """The id of the message that was accepted under a source key, empty where none was."""
 
-    # the records of a kind by name: ``user``, ``token``, ``request``
-    def access(self, kind: str) -> dict[str, dict[str, Any]]: ...
+    def access(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The records of a kind by name: ``user``, ``token``, ``request``."""
 
     def version(self, route: str, version: str) -> Mapping[str, str] | None:
         """The texts of a version; those of another one where it was saved with a ``SAME_AS`` to it."""
-        ...
 
     def audit_entries(self, limit: int = 1000, after: int = 0) -> list[dict[str, Any]]: ...
 
